@@ -1,0 +1,162 @@
+"""Checkpoint files: <folder>/model.pth.tar-<epoch>, and a text file that names the newest."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .errors import UsageError
+from .safe_load import safe_torch_load
+from .tools import PathLike, atomic_path
+
+POINTER = "checkpoint"  # the text file that names the newest checkpoint of its folder
+BEST = "model-best.pth.tar"
+
+
+def without_module_prefix(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Drop the "module." that DataParallel puts before every key."""
+    return OrderedDict((key.removeprefix("module."), value) for key, value in state_dict.items())
+
+
+def save_checkpoint(
+    state: dict[str, Any],
+    save_dir: PathLike,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Save `state` in `save_dir` and name it there as the newest.
+
+    Args:
+        state: at least "state_dict" and "epoch" (the number of finished epochs).
+        is_best: write the same as model-best.pth.tar.
+        model_name: file name instead of model.pth.tar-<epoch>.
+    """
+    name = write_checkpoint(state, save_dir, remove_module_from_keys, model_name)
+    if is_best and name != BEST:
+        write_checkpoint(state, save_dir, remove_module_from_keys, BEST)
+    point_to_checkpoint(save_dir, name)
+
+
+def write_checkpoint(
+    state: dict[str, Any],
+    save_dir: PathLike,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> str:
+    """Write one checkpoint file atomically and return its name, without naming it the newest."""
+    if remove_module_from_keys:
+        state = {**state, "state_dict": without_module_prefix(state["state_dict"])}
+    name = model_name or f"model.pth.tar-{state['epoch']}"
+    path = Path(save_dir) / name
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+    print(f"Checkpoint saved to {path}")
+    return name
+
+
+def point_to_checkpoint(save_dir: PathLike, name: str) -> None:
+    """Name a file as the newest checkpoint of its folder: the last thing that saving does."""
+    with atomic_path(Path(save_dir) / POINTER) as temporary:
+        temporary.write_text(f"{name}\n", encoding="utf-8")
+
+
+def newest_checkpoint(fdir: PathLike) -> Path | None:
+    """Path of the newest checkpoint of a folder; None where none was finished.
+
+    Raises:
+        UsageError: the folder names a file that it does not hold.
+    """
+    folder = Path(fdir)
+    pointer = folder / POINTER
+    if not pointer.is_file():
+        return None
+    name = pointer.read_text(encoding="utf-8").strip()
+    if not name or Path(name).name != name or not (folder / name).is_file():
+        raise UsageError(
+            f"{str(pointer)!r} names {name!r} as the newest checkpoint, but the folder holds "
+            f"{list_checkpoints(folder)}; write one of these into it, or remove the folder"
+        )
+    return folder / name
+
+
+def list_checkpoints(folder: PathLike) -> str:
+    """Names of the checkpoint files of a folder, for a message."""
+    if not Path(folder).is_dir():
+        return "no such folder"
+    names = sorted(path.name for path in Path(folder).glob("model*.pth.tar*"))
+    return ", ".join(names) or "no checkpoint"
+
+
+def load_checkpoint(fpath: PathLike) -> dict[str, Any]:
+    """Return a checkpoint's dict, its tensors on the CPU, without running any code it names.
+
+    Raises:
+        UsageError: the file is missing, broken or names anything but tensors, plain containers,
+            optimisers and schedulers.
+    """
+    if fpath is None:
+        raise UsageError("load_checkpoint needs a path, got None")
+    checkpoint = safe_torch_load(fpath)
+    if not isinstance(checkpoint, dict):
+        raise UsageError(
+            f"{str(fpath)!r} holds a {type(checkpoint).__name__}, not the dict of a checkpoint"
+        )
+    return checkpoint
+
+
+def load_state(target: Any, state: Any, what: str) -> None:
+    """`target.load_state_dict(state)`, with a UsageError that says what did not fit."""
+    try:
+        target.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"{what} does not fit this run: {error}; resume with the settings of the run that "
+            "wrote it, or choose another OUTPUT_DIR"
+        ) from error
+
+
+def resume_from_checkpoint(
+    fdir: PathLike,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> int:
+    """Restore a model, its optimiser and its schedule from the newest checkpoint of a folder.
+
+    Returns:
+        The number of finished epochs: the index of the epoch to go on with.
+    """
+    path = newest_checkpoint(fdir)
+    if path is None:
+        raise UsageError(f"no checkpoint to resume from in {str(fdir)!r}")
+    checkpoint = load_checkpoint(path)
+    restore(checkpoint, path, model, optimizer, scheduler)
+    return int(checkpoint["epoch"])
+
+
+def restore(
+    checkpoint: dict[str, Any],
+    path: PathLike,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    scheduler: Any,
+) -> None:
+    """Load a checkpoint's parts into the objects given; a part that is missing is said."""
+    bare = model.module if isinstance(model, nn.DataParallel) else model
+    load_state(bare, checkpoint["state_dict"], f"the model in {path}")
+    loaded = ["model"]
+    for key, target in (("optimizer", optimizer), ("scheduler", scheduler)):
+        if target is None:
+            continue
+        if checkpoint.get(key) is None:
+            print(f"{path} holds no {key} state: the {key} starts anew")
+            continue
+        load_state(target, checkpoint[key], f"the {key} in {path}")
+        loaded.append(key)
+    print(f"Resumed {', '.join(loaded)} from {path} (epoch {checkpoint['epoch']})")

@@ -1,0 +1,35 @@
+"""What a run ran on, for its log."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch", "yacs")
+
+
+def collect_env_info() -> str:
+    """Return Python, platform, processors, GPUs and library versions as lines of text."""
+    lines = [
+        f"python: {platform.python_version()}",
+        f"platform: {platform.platform()}",
+        f"cpu: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads",
+        f"cuda: {_describe_cuda()}",
+    ]
+    return "\n".join(lines + [f"{name}: {_version_of(name)}" for name in PACKAGES])
+
+
+def _describe_cuda() -> str:
+    if not torch.cuda.is_available():
+        return f"not available (built for {torch.version.cuda})"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{torch.version.cuda}, cudnn {torch.backends.cudnn.version()}, {', '.join(names)}"
+
+
+def _version_of(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,90 @@
+"""stdout, copied to a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from .tools import PathLike
+
+
+class Logger:
+    """A stream that writes to the console it replaces and, line by line, to a file.
+
+    Example:
+        >>> with Logger("output/log.txt"):
+        ...     print("on screen and in the file")
+    """
+
+    def __init__(self, fpath: PathLike | None = None) -> None:
+        self.console: TextIO = sys.stdout
+        self.file: TextIO | None = None
+        if fpath is not None:
+            Path(fpath).parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(fpath, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def __enter__(self) -> Logger:
+        sys.stdout = self
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, msg: str) -> int:
+        if self.file is not None:
+            self.file.write(msg)
+        return self.console.write(msg)
+
+    def flush(self) -> None:
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+
+    def close(self) -> None:
+        """Close the file and give stdout back to the console, which stays open."""
+        if sys.stdout is self:
+            sys.stdout = self.console
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else a stream can tell (isatty, encoding, fileno) is the console's to tell."""
+        return getattr(self.console, name)
+
+
+def setup_logger(output: PathLike | None = None) -> None:
+    """Copy stdout to `output` (a .txt or .log file, or a folder: its log.txt) from here on.
+
+    A log that exists is kept as log.txt-<time of its last line>, so that log.txt is always the
+    newest run's: the original named the new log so, and tools that read log.txt missed the result
+    of a resumed run.
+    """
+    if output is None:
+        return
+    path = Path(output)
+    if path.suffix not in (".txt", ".log"):
+        path = path / "log.txt"
+    if isinstance(sys.stdout, Logger):
+        sys.stdout.close()
+    if path.exists():
+        path.rename(_unused_name(path))
+    sys.stdout = Logger(path)
+
+
+def _unused_name(path: Path) -> Path:
+    stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(os.path.getmtime(path)))
+    name, count = f"{path.name}-{stamp}", 1
+    while path.with_name(name).exists():
+        count += 1
+        name = f"{path.name}-{stamp}.{count}"
+    return path.with_name(name)

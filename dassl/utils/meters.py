@@ -1,0 +1,79 @@
+"""Running averages that do not make the host wait for the device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Number = float | Tensor
+
+
+class AverageMeter:
+    """The newest value and the average of all values.
+
+    Tensors (0-dim or of one element) stay on their device until `val`, `sum` or `avg` is read, so
+    that updating a meter never synchronises host and device.
+
+    Args:
+        ema: average exponentially (0.9 old + 0.1 new, from 0) instead of over all values.
+    """
+
+    def __init__(self, ema: bool = False) -> None:
+        self.ema = ema
+        self.reset()
+
+    def reset(self) -> None:
+        self.count = 0
+        self._val: Number = 0.0
+        self._sum: Number = 0.0
+        self._ema: Number = 0.0
+
+    def update(self, val: Number, n: int = 1) -> None:
+        """Take in a value that stands for `n` items."""
+        if isinstance(val, Tensor):
+            val = val.detach().clone()  # the caller may go on to change its tensor in place
+        self._val = val
+        self._sum = self._sum + val * n
+        self._ema = self._ema * 0.9 + val * 0.1
+        self.count += n
+
+    @property
+    def val(self) -> float:
+        return float(self._val)
+
+    @property
+    def sum(self) -> float:
+        return float(self._sum)
+
+    @property
+    def avg(self) -> float:
+        if self.ema:
+            return float(self._ema)
+        return float(self._sum) / self.count if self.count else 0.0
+
+
+class MetricMeter:
+    """An AverageMeter for each name, printed as "loss 1.2000 (1.3000) acc 50.0000 (48.0000)"."""
+
+    def __init__(self, delimiter: str = " ") -> None:
+        self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
+        self.delimiter = delimiter
+
+    def update(self, input_dict: Mapping[str, Number] | None) -> None:
+        """Take in named values; None means that a step had nothing to report."""
+        if input_dict is None:
+            return
+        if not isinstance(input_dict, Mapping):
+            raise TypeError(
+                "MetricMeter.update takes a dict of named losses (what forward_backward returns), "
+                f"got {type(input_dict).__name__}"
+            )
+        for name, value in input_dict.items():
+            self.meters[name].update(value)
+
+    def __str__(self) -> str:
+        return self.delimiter.join(
+            f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items()
+        )

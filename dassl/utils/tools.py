@@ -1,0 +1,112 @@
+"""Files, folders and names."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from .errors import UsageError, nearest
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def atomic_path(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on an error.
+
+    A reader therefore sees the old file or the whole new one, never a half. Folders are made.
+
+    Example:
+        >>> with atomic_path("output/result.json") as temporary:
+        ...     temporary.write_text("{}")
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: savers choose their format by it.
+    temporary = target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def mkdir_if_missing(dirname: PathLike) -> None:
+    """Make a folder and its parents; nothing happens where it exists."""
+    os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(fpath: PathLike) -> bool:
+    """Whether `fpath` is a file; warns where it is not."""
+    isfile = os.path.isfile(fpath)
+    if not isfile:
+        warnings.warn(f"no file at {str(fpath)!r}", stacklevel=2)
+    return isfile
+
+
+def read_json(fpath: PathLike) -> Any:
+    """Return the content of a JSON file; UsageError where it is missing or not JSON."""
+    try:
+        with open(fpath, encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise UsageError(f"no JSON file at {str(fpath)!r}") from None
+    except ValueError as error:
+        raise UsageError(f"{str(fpath)!r} is not valid JSON: {error}") from error
+
+
+def write_json(obj: Any, fpath: PathLike) -> None:
+    """Write `obj` as indented JSON, atomically."""
+    with atomic_path(fpath) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        json.dump(obj, file, indent=4, separators=(",", ": "))
+
+
+def read_image(path: PathLike) -> Image.Image:
+    """Return an image file as RGB; UsageError where it is missing or cannot be decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise UsageError(
+            f"no image at {str(path)!r}; check that the data set is unpacked completely"
+        ) from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise UsageError(f"cannot read the image {str(path)!r}: {error}") from error
+
+
+def download_url(url: str, dst: PathLike) -> None:
+    """Download `url` to the file `dst` with a progress bar, through torch.hub."""
+    print(f"Download {url} to {dst}")
+    with atomic_path(dst) as temporary:
+        torch.hub.download_url_to_file(url, str(temporary))
+
+
+def listdir_nohidden(path: PathLike, sort: bool = False) -> list[str]:
+    """Names in a folder that do not start with a dot."""
+    items = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(items) if sort else items
+
+
+def get_most_similar_str_to_a_from_b(a: str, b: Sequence[str]) -> str | None:
+    """Return the string of `b` that is most similar to `a`; None where `b` is empty."""
+    return max(b, key=lambda item: SequenceMatcher(None, a, item).ratio(), default=None)
+
+
+def check_availability(requested: str, available: Sequence[str]) -> None:
+    """Raise a UsageError that names the nearest entries where `requested` is not in `available`."""
+    if requested not in available:
+        raise UsageError(f"{requested!r} is unknown: {nearest(requested, available)}")
+
+
+def tolist_if_not(x: Any) -> list[Any]:
+    """Return a list as it is, and anything else as a list of one."""
+    return x if isinstance(x, list) else [x]

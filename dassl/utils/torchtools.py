@@ -1,0 +1,113 @@
+"""Weights and layers of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from .checkpoint import (
+    load_checkpoint,
+    resume_from_checkpoint,
+    save_checkpoint,
+    without_module_prefix,
+)
+from .errors import UsageError, nearest
+from .tools import PathLike
+
+__all__ = [
+    "count_num_param",
+    "init_network_weights",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "open_all_layers",
+    "open_specified_layers",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+]
+
+
+def count_num_param(model: nn.Module) -> int:
+    """Number of parameters, trainable or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def open_all_layers(model: nn.Module) -> None:
+    """Train every layer: train mode, gradients on."""
+    model.train()
+    model.requires_grad_(True)
+
+
+def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> None:
+    """Train the named children of `model`; freeze its other children (eval mode, no gradients)."""
+    if isinstance(model, nn.DataParallel):
+        model = model.module
+    names = [open_layers] if isinstance(open_layers, str) else open_layers
+    children = dict(model.named_children())
+    for name in names:
+        if name not in children:
+            raise UsageError(f"the model has no layer {name!r} to open: {nearest(name, children)}")
+    for name, child in children.items():
+        child.train(name in names)
+        child.requires_grad_(name in names)
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: PathLike) -> None:
+    """Load those weights of a file that fit `model` in name and size, and say which did not.
+
+    Takes a checkpoint (with "state_dict") or a plain state dict; a leading "module." is dropped.
+
+    Raises:
+        UsageError: the file cannot be read, or nothing in it fits.
+    """
+    checkpoint = load_checkpoint(weight_path)
+    weights = without_module_prefix(checkpoint.get("state_dict", checkpoint))
+    own = model.state_dict()
+    matched = {
+        key: value
+        for key, value in weights.items()
+        if key in own and own[key].shape == getattr(value, "shape", None)
+    }
+    discarded = [key for key in weights if key not in matched]
+    if not matched:
+        raise UsageError(
+            f"no weight in {str(weight_path)!r} fits the model in name and size; "
+            f"the file has {_some(list(weights))}, the model has {_some(list(own))}"
+        )
+    model.load_state_dict(own | matched)
+    print(f"Loaded {len(matched)} weights from {weight_path}: {_some(list(matched))}")
+    if discarded:
+        print(f"Discarded, unmatched in name or size: {', '.join(discarded)}")
+    kept = [key for key in own if key not in matched]
+    if kept:
+        print(f"Not in the file, kept as they were: {', '.join(kept)}")
+
+
+def _some(keys: list[str], limit: int = 8) -> str:
+    more = f", ... ({len(keys)} in all)" if len(keys) > limit else ""
+    return ", ".join(keys[:limit]) + more
+
+
+def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
+    """Draw the weights of convolutions and linear layers anew; biases 0, norm layers 1 and 0.
+
+    Args:
+        init_type: normal, xavier, kaiming or orthogonal.
+        gain: standard deviation of "normal", gain of "xavier" and "orthogonal".
+    """
+    draws: dict[str, Callable[..., object]] = {
+        "normal": lambda weight: nn.init.normal_(weight, 0.0, gain),
+        "xavier": lambda weight: nn.init.xavier_normal_(weight, gain=gain),
+        "kaiming": lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
+        "orthogonal": lambda weight: nn.init.orthogonal_(weight, gain=gain),
+    }
+    if init_type not in draws:
+        raise UsageError(f"no initialisation is named {init_type!r}: {nearest(init_type, draws)}")
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            draws[init_type](module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
