@@ -1,0 +1,285 @@
+"""From a config to loaders.
+
+What a loader yields is a function of (seed, epoch, image) alone: the order comes from a generator
+of the loader's own, the augmentations of an image from one seeded for that image. So neither the
+number of workers, nor an evaluation in between, nor an interruption changes what is trained; and
+iterating takes nothing from the global random streams, which belong to the trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+from yacs.config import CfgNode
+
+from dassl.utils import UsageError, read_image
+
+from .datasets import DatasetBase, Datum, build_dataset
+from .samplers import build_sampler
+from .seeding import derive_seed, seeded
+from .transforms import build_transform, interpolation_mode
+
+Transform = Callable[[Any], Any]
+Transforms = Transform | Sequence[Transform] | None
+
+
+class DatasetWrapper(Dataset[dict[str, Any]]):
+    """Reads and transforms the images of a list of :class:`Datum`.
+
+    An item is a dict: ``img`` (what the transform returns: a tensor (3, H, W)), ``label``,
+    ``domain``, ``impath`` and ``index``. Further views of the image:
+
+    - a list of transforms gives ``img``, ``img2``, ``img3``, ...;
+    - DATALOADER.K_TRANSFORMS > 1 makes each of them a list of that many draws (training only);
+    - DATALOADER.RETURN_IMG0 adds ``img0``, the image resized to INPUT.SIZE without augmentation.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transforms = None,
+        is_train: bool = False,
+    ) -> None:
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        if self.k_tfm > 1 and transform is None:
+            raise UsageError(
+                f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to repeat: "
+                "set it to 1, or INPUT.NO_TRANSFORM to False"
+            )
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self.to_tensor = _plain_transform(cfg)
+        self.stream: tuple[int, ...] = (loader_seed(cfg),)
+
+    def set_stream(self, *stream: int) -> None:
+        """Draw the augmentations of each image from (``stream``, index of the image)."""
+        self.stream = stream
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict[str, Any]:
+        item = self.data_source[idx]
+        image = read_image(item.impath)
+        output = {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": idx,
+        }
+        with seeded(*self.stream, idx):
+            output.update(self._views(image))
+        if self.return_img0:
+            output["img0"] = self.to_tensor(image)
+        return output
+
+    def _views(self, image: Any) -> dict[str, Any]:
+        if self.transform is None:
+            return {"img": image}
+        transforms = self.transform if isinstance(self.transform, Sequence) else [self.transform]
+        names = ["img", *(f"img{i}" for i in range(2, len(transforms) + 1))]
+        return {
+            name: self._transform_image(transform, image)
+            for name, transform in zip(names, transforms, strict=True)
+        }
+
+    def _transform_image(self, tfm: Transform, img0: Any) -> Any:
+        views = [tfm(img0) for _ in range(self.k_tfm)]
+        return views if len(views) > 1 else views[0]
+
+
+def _plain_transform(cfg: CfgNode) -> Compose:
+    steps = [Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), ToTensor()]
+    if "normalize" in cfg.INPUT.TRANSFORMS:
+        steps.append(Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+    return Compose(steps)
+
+
+def loader_seed(cfg: CfgNode) -> int:
+    """The seed of order and augmentations: cfg.SEED, or torch's own if that is negative."""
+    return cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+
+
+class EpochLoader(DataLoader[dict[str, Any]]):
+    """A DataLoader whose batches depend on (seed, epoch, how often it ran in this epoch)."""
+
+    def __init__(self, dataset: Dataset[dict[str, Any]], seed: int, **kwargs: Any) -> None:
+        super().__init__(dataset, **kwargs)
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.passes = 0
+
+    def __iter__(self) -> Any:
+        stream = (self.seed, self.epoch, self.passes)
+        self.passes += 1
+        self.generator.manual_seed(derive_seed(*stream))
+        # A trainer's own wrapper need not know about streams: its workers are still seeded by
+        # the loader's generator, but then its augmentations depend on the number of workers.
+        if hasattr(self.dataset, "set_stream"):
+            self.dataset.set_stream(*stream)
+        return super().__iter__()
+
+
+def build_data_loader(
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm: Transforms = None,
+    is_train: bool = True,
+    dataset_wrapper: Callable[..., Dataset[dict[str, Any]]] | None = None,
+) -> EpochLoader:
+    """A loader over ``data_source``.
+
+    In training the last incomplete batch is dropped, unless it is the only one.
+
+    Raises:
+        UsageError: no images, an unknown sampler, or batches that the data cannot fill.
+    """
+    if not data_source:
+        raise UsageError(f"there are no {'training' if is_train else 'test'} images to load")
+    generator = torch.Generator()
+    sampler = build_sampler(
+        sampler_type,
+        cfg=cfg,
+        data_source=data_source,
+        batch_size=batch_size,
+        n_domain=n_domain,
+        n_ins=n_ins,
+        generator=generator,
+    )
+    wrapper = dataset_wrapper if dataset_wrapper is not None else DatasetWrapper
+    return EpochLoader(
+        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+        seed=loader_seed(cfg),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        generator=generator,
+    )
+
+
+class DataManager:
+    """The data set of a config and its loaders.
+
+    Attributes:
+        dataset: the data set.
+        train_loader_x, train_loader_u, val_loader, test_loader: its loaders; ``train_loader_u``
+            and ``val_loader`` are None where the data set has no such images.
+        num_classes, num_source_domains, lab2cname: of the data set.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Transforms = None,
+        custom_tfm_test: Transforms = None,
+        dataset_wrapper: Callable[..., Dataset[dict[str, Any]]] | None = None,
+    ) -> None:
+        self.dataset: DatasetBase = build_dataset(cfg)
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._dataset_wrapper = dataset_wrapper
+
+        tfm_train = _choose_transform(cfg, custom_tfm_train, is_train=True)
+        tfm_test = _choose_transform(cfg, custom_tfm_test, is_train=False)
+        settings_x = cfg.DATALOADER.TRAIN_X
+        settings_u = settings_x if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
+
+        self.train_loader_x = self._train_loader(cfg, settings_x, self.dataset.train_x, tfm_train)
+        self.train_loader_u = (
+            self._train_loader(cfg, settings_u, self.dataset.train_u, tfm_train)
+            if self.dataset.train_u
+            else None
+        )
+        self.val_loader = (
+            self._test_loader(cfg, self.dataset.val, tfm_test) if self.dataset.val else None
+        )
+        self.test_loader = self._test_loader(cfg, self.dataset.test, tfm_test)
+
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    def _train_loader(
+        self, cfg: CfgNode, settings: CfgNode, source: Sequence[Datum], tfm: Transforms
+    ) -> EpochLoader:
+        return build_data_loader(
+            cfg,
+            sampler_type=settings.SAMPLER,
+            data_source=source,
+            batch_size=settings.BATCH_SIZE,
+            n_domain=settings.N_DOMAIN,
+            n_ins=settings.N_INS,
+            tfm=tfm,
+            is_train=True,
+            dataset_wrapper=self._dataset_wrapper,
+        )
+
+    def _test_loader(
+        self, cfg: CfgNode, source: Sequence[Datum] | None, tfm: Transforms
+    ) -> EpochLoader:
+        return build_data_loader(
+            cfg,
+            sampler_type=cfg.DATALOADER.TEST.SAMPLER,
+            data_source=source,
+            batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=tfm,
+            is_train=False,
+            dataset_wrapper=self._dataset_wrapper,
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return self.dataset.num_classes
+
+    @property
+    def num_source_domains(self) -> int:
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self.dataset.lab2cname
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let all loaders yield what belongs to ``epoch`` (counted from 0)."""
+        loaders = self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader
+        for loader in loaders:
+            if loader is not None:
+                loader.set_epoch(epoch)
+
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
+        """Print the sizes of the data set."""
+        rows = [("Dataset", cfg.DATASET.NAME)]
+        if cfg.DATASET.SOURCE_DOMAINS:
+            rows.append(("Source", ", ".join(cfg.DATASET.SOURCE_DOMAINS)))
+        if cfg.DATASET.TARGET_DOMAINS:
+            rows.append(("Target", ", ".join(cfg.DATASET.TARGET_DOMAINS)))
+        rows.append(("# classes", f"{self.num_classes:,}"))
+        for name in ("train_x", "train_u", "val", "test"):
+            images = getattr(self.dataset, name)
+            if images:
+                rows.append((f"# {name}", f"{len(images):,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        rule = "  ".join("-" * width for width in widths)
+        print(rule, *(f"{name:<{widths[0]}}  {value}" for name, value in rows), rule, sep="\n")
+
+
+def _choose_transform(cfg: CfgNode, custom: Transforms, is_train: bool) -> Transforms:
+    if custom is None:
+        return build_transform(cfg, is_train=is_train)
+    print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+    return custom

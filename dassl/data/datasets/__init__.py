@@ -1,0 +1,6 @@
+"""The data set interface; the data sets themselves live in the top-level package ``datasets``."""
+
+from .base_dataset import DatasetBase, Datum
+from .build import DATASET_REGISTRY, build_dataset
+
+__all__ = ["DATASET_REGISTRY", "DatasetBase", "Datum", "build_dataset"]

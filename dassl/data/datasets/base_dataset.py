@@ -1,0 +1,197 @@
+"""What a data set is: lists of :class:`Datum`, and the label-to-name table.
+
+Pickled few-shot samples name ``dassl.data.datasets.base_dataset.Datum`` and its four attributes,
+here and in the original Dassl: neither may be renamed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+from dassl.utils import UsageError
+
+
+class Datum:
+    """One image: where it is, its label and class name, and the number of its domain.
+
+    Whether the file exists is not asked here: data sets list their folders once instead of
+    asking a (network) file system about each of a million paths.
+    """
+
+    def __init__(
+        self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
+    ) -> None:
+        if not isinstance(impath, str):
+            raise TypeError(f"impath is a {type(impath).__name__}, a str is needed: {impath!r}")
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+    def __repr__(self) -> str:
+        return (
+            f"Datum({self._impath!r}, label={self._label}, "
+            f"domain={self._domain}, classname={self._classname!r})"
+        )
+
+
+class DatasetBase:
+    """Labelled (``train_x``), unlabelled (``train_u``), validation and test images.
+
+    The class names come from ``train_x``.
+    """
+
+    dataset_dir = ""  # the folder of the data set, below cfg.DATASET.ROOT
+    domains: list[str] = []  # the names of all domains
+
+    def __init__(
+        self,
+        train_x: Sequence[Datum] | None = None,
+        train_u: Sequence[Datum] | None = None,
+        val: Sequence[Datum] | None = None,
+        test: Sequence[Datum] | None = None,
+    ) -> None:
+        if not train_x:
+            raise UsageError(f"{type(self).__name__} has no training images")
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+
+    @property
+    def train_x(self) -> Sequence[Datum]:
+        return self._train_x
+
+    @property
+    def train_u(self) -> Sequence[Datum] | None:
+        return self._train_u
+
+    @property
+    def val(self) -> Sequence[Datum] | None:
+        return self._val
+
+    @property
+    def test(self) -> Sequence[Datum] | None:
+        return self._test
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list[str]:
+        return self._classnames
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source: Iterable[Datum]) -> int:
+        """The largest label plus one."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
+        """The class name of each label, as a dict and as a list in the order of the labels."""
+        mapping = {item.label: item.classname for item in data_source}
+        mapping = {label: mapping[label] for label in sorted(mapping)}
+        return mapping, list(mapping.values())
+
+    def check_input_domains(
+        self, source_domains: Iterable[str], target_domains: Iterable[str]
+    ) -> None:
+        """Raise a UsageError unless all these domains are the data set's own."""
+        self.is_input_domain_valid(source_domains)
+        self.is_input_domain_valid(target_domains)
+
+    def is_input_domain_valid(self, input_domains: Iterable[str]) -> None:
+        for domain in input_domains:
+            if domain not in self.domains:
+                raise UsageError(
+                    f"{domain!r} is no domain of {type(self).__name__}: allowed are {self.domains}"
+                )
+
+    @overload
+    def generate_fewshot_dataset(
+        self, source: Sequence[Datum], /, *, num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum]: ...
+
+    @overload
+    def generate_fewshot_dataset(
+        self,
+        first: Sequence[Datum],
+        second: Sequence[Datum],
+        /,
+        *others: Sequence[Datum],
+        num_shots: int = -1,
+        repeat: bool = False,
+    ) -> list[list[Datum]]: ...
+
+    def generate_fewshot_dataset(
+        self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum] | list[list[Datum]]:
+        """Draw ``num_shots`` images of each class from each source with Python's ``random``.
+
+        Classes come in the order of their first image. A class with fewer images keeps them all,
+        in their order, or is filled up by repetition if ``repeat``. ``num_shots`` < 1 keeps all.
+        The draws are those of the original Dassl, image for image.
+
+        Returns:
+            one list for one source, a list of lists for several.
+        """
+        if num_shots < 1:
+            output = [list(source) for source in data_sources]
+        else:
+            output = [self._draw(source, num_shots, repeat) for source in data_sources]
+        return output[0] if len(output) == 1 else output
+
+    def _draw(self, source: Sequence[Datum], num_shots: int, repeat: bool) -> list[Datum]:
+        groups = self.split_dataset_by_label(source)
+        drawn: list[Datum] = []
+        for items in groups.values():
+            if len(items) >= num_shots:
+                drawn += random.sample(items, num_shots)
+            else:
+                drawn += random.choices(items, k=num_shots) if repeat else items
+        short = sum(len(items) < num_shots for items in groups.values())
+        kept = "repeated" if repeat else "all kept"
+        note = f" ({short} of {len(groups)} classes have fewer images: {kept})" if short else ""
+        print(f"Creating a {num_shots}-shot dataset{note}")
+        return drawn
+
+    @staticmethod
+    def split_dataset_by_label(data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
+        """The images of each label, labels in the order of their first image."""
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.label, []).append(item)
+        return groups
+
+    @staticmethod
+    def split_dataset_by_domain(data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
+        """The images of each domain, domains in the order of their first image."""
+        groups: dict[int, list[Datum]] = {}
+        for item in data_source:
+            groups.setdefault(item.domain, []).append(item)
+        return groups

@@ -1,0 +1,25 @@
+"""The registry of data sets, and the way from a config to one of them."""
+
+from __future__ import annotations
+
+from yacs.config import CfgNode
+
+from dassl.utils import Registry, UsageError, nearest
+
+from .base_dataset import DatasetBase
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg: CfgNode) -> DatasetBase:
+    """The data set named by ``cfg.DATASET.NAME``, read from ``cfg.DATASET.ROOT``.
+
+    Raises:
+        UsageError: no data set of that name is registered.
+    """
+    name, allowed = cfg.DATASET.NAME, DATASET_REGISTRY.registered_names()
+    if name not in allowed:
+        raise UsageError(f"DATASET.NAME is {name!r}: {nearest(name, allowed)}")
+    if cfg.VERBOSE:
+        print(f"Loading dataset: {name}")
+    return DATASET_REGISTRY.get(name)(cfg)
