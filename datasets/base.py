@@ -1,0 +1,216 @@
+"""What the data sets share: files found or asked for, shots drawn, base and new classes cut."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+
+from yacs.config import CfgNode
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import UsageError
+
+from .cache import find_images, load_pickle, save_pickle
+from .split import read_split, save_split, split_trainval, subsample_classes
+
+MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
+Splits = dict[str, list[Datum]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many classes and images the official data set has; None where there is no such split."""
+
+    classes: int
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+
+    def __str__(self) -> str:
+        numbers = " / ".join("-" if n is None else f"{n:,}" for n in astuple(self)[1:])
+        return f"{self.classes:,} classes and {numbers} train / val / test images"
+
+
+class SplitDataset(DatasetBase):
+    """A folder of images with a split file.
+
+    A subclass names its files and says where they come from; one whose split is told by other
+    files overrides :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
+    SUBSAMPLE_CLASSES (all, base, new), SEED.
+
+    Attributes:
+        dataset_dir: folder below DATASET.ROOT; in an instance, its absolute path.
+        image_dir: folder below ``dataset_dir``; in an instance, its absolute path.
+        split_file: name of the split file in ``dataset_dir``.
+        images_url, split_url, mirror: where to get them, for error messages.
+        counts, base_test: the size of the official data set, and of its base classes' test split.
+    """
+
+    image_dir = ""
+    split_file = ""
+    images_url = ""
+    split_url = ""
+    mirror = MIRROR
+    counts: Counts | None = None
+    base_test: int | None = None
+
+    read_split = staticmethod(read_split)
+    save_split = staticmethod(save_split)
+    split_trainval = staticmethod(split_trainval)
+    subsample_classes = staticmethod(subsample_classes)
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.name = type(self).__name__
+        self.dataset_dir = os.path.join(self._root(cfg), self.dataset_dir)
+        self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        self.prepare()
+        splits = self.read_splits()
+        self._check(splits)
+        if cfg.DATASET.NUM_SHOTS >= 1:
+            splits |= self.draw_shots(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
+
+        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
+        # A data set for testing only has no training images: its test images tell the classes.
+        train, val, test = subsample_classes(
+            splits.get("train", splits["test"]),
+            splits.get("val", []),
+            splits["test"],
+            subsample=subsample,
+        )
+        if subsample == "base" and self.base_test not in (None, len(test)):
+            print(
+                f"warning: the base classes of {self.name} have {len(test):,} test images, "
+                f"those of the official data set {self.base_test:,}"
+            )
+        super().__init__(train_x=train, val=val, test=test)
+
+    def prepare(self) -> None:
+        """Called before any file is looked for; a data set that makes its files does it here."""
+
+    def read_splits(self) -> Splits:
+        """The images of "train", "val" and "test"; the first two may be absent."""
+        self.require_folder(self.image_dir)
+        split_path = os.path.join(self.dataset_dir, self.split_file)
+        self.require_file(split_path, self.split_url)
+        hint = f"get the images again from {self.sources}"
+        train, val, test = self.read_split(split_path, self.image_dir, hint)
+        return {"train": train, "val": val, "test": test}
+
+    def _root(self, cfg: CfgNode) -> str:
+        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        folder = os.path.join(root, self.dataset_dir)
+        if not os.path.isdir(root):
+            raise UsageError(
+                f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, but there is no folder {root}"
+            )
+        if not cfg.DATASET.ROOT and not os.path.isdir(folder):
+            raise UsageError(
+                f"{self.name}: there is no folder {folder}, and DATASET.ROOT (--root) is empty: "
+                "set it to the folder that holds your data sets"
+            )
+        return root
+
+    @property
+    def sources(self) -> str:
+        """Where the images can be had."""
+        return " or ".join(url for url in (self.images_url, self.mirror) if url)
+
+    def require_folder(self, folder: str) -> None:
+        """Raise a UsageError that says where the images come from unless ``folder`` exists."""
+        if os.path.isdir(folder):
+            return
+        parent = os.path.dirname(folder)
+        there = ", ".join(sorted(os.listdir(parent))[:5]) if os.path.isdir(parent) else ""
+        instead = f" (in {parent} there are: {there})" if there else ""
+        raise UsageError(
+            f"{self.name}: there is no image folder {folder}{instead}: get the images from "
+            f"{self.sources} and unpack them to that path"
+        )
+
+    def require_file(self, path: str, url: str) -> None:
+        """Raise a UsageError that says where to get the file unless ``path`` exists."""
+        if not os.path.isfile(path):
+            raise UsageError(
+                f"{self.name}: there is no file {path}: get it from {url} and put it at that path "
+                "(no split is drawn at random: results would not be comparable)"
+            )
+
+    def _check(self, splits: Splits) -> None:
+        """Refuse splits that do not fit together; say where they differ from the official ones."""
+        labels = {item.label for item in splits.get("train", splits["test"])}
+        for part, items in splits.items():
+            unknown = sorted({item.classname for item in items if item.label not in labels})
+            if unknown:
+                raise UsageError(
+                    f"{self.name}: the {part} split has classes without training images "
+                    f"({', '.join(unknown[:3])}): every class needs some"
+                )
+        found = Counts(len(labels), **{part: len(items) for part, items in splits.items()})
+        if self.counts is not None and found != self.counts:
+            print(
+                f"warning: {self.name} has {found}, but the official data set has {self.counts}: "
+                "results are not comparable with published ones"
+            )
+
+    def draw_shots(self, splits: Splits, shots: int, seed: int) -> Splits:
+        """``shots`` training and at most 4 validation images a class, cached in a pickle.
+
+        The draw is the original's, to the image: it follows the seed alone. The pickle is the
+        original's, too; images that it names are found below a moved data folder.
+        """
+        parts: list[str] = [part for part in ("train", "val") if part in splits]
+        if not parts:
+            print(f"{self.name} is for testing only: NUM_SHOTS {shots} is not used")
+            return {}
+        cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
+        if os.path.exists(cache):
+            return self._load_shots(cache, {part: splits[part] for part in parts})
+        with _python_random(seed):
+            drawn = {
+                part: self.generate_fewshot_dataset(
+                    splits[part], num_shots=shots if part == "train" else min(shots, 4)
+                )
+                for part in parts
+            }
+        print(f"Saving preprocessed few-shot data to {cache}")
+        save_pickle(cache, drawn)
+        return drawn
+
+    def _load_shots(self, cache: str, splits: Splits) -> Splits:
+        print(f"Loading preprocessed few-shot data from {cache}")
+        cached = load_pickle(cache)
+        try:
+            drawn = {
+                part: find_images(cached.get(part, []), items, self.image_dir)
+                for part, items in splits.items()
+            }
+        except LookupError as error:
+            raise UsageError(
+                f"{cache} does not fit the split of {self.name} ({error}): it was drawn from "
+                "another split or has lost images; delete it to draw again"
+            ) from error
+        before, now = cached["train"][0].impath, drawn["train"][0].impath
+        if before != now:
+            print(f"The data folder has moved since that file was written: {before} is now {now}")
+        return drawn
+
+
+@contextmanager
+def _python_random(seed: int) -> Iterator[None]:
+    """Python's ``random`` as set_random_seed(seed) leaves it, and untouched afterwards.
+
+    So a run that reads the cached shots and one that draws them go on with the same numbers. A
+    negative seed means an unseeded run: the draw takes from the running stream.
+    """
+    if seed < 0:
+        yield
+        return
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

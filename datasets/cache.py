@@ -1,0 +1,115 @@
+"""Pickled lists of images, as CoOp writes them, read without trusting them.
+
+A pickle can name any function and have it called, so only :class:`Datum` is let through. Paths in
+a pickle are absolute and go stale when a data folder moves: images are looked up by the end of
+their path among those that are there.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from dassl.data.datasets import Datum
+from dassl.utils import UsageError, atomic_path
+
+DATUM = (Datum.__module__, Datum.__qualname__)
+
+
+class _DatumUnpickler(pickle.Unpickler):
+    """Knows plain containers and Datum, nothing else."""
+
+    def __init__(self, file: BinaryIO, path: str) -> None:
+        super().__init__(file)
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == DATUM:
+            return Datum
+        raise UsageError(
+            f"refused to load {self.path}: it names {module}.{name}, which could run code; a list "
+            "of images names Datum only. Delete the file if you do not know where it is from"
+        )
+
+
+def load_pickle(path: str) -> dict[str, list[Datum]]:
+    """The lists of images in a pickle, by split name.
+
+    Raises:
+        UsageError: the pickle is broken, names anything but Datum, or holds something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = _DatumUnpickler(file, path).load()
+    except UsageError:
+        raise
+    except Exception as error:  # a broken pickle can fail in any way; the cause stays attached
+        raise UsageError(
+            f"{path} is broken ({type(error).__name__}: {error}): delete it, it is made again"
+        ) from error
+    if not isinstance(content, dict) or not all(map(_is_image_list, content.values())):
+        raise UsageError(
+            f"{path} holds no lists of images (Datum) by split: delete it, it is made again"
+        )
+    return content
+
+
+def _is_image_list(value: Any) -> bool:
+    kinds = {"_impath": str, "_label": int, "_domain": int, "_classname": str}
+    return isinstance(value, list) and all(
+        isinstance(item, Datum)
+        and all(isinstance(vars(item).get(name), kind) for name, kind in kinds.items())
+        for item in value
+    )
+
+
+def save_pickle(path: str, splits: Mapping[str, Sequence[Datum]]) -> None:
+    """Write lists of images by split name; a folder that cannot be written to is said, not fatal.
+
+    The next run then draws the same images again, from the same seed.
+    """
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            content = {name: list(items) for name, items in splits.items()}
+            pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
+    except OSError as error:
+        print(f"Not saved, the data folder cannot be written to ({error}): {path}")
+
+
+def find_images(cached: Sequence[Datum], images: Sequence[Datum], folder: str) -> list[Datum]:
+    """Those of ``images`` that ``cached`` names, in the order of ``cached``.
+
+    Args:
+        cached: images with paths below ``folder`` or below another place that it was moved from.
+        images: the images that there are, below ``folder``.
+
+    Raises:
+        LookupError: an image is not there or has another label, or ``cached`` is empty.
+    """
+    if images and not cached:
+        raise LookupError("it names no images")
+    known = {item.impath: item for item in images}
+    if all(item.impath in known for item in cached):
+        found = [known[item.impath] for item in cached]
+    else:
+        by_end = {_parts(os.path.relpath(item.impath, folder)): item for item in images}
+        depths = sorted({len(parts) for parts in by_end}, reverse=True)
+        found = [_by_end(item, by_end, depths) for item in cached]
+    for item, match in zip(cached, found, strict=True):
+        if item.label != match.label:
+            raise LookupError(f"{item.impath} has label {item.label} there, {match.label} here")
+    return found
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(path.replace("\\", "/").split("/"))
+
+
+def _by_end(item: Datum, by_end: Mapping[tuple[str, ...], Datum], depths: Sequence[int]) -> Datum:
+    parts = _parts(item.impath)
+    for depth in depths:
+        if parts[-depth:] in by_end:
+            return by_end[parts[-depth:]]
+    raise LookupError(f"{item.impath} is not among the images")

@@ -1,0 +1,55 @@
+"""ImageFolder: your own images; a folder of class folders is a data set.
+
+DATASET.ROOT is the folder itself, and class names are the names of the class folders. Either
+
+    ROOT/train/<class>/*, ROOT/test/<class>/* and, optionally, ROOT/val/<class>/*
+
+or ROOT/<class>/* with a split file ROOT/split.json. This writes one, at random:
+
+    python -m datasets ROOT --seed 1
+"""
+
+import os
+
+from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.utils import UsageError
+
+from .base import SplitDataset, Splits
+from .split import PARTS, class_folders, folder_images
+
+SPLIT_FILE = "split.json"
+
+
+@DATASET_REGISTRY.register()
+class ImageFolder(SplitDataset):
+    dataset_dir = "."
+    image_dir = "."
+    split_file = SPLIT_FILE
+    images_url = "wherever you keep them"
+    mirror = ""
+
+    def read_splits(self) -> Splits:
+        if os.path.isfile(os.path.join(self.dataset_dir, SPLIT_FILE)):
+            return super().read_splits()
+        folders = class_folders(self.image_dir)
+        if not {"train", "test"} <= set(folders):
+            raise UsageError(
+                f"{self.name}: {self.image_dir} has neither a split file {SPLIT_FILE} nor folders "
+                f"train/ and test/ (there are: {', '.join(folders[:5]) or 'no folders'}). To split "
+                f"class folders at random: python -m datasets {self.image_dir}"
+            )
+        classes = class_folders(os.path.join(self.image_dir, "train"))
+        return {part: self._read_part(part, classes) for part in PARTS if part in folders}
+
+    def _read_part(self, part: str, classes: list[str]) -> list[Datum]:
+        folder = os.path.join(self.image_dir, part)
+        unknown = [name for name in class_folders(folder) if name not in classes]
+        if unknown:
+            raise UsageError(
+                f"{self.name}: {folder} has classes that train/ lacks: {', '.join(unknown[:3])}"
+            )
+        return [
+            item
+            for name in class_folders(folder)
+            for item in folder_images(os.path.join(folder, name), classes.index(name), name)
+        ]

@@ -1,0 +1,119 @@
+"""ImageNet (ILSVRC 2012): 1,000 classes; the test images are its validation images.
+
+Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. The images need a
+login at https://image-net.org. Layout: images/train/<WordNet id>/*.JPEG, images/val/<WordNet
+id>/*.JPEG and classnames.txt with lines like "n01440764 tench".
+
+The original draws shots from the folders in the order in which the file system lists them, and
+keeps that order in preprocessed.pkl. Where that file exists and fits the images, its order is used,
+so that the same seed gives the same shots; otherwise images are sorted by name.
+"""
+
+import os
+from collections.abc import Sequence
+
+from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.utils import UsageError
+
+from .base import Counts, SplitDataset, Splits
+from .cache import find_images, load_pickle
+from .split import class_folders, folder_images
+
+CLASSNAMES_URL = "https://drive.google.com/file/d/1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"
+VALPREP_URL = "https://github.com/soumith/imagenetloader.torch (valprep.sh)"
+
+
+class ClassFolderDataset(SplitDataset):
+    """Folders named by WordNet ids, and their names in classnames.txt."""
+
+    @staticmethod
+    def read_classnames(text_file: str) -> dict[str, str]:
+        """The class name of each WordNet id, in the order of the file."""
+        with open(text_file, encoding="utf-8") as file:
+            pairs = (line.strip().partition(" ") for line in file if line.strip())
+            return {wnid: name for wnid, _, name in pairs}
+
+    def classnames_by_id(self) -> dict[str, str]:
+        """What classnames.txt in ``dataset_dir`` says; a UsageError if it is missing."""
+        path = os.path.join(self.dataset_dir, "classnames.txt")
+        self.require_file(path, CLASSNAMES_URL)
+        return self.read_classnames(path)
+
+    def read_class_folders(self, folder: str) -> list[Datum]:
+        """The images of all class folders; labels follow the sorted WordNet ids."""
+        self.require_folder(folder)
+        names = self.classnames_by_id()
+        wnids = class_folders(folder)
+        unknown = [wnid for wnid in wnids if wnid not in names]
+        if unknown:
+            raise UsageError(
+                f"{self.name}: classnames.txt has no name for {len(unknown):,} of the folders in "
+                f"{folder} ({', '.join(unknown[:3])}): get it again from {CLASSNAMES_URL}, or take "
+                "those folders away"
+            )
+        items = [
+            item
+            for label, wnid in enumerate(wnids)
+            for item in folder_images(os.path.join(folder, wnid), label, names[wnid])
+        ]
+        if not items:
+            raise UsageError(f"{self.name}: there are no images in class folders in {folder}")
+        return items
+
+
+class ShiftedImageNet(ClassFolderDataset):
+    """A shifted test set for models trained on ImageNet, scored over the classes it holds."""
+
+    def read_splits(self) -> Splits:
+        return {"test": self.read_class_folders(self.image_dir)}
+
+
+@DATASET_REGISTRY.register()
+class ImageNet(ClassFolderDataset):
+    dataset_dir = "imagenet"
+    image_dir = "images"
+    images_url = "https://image-net.org (login)"
+    mirror = ""
+    counts = Counts(classes=1000, train=1_281_167, test=50_000)
+
+    @property
+    def val(self) -> Sequence[Datum] | None:
+        """The test images, as in the original: there are no others. Select no model on them."""
+        return self.test
+
+    def read_splits(self) -> Splits:
+        train_dir, val_dir = (os.path.join(self.image_dir, part) for part in ("train", "val"))
+        self.require_folder(train_dir)
+        self.require_folder(val_dir)
+        self._refuse_flat(val_dir)
+        differing = set(class_folders(train_dir)) ^ set(class_folders(val_dir))
+        if differing:
+            raise UsageError(
+                f"{self.name}: {len(differing)} class folders are in only one of {train_dir} and "
+                f"{val_dir} ({', '.join(sorted(differing)[:3])}): labels would differ; unpack again"
+            )
+        train, test = self.read_class_folders(train_dir), self.read_class_folders(val_dir)
+        return {"train": self._in_original_order(train), "test": test}
+
+    def _refuse_flat(self, val_dir: str) -> None:
+        files = [name for name in os.listdir(val_dir) if name.lower().endswith(".jpeg")]
+        if files:
+            raise UsageError(
+                f"{self.name}: {len(files):,} images lie flat in {val_dir}, as the official "
+                f"archive unpacks them ({min(files)}): they must lie in class folders like those "
+                f"of images/train; sort them with {VALPREP_URL}"
+            )
+
+    def _in_original_order(self, train: list[Datum]) -> list[Datum]:
+        path = os.path.join(self.dataset_dir, "preprocessed.pkl")
+        if not os.path.exists(path):
+            return train
+        try:
+            ordered = find_images(load_pickle(path).get("train", []), train, self.image_dir)
+            if len(ordered) != len(train):
+                raise LookupError(f"it names {len(ordered):,} of {len(train):,} training images")
+        except LookupError as error:
+            print(f"{path} is stale and not used ({error}): training images are sorted by name")
+            return train
+        print(f"Training images in the order of {path}")
+        return ordered

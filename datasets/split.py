@@ -1,0 +1,195 @@
+"""Lists of images: read from split files and folders, check, cut into base and new classes."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.utils import UsageError, listdir_nohidden, nearest, read_json, write_json
+
+Images = list[Datum]
+PARTS = ("train", "val", "test")
+IMAGE_EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".ppm",
+    ".bmp",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".webp",
+    ".gif",
+)
+
+
+def read_split(
+    filepath: str, path_prefix: str, hint: str = "unpack the images there again"
+) -> tuple[Images, Images, Images]:
+    """Train, validation and test images of a split file.
+
+    The file is JSON: {"train": [[path below path_prefix, label, class name], ...], "val": ...,
+    "test": ...}.
+
+    Raises:
+        UsageError: the file has another form, or images are missing; ``hint`` says what to do.
+    """
+    print(f"Reading split from {filepath}")
+    split = read_json(filepath)
+    try:
+        train, val, test = (
+            [
+                Datum(os.path.join(path_prefix, path), label=int(label), classname=name)
+                for path, label, name in split[part]
+            ]
+            for part in PARTS
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{filepath} is no split file ({type(error).__name__}: {error}): it must hold "
+            '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
+        ) from error
+    require_images([*train, *val, *test], path_prefix, filepath, hint)
+    return train, val, test
+
+
+def save_split(
+    train: Iterable[Datum],
+    val: Iterable[Datum],
+    test: Iterable[Datum],
+    filepath: str,
+    path_prefix: str,
+) -> None:
+    """Write the split file that :func:`read_split` reads."""
+
+    def entries(items: Iterable[Datum]) -> list[tuple[str, int, str]]:
+        return [
+            (os.path.relpath(item.impath, path_prefix), item.label, item.classname)
+            for item in items
+        ]
+
+    split = {"train": entries(train), "val": entries(val), "test": entries(test)}
+    write_json(split, filepath)
+    print(f"Saved split to {filepath}")
+
+
+def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: str) -> None:
+    """Raise a UsageError that counts and names images which do not exist.
+
+    Each folder is listed once: that is fast even where asking for single files is not.
+    """
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for item in items:
+        parent, name = os.path.split(item.impath)
+        if parent not in listings:
+            listings[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
+        if name not in listings[parent]:
+            missing.append(os.path.relpath(item.impath, folder))
+    if missing:
+        examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise UsageError(
+            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are not in "
+            f"{folder} ({examples}): {hint}"
+        )
+
+
+def split_trainval(trainval: Sequence[Datum], p_val: float = 0.2) -> tuple[Images, Images]:
+    """Take the share ``p_val`` of each class out of ``trainval``, with Python's ``random``."""
+    print(f"Splitting trainval into {1 - p_val:.0%} train and {p_val:.0%} val")
+    train: Images = []
+    val: Images = []
+    for items in DatasetBase.split_dataset_by_label(trainval).values():
+        count = round(len(items) * p_val)
+        if not count:
+            raise UsageError(
+                f"class {items[0].classname!r} has {len(items)} images: too few for a validation "
+                f"share of {p_val:.0%}"
+            )
+        shuffled = random.sample(items, len(items))
+        val += shuffled[:count]
+        train += shuffled[count:]
+    return train, val
+
+
+def split_folders(
+    image_dir: str,
+    p_trn: float = 0.5,
+    p_val: float = 0.2,
+    ignored: Iterable[str] = (),
+    new_cnames: Mapping[str, str] | None = None,
+) -> tuple[Images, Images, Images]:
+    """Split a folder of class folders at random, with Python's ``random``.
+
+    Args:
+        image_dir: holds one folder a class; labels follow the sorted names.
+        p_trn, p_val: shares of training and validation images in each class; the rest is test.
+        ignored: class folders to leave out.
+        new_cnames: class names for folders that have another name.
+    """
+    print(f"Splitting {image_dir} into {p_trn:.0%} train, {p_val:.0%} val, and the rest test")
+    names = new_cnames or {}
+    train: Images = []
+    val: Images = []
+    test: Images = []
+    folders = [name for name in class_folders(image_dir) if name not in set(ignored)]
+    for label, folder in enumerate(folders):
+        items = folder_images(os.path.join(image_dir, folder), label, names.get(folder, folder))
+        random.shuffle(items)
+        first, second = round(len(items) * p_trn), round(len(items) * (p_trn + p_val))
+        if not 0 < first < second < len(items):
+            raise UsageError(f"{image_dir}/{folder} has {len(items)} images: too few to split")
+        train += items[:first]
+        val += items[first:second]
+        test += items[second:]
+    return train, val, test
+
+
+def class_folders(folder: str) -> list[str]:
+    """The sorted names of the folders in ``folder``, hidden ones left out."""
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def folder_images(folder: str, label: int, classname: str) -> Images:
+    """The images of a class folder, sorted by name; hidden files are left out."""
+    names = listdir_nohidden(folder, sort=True)
+    images = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
+    if len(images) < len(names):
+        others = [name for name in names if name not in set(images)]
+        print(f"Leaving out {len(others)} files in {folder} that are no images, like {others[0]}")
+    return [Datum(os.path.join(folder, name), label=label, classname=classname) for name in images]
+
+
+def subsample_classes(*args: Sequence[Datum], subsample: str = "all") -> Sequence[Any]:
+    """Keep the base or the new classes of each list, with labels that count from 0 again.
+
+    Of the n sorted labels in the first list, the first ceil(n / 2) are base, the rest are new.
+
+    Raises:
+        UsageError: ``subsample`` is not "all", "base" or "new".
+    """
+    allowed = ("all", "base", "new")
+    if subsample not in allowed:
+        raise UsageError(
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}: {nearest(subsample, allowed)}"
+        )
+    if subsample == "all":
+        return args
+    labels = sorted({item.label for item in args[0]})
+    half = math.ceil(len(labels) / 2)
+    selected = labels[:half] if subsample == "base" else labels[half:]
+    print(f"Keeping the {len(selected)} {subsample} classes of {len(labels)}")
+    relabel = {label: new for new, label in enumerate(selected)}
+    return [
+        [
+            Datum(item.impath, relabel[item.label], item.domain, item.classname)
+            for item in items
+            if item.label in relabel
+        ]
+        for items in args
+    ]
