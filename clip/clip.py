@@ -1,0 +1,99 @@
+"""OpenAI's interface: ``load`` a model by name, ``tokenize`` texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from .errors import WeightsError
+from .model import CLIP, build_model
+from .openai import MODELS as _MODELS
+from .openai import download as _download
+from .simple_tokenizer import END, START, SimpleTokenizer
+from .weights import Weights, available_models, load_weights
+
+__all__ = ["_MODELS", "_download", "available_models", "build_model", "load", "tokenize"]
+
+_tokenizer = SimpleTokenizer()
+
+
+def load(
+    name: str,
+    device: str | torch.device | None = None,
+    jit: bool = False,
+    download_root: str | Path | None = None,
+) -> tuple[CLIP, Callable[[Image.Image], torch.Tensor]]:
+    """A model by one of :func:`available_models`, a path, or open_clip's "ARCHITECTURE:TAG".
+
+    Args:
+        device: where the model goes; CUDA if there is any, otherwise the CPU, by default. On a CPU
+            the model is in float32 exactly as saved, elsewhere in fp16 as OpenAI's.
+        jit: only False is supported.
+        download_root: the folder of downloads, ~/.cache/clip by default.
+
+    Returns:
+        The model in eval mode, and the transform from an RGB image of any size to its input
+        (3, input_resolution, input_resolution).
+
+    Raises:
+        WeightsError: there is no such model, or its file cannot be read.
+    """
+    if jit:
+        raise WeightsError(
+            "jit=True is not supported: archives are read, but never run; use jit=False"
+        )
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = load_weights(name, download_root)
+    fp16 = torch.device(device).type != "cpu"
+    try:
+        model = build_model(weights.state_dict, quick_gelu=weights.quick_gelu, fp16=fp16)
+    except WeightsError as error:
+        raise WeightsError(f"{weights.source}: {error}") from error
+    return model.to(device), _transform(model.visual.input_resolution, weights)
+
+
+def tokenize(
+    texts: str | list[str], context_length: int = 77, truncate: bool = False
+) -> torch.Tensor:
+    """Texts -> ids (N, context_length) of type int: start, the text's ids, end, zeros.
+
+    Raises:
+        RuntimeError: a text is too long, and ``truncate`` does not ask to cut it.
+    """
+    if isinstance(texts, str):
+        texts = [texts]
+    start, end = _tokenizer.encoder[START], _tokenizer.encoder[END]
+    result = torch.zeros(len(texts), context_length, dtype=torch.int)
+    for row, text in zip(result, texts, strict=True):
+        ids = [start, *_tokenizer.encode(text), end]
+        if len(ids) > context_length:
+            if not truncate:
+                raise RuntimeError(
+                    f"Input {text} is too long for context length {context_length}: it has"
+                    f" {len(ids)} tokens with start and end"
+                )
+            ids = [*ids[: context_length - 1], end]
+        row[: len(ids)] = torch.tensor(ids, dtype=torch.int)
+    return result
+
+
+def _transform(size: int, weights: Weights) -> Callable[[Image.Image], torch.Tensor]:
+    """The shorter edge resized to ``size`` (bicubic), the centre cut out, channels normalised."""
+    return transforms.Compose(
+        [
+            transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            _to_rgb,
+            transforms.ToTensor(),
+            transforms.Normalize(weights.mean, weights.std),
+        ]
+    )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")

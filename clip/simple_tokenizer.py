@@ -1,0 +1,76 @@
+"""CLIP's byte-pair encoding: open_clip's, behind the interface of OpenAI's tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+START, END = "<|startoftext|>", "<|endoftext|>"  # OpenAI's names for ids 49406 and 49407
+_OPEN_CLIP_NAMES = {"<start_of_text>": START, "<end_of_text>": END}
+
+
+class SimpleTokenizer:
+    """Text to ids and back, without start and end of text.
+
+    The vocabulary is read at the first use, once for all instances: trainers make theirs on import.
+
+    >>> SimpleTokenizer().encode("a photo of a cat")
+    [320, 1125, 539, 320, 2368]
+    """
+
+    @property
+    def encoder(self) -> dict[str, int]:
+        """The vocabulary: token -> id."""
+        return _vocabulary()[0]
+
+    @property
+    def decoder(self) -> dict[int, str]:
+        """The vocabulary: id -> token; ``</w>`` ends a word."""
+        return _vocabulary()[1]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the cleaned and lower-cased text."""
+        for theirs, openai in _OPEN_CLIP_NAMES.items():
+            text = text.replace(openai, theirs)
+        return _open_clip_tokenizer().encode(text)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of these ids; each word, the last included, is followed by a space."""
+        text = _open_clip_tokenizer().decode([int(token) for token in tokens])
+        for theirs, openai in _OPEN_CLIP_NAMES.items():
+            text = text.replace(theirs, openai)
+        return text
+
+
+@functools.cache
+def _vocabulary() -> tuple[dict[str, int], dict[int, str]]:
+    theirs: dict[str, int] = _open_clip_tokenizer().encoder
+    encoder = {_OPEN_CLIP_NAMES.get(token, token): index for token, index in theirs.items()}
+    return encoder, {index: token for token, index in encoder.items()}
+
+
+@functools.cache
+def _open_clip_tokenizer() -> Any:
+    return _tokenizer_module().SimpleTokenizer()
+
+
+def _tokenizer_module() -> ModuleType:
+    """open_clip.tokenizer, without the rest of its package, whose import takes seconds."""
+    name = "open_clip.tokenizer"
+    if name in sys.modules:
+        return sys.modules[name]
+    package = importlib.util.find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise ImportError("open_clip is not installed: pip install open_clip_torch")
+    file = Path(package.origin).with_name("tokenizer.py")
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"open_clip has no tokenizer at {file}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
