@@ -1,0 +1,1 @@
+"""Command-line programs; each file opens with its own command line."""

@@ -1,0 +1,1 @@
+"""What the scripts share: protocols and jobs on one side, results and tables on the other."""

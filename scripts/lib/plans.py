@@ -1,0 +1,203 @@
+"""Which jobs a protocol consists of, in the output folders of CoOp's and CoCoOp's scripts.
+
+plan(Request("coop", "base2new", "dtd", seed=1), place)  # [training, test on the new classes]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dassl.utils import UsageError, nearest
+from scripts.lib.jobs import Job, Place, Request
+from scripts.lib.protocols import Setting
+from scripts.lib.settings import decode, read_config
+
+# Set by the protocol and part of a folder's name: as a KEY VALUE pair they would make it lie.
+OWN_KEYS = {
+    "DATASET.NUM_SHOTS": "choose them with SHOTS in the environment",
+    "DATASET.SUBSAMPLE_CLASSES": "the protocol chooses the classes",
+    "DATASET.NAME": "choose the data set with DATASET",
+    "DATASET.ROOT": "choose the folder with DATA in the environment",
+    "OUTPUT_DIR": "choose the folder with OUTPUT in the environment",
+    "SEED": "choose it with SEED",
+    "TRAINER.NAME": "METHOD and configs/protocols.yaml choose the trainer",
+}
+
+
+def plan(request: Request, place: Place) -> list[Job]:
+    """The jobs of ``request``, in the order in which they must run.
+
+    Raises:
+        UsageError: an unknown method, protocol, data set or config, or a key of `OWN_KEYS`.
+    """
+    for what, name, known in (
+        ("method", request.method, place.table.methods),
+        ("protocol", request.protocol, list(PLANS)),
+        ("data set", request.dataset, place.datasets),
+        ("source data set", request.source, place.datasets),
+    ):
+        if name not in known:
+            raise UsageError(f"unknown {what} {name!r}: {nearest(name, known)}")
+    for key in request.options:
+        if key in OWN_KEYS:
+            raise UsageError(f"{key} cannot be a KEY VALUE pair here: {OWN_KEYS[key]}")
+    return PLANS[request.protocol](_Planner(request, place))
+
+
+class _Planner:
+    """One request's jobs, protocol by protocol."""
+
+    def __init__(self, request: Request, place: Place) -> None:
+        self.request = request
+        self.place = place
+        self.seed = f"seed{request.seed}"
+
+    def base2new(self) -> list[Job]:
+        pairs = zip(self.base2new_train(), self.base2new_test(), strict=True)
+        return [job for pair in pairs for job in pair]
+
+    def base2new_train(self) -> list[Job]:
+        return [
+            self.job(setting, self.base2new_folder("train_base", setting, shots), shots, "base")
+            for setting, shots in self.settings("base2new", self.request.dataset)
+        ]
+
+    def base2new_test(self) -> list[Job]:
+        jobs = []
+        for setting, shots in self.settings("base2new", self.request.dataset):
+            folder = self.base2new_folder("test_new", setting, shots)
+            model = self.base2new_folder("train_base", setting, shots)
+            jobs.append(self.job(setting, folder, shots, "new", model))
+        return jobs
+
+    def base2new_folder(self, part: str, setting: Setting, shots: int) -> Path:
+        folder = self.place.output / "base2new" / part / self.request.dataset / f"shots_{shots}"
+        return folder / setting.trainer / setting.config / self.seed
+
+    def xd_train(self) -> list[Job]:
+        return [
+            self.job(setting, self.shots_folder(self.request.dataset, setting, shots), shots)
+            for setting, shots in self.settings("xd", self.request.dataset)
+        ]
+
+    def xd_test(self) -> list[Job]:
+        # The setting is the source's: its model is read and its config evaluated.
+        jobs = []
+        for setting, shots in self.settings("xd", self.request.source):
+            folder = self.shots_folder("evaluation", setting, shots, self.request.dataset)
+            model = self.shots_folder(self.request.source, setting, shots)
+            jobs.append(self.job(setting, folder, shots, model=model))
+        return jobs
+
+    def fewshot(self) -> list[Job]:
+        jobs = []
+        for setting, shots in self.settings("fewshot", self.request.dataset):
+            context = self.context_name(setting)
+            folder = self.shots_folder(self.request.dataset, setting, shots, context)
+            jobs.append(self.job(setting, folder, shots))
+        return jobs
+
+    def shots_folder(self, first: str, setting: Setting, shots: int, *rest: str) -> Path:
+        folder = self.place.output / first / setting.trainer / f"{setting.config}_{shots}shots"
+        return folder.joinpath(*rest, self.seed)
+
+    def zeroshot(self) -> list[Job]:
+        dataset = self.request.dataset
+        setting = self.chosen(self.place.table.setting(self.request.method, "zeroshot", dataset))
+        folder = self.place.output / setting.trainer / setting.config / dataset
+        return [
+            self.job(setting, folder / classes / self.seed, None, classes)
+            for classes in ("all", "base", "new")
+        ]
+
+    def settings(self, protocol: str, dataset: str) -> Iterator[tuple[Setting, int]]:
+        """The setting for each number of shots that was asked for."""
+        table, method = self.place.table, self.request.method
+        for shots in self.request.shots or table.setting(method, protocol, dataset).shots:
+            yield self.chosen(table.setting(method, protocol, dataset, shots)), shots
+
+    def chosen(self, setting: Setting) -> Setting:
+        config = self.request.config
+        return setting if config is None else replace(setting, config=config)
+
+    def job(
+        self,
+        setting: Setting,
+        folder: Path,
+        shots: int | None,
+        classes: str = "all",
+        model: Path | None = None,
+    ) -> Job:
+        """A training, or the test of ``model``; without ``shots`` there is nothing to train."""
+        request = self.request
+        self.place.trainer_config(
+            setting.config_path
+        )  # a missing file is said before anything runs
+        parts = [request.protocol, request.dataset, f"{classes} classes"]
+        parts += [] if shots is None else [f"{shots} shots"]
+        return Job(
+            name=f"{request.method} {', '.join(parts)}, seed {request.seed}",
+            trainer=setting.trainer,
+            dataset=request.dataset,
+            seed=request.seed,
+            config=setting.config_path,
+            folder=folder,
+            options=self.options(setting, shots, classes),
+            eval_only=shots is None or model is not None,
+            model_folder=model,
+            epoch=None if model is None else self.epoch(setting),
+        )
+
+    def options(self, setting: Setting, shots: int | None, classes: str) -> dict[str, str]:
+        """KEY VALUE pairs: the method's, the protocol's, the user's; the later one wins."""
+        pairs = dict(setting.options)
+        if shots is not None:
+            pairs["DATASET.NUM_SHOTS"] = shots
+        if classes != "all":  # as in CoOp's scripts, which name a part only
+            pairs["DATASET.SUBSAMPLE_CLASSES"] = classes
+        return {key: str(value) for key, value in pairs.items()} | dict(self.request.options)
+
+    def effective(self, setting: Setting) -> Mapping[str, Any]:
+        """Config file, the method's options and the user's as one flat table."""
+        flat = read_config(self.place.trainer_config(setting.config_path))
+        given = {key: decode(value) for key, value in self.request.options.items()}
+        return {**flat, **setting.options, **given}
+
+    def epoch(self, setting: Setting) -> int | None:
+        """The epoch that a test reads; None for the model that was best on the validation split."""
+        flat = self.effective(setting)
+        if flat.get("TEST.FINAL_MODEL") == "best_val":
+            return None
+        if setting.epoch is not None:
+            return setting.epoch
+        if "OPTIM.MAX_EPOCH" not in flat:
+            raise UsageError(
+                f"configs/trainers/{setting.config_path}.yaml does not set OPTIM.MAX_EPOCH, so the "
+                "epoch to test is unknown; add OPTIM.MAX_EPOCH N to the command"
+            )
+        return int(flat["OPTIM.MAX_EPOCH"])
+
+    def context_name(self, setting: Setting) -> str:
+        """CoOp's folder name of a context: nctx16_cscFalse_ctpend.
+
+        It tells what is used: words of CTX_INIT replace the N_CTX vectors, for all classes alike.
+        """
+        flat = self.effective(setting)
+        words = flat.get("TRAINER.COOP.CTX_INIT", "").replace("_", " ").split()
+        n_ctx = len(words) or flat.get("TRAINER.COOP.N_CTX", 16)
+        csc = not words and flat.get("TRAINER.COOP.CSC", False)
+        return f"nctx{n_ctx}_csc{csc}_ctp{flat.get('TRAINER.COOP.CLASS_TOKEN_POSITION', 'end')}"
+
+
+PLANS: dict[str, Callable[[_Planner], list[Job]]] = {
+    "base2new": _Planner.base2new,
+    "base2new_train": _Planner.base2new_train,
+    "base2new_test": _Planner.base2new_test,
+    "xd_train": _Planner.xd_train,
+    "xd_test": _Planner.xd_test,
+    "fewshot": _Planner.fewshot,
+    "zeroshot": _Planner.zeroshot,
+}

@@ -1,0 +1,152 @@
+"""Run one method in one protocol on one data set with one seed: all of scripts/<method>/*.sh.
+
+    python scripts/run.py coop base2new dtd 1
+    python scripts/run.py textrefiner base2new critters 1 OPTIM.MAX_EPOCH 1   # on a CPU
+
+    METHOD    an entry of configs/protocols.yaml: coop, textrefiner
+    PROTOCOL  base2new, base2new_train, base2new_test, xd_train, xd_test, fewshot, zeroshot
+    DATASET   a file of configs/datasets, without .yaml (xd_train: imagenet if left out)
+    SEED      a whole number; the papers use 1, 2 and 3
+    KEY VALUE pairs that train.py takes; --dry-run prints the commands and runs nothing
+
+From the environment
+
+    DATA      folder of the data sets; default: data/ of the repository
+    OUTPUT    folder of the results; default: output/ of the repository
+    CFG       another file below configs/trainers/<trainer>, without .yaml
+    SHOTS     other shots than the protocol's, such as "4" or "1 2 4"
+    SOURCE    xd_test: the data set of the training; default: imagenet
+    CUDA_VISIBLE_DEVICES    the GPU
+    TEXTREFINER_DRY_RUN=1   as --dry-run
+
+A finished job is marked with finished.json and skipped, an unfinished one resumes.
+The exit code is train.py's; 2 says that the command line was wrong.
+"""
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.jobs import Place, Request  # noqa: E402
+from scripts.lib.plans import plan  # noqa: E402
+from scripts.lib.runner import JobFailedError, run  # noqa: E402
+from scripts.lib.settings import parse_pairs  # noqa: E402
+
+DRY_RUN = "--dry-run"
+FIELDS = ("METHOD", "PROTOCOL", "DATASET", "SEED")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The words after run.py, checked."""
+
+    request: Request
+    dry_run: bool
+
+
+def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
+    """Read words and environment.
+
+    Raises:
+        UsageError: a word is missing or is not what its place asks for.
+    """
+    dry_run = DRY_RUN in words or env.get("TEXTREFINER_DRY_RUN") == "1"
+    words = [word for word in words if word != DRY_RUN]
+    if words[1:2] == ["xd_train"] and len(words) > 2 and _is_int(words[2]):
+        words.insert(2, "imagenet")
+    if len(words) < len(FIELDS):
+        raise UsageError(
+            f"{FIELDS[len(words)]} is missing; usage: run.py {' '.join(FIELDS)} [KEY VALUE ...]"
+        )
+    method, protocol, dataset, seed, *options = words
+    if not _is_int(seed):
+        raise UsageError(f"SEED must be a whole number such as 1, got {seed!r}")
+    request = Request(
+        method,
+        protocol,
+        dataset,
+        int(seed),
+        options=parse_pairs(options),
+        config=env.get("CFG") or None,
+        shots=_parse_shots(env.get("SHOTS", "")),
+        source=env.get("SOURCE") or "imagenet",
+    )
+    return CommandLine(request, dry_run)
+
+
+def _is_int(word: str) -> bool:
+    return word.isascii() and word.isdigit()
+
+
+def _parse_shots(text: str) -> tuple[int, ...]:
+    words = text.replace(",", " ").split()
+    if not all(_is_int(word) and int(word) > 0 for word in words):
+        raise UsageError(f"SHOTS must be positive whole numbers such as '1 2 4', got {text!r}")
+    return tuple(int(word) for word in words)
+
+
+def find_place(env: Mapping[str, str]) -> Place:
+    """DATA and OUTPUT (relative to the working folder) or the repository's own; says which."""
+    folders = {}
+    for name, default in (("DATA", "data"), ("OUTPUT", "output")):
+        given = env.get(name)
+        folders[name] = Path(given).expanduser().absolute() if given else ROOT / default
+        _say(f"{name}={shlex.quote(str(folders[name]))}" + ("" if given else "  # the default"))
+    return Place(ROOT, folders["DATA"], folders["OUTPUT"])
+
+
+def check_data(place: Place, dataset: str) -> None:
+    """Raise a UsageError without a data folder, unless ``dataset`` is drawn on first use."""
+    if place.table.is_drawn(dataset):
+        place.data.mkdir(parents=True, exist_ok=True)
+    elif not place.data.is_dir():
+        raise UsageError(
+            f"no data folder {place.data}: set DATA to the folder that holds the data sets "
+            "(docs/datasets.md says how to get them)"
+        )
+
+
+def main(words: list[str], env: Mapping[str, str]) -> int:
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0 if words else 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the child, too
+    try:
+        line = parse(words, env)
+        place = find_place(env)
+        jobs = plan(line.request, place)
+        if line.dry_run:
+            for job in jobs:
+                _say(shlex.join(job.command(place)))
+            return 0
+        check_data(place, line.request.dataset)
+        for job in jobs:
+            outcome = run(job, place, say=_say)
+            if not outcome.skipped:
+                _say(f"done  {job.name}: {outcome.seconds:.0f} s, {job.folder}")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except JobFailedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # before what the child prints
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,78 @@
+"""A small project around the real scripts/: configs, and a train.py that only writes files.
+
+The environment tells the fake what to do: FAKE_EXIT is its exit code, FAKE_STOP makes it leave a
+checkpoint of epoch 1 and fail, as an interruption would.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from scripts.lib.jobs import Place
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TRAIN = """
+import argparse, json, os, sys
+from pathlib import Path
+
+parser = argparse.ArgumentParser()
+for flag in ("root", "seed", "trainer", "dataset-config-file", "config-file"):
+    parser.add_argument("--" + flag)
+for flag in ("output-dir", "model-dir", "load-epoch"):
+    parser.add_argument("--" + flag)
+parser.add_argument("--eval-only", action="store_true")
+parser.add_argument("opts", nargs=argparse.REMAINDER)
+args = parser.parse_args()
+folder = Path(args.output_dir)
+folder.mkdir(parents=True, exist_ok=True)
+models = folder / "prompt_learner"
+resumed = models.is_dir()
+with open(folder / "log.txt", "a") as log:
+    print("resumed" if resumed else "fresh", *sys.argv[1:], file=log)
+    print("the fake speaks")
+    if not args.eval_only:
+        models.mkdir(exist_ok=True)
+        (models / "model.pth.tar-1").write_text("1")
+    if "FAKE_STOP" in os.environ:
+        sys.exit("stopped")
+    if not args.eval_only:
+        (models / "model.pth.tar-3").write_text("3")
+        (models / "model-best.pth.tar").write_text("2")
+        print("Finish training", file=log)
+    print("=> result\\n* accuracy: 50.0%", file=log)
+sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
+"""
+
+CONFIG = "OPTIM:\n  MAX_EPOCH: 3\nTRAINER:\n  COOP:\n    CTX_INIT: a photo of a\n"
+CONFIGS = {
+    "datasets/critters": "DATASET:\n  NAME: Critters\n",
+    "datasets/dtd": "DATASET:\n  NAME: DescribableTextures\n",
+    "datasets/imagenet": "DATASET:\n  NAME: ImageNet\n",
+    "trainers/CoOp/critters": CONFIG,
+    "trainers/CoOp/vit_b16": "OPTIM:\n  MAX_EPOCH: 200\n",
+    "trainers/CoOp/vit_b16_ctxv1": "_BASE_: vit_b16.yaml\n" + CONFIG.partition("3\n")[2],
+    "trainers/CoOp/vit_b16_ep50": "_BASE_: vit_b16.yaml\nOPTIM:\n  MAX_EPOCH: 50\n",
+    "trainers/CoOp/vit_b16_ep50_ctxv1": "_BASE_: vit_b16_ctxv1.yaml\nOPTIM:\n  MAX_EPOCH: 50\n",
+    "trainers/CoOp/vit_b16_ep100": "_BASE_: vit_b16.yaml\nOPTIM:\n  MAX_EPOCH: 100\n",
+    "trainers/TextRefinerCoOp/critters": CONFIG,
+    "trainers/TextRefinerCoOp/vit_b16_ep10_ctxv1": CONFIG.replace("3", "10"),
+}
+
+
+def make_project(folder: Path) -> Place:
+    """A root with the real protocol table, small configs and the fake train.py."""
+    for name, text in CONFIGS.items():
+        path = folder / "configs" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    shutil.copy(ROOT / "configs" / "protocols.yaml", folder / "configs")
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "data").mkdir()
+    return Place(folder, folder / "data", folder / "output", sys.executable)
+
+
+def add_scripts(folder: Path) -> None:
+    """The real scripts/ in ``folder``, so that its shell entries run the fake train.py."""
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    (folder / "dassl").symlink_to(ROOT / "dassl")

@@ -1,0 +1,199 @@
+"""The protocol table and the jobs it leads to: folders, configs, epochs and options, by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from dassl.utils import UsageError
+from scripts.lib.jobs import Job, Place, Request
+from scripts.lib.plans import PLANS, plan
+from scripts.lib.protocols import ProtocolTable
+from tests.scripts.fake_project import make_project
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return make_project(tmp_path)
+
+
+def jobs(
+    place: Place, method: str, protocol: str, dataset: str = "dtd", **more: object
+) -> list[Job]:
+    return plan(Request(method, protocol, dataset, 1, **more), place)  # type: ignore[arg-type]
+
+
+def folders(place: Place, *request: str, **more: object) -> list[str]:
+    return [str(job.folder.relative_to(place.output)) for job in jobs(place, *request, **more)]
+
+
+FOLDERS = """
+coop base2new_train dtd: base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1
+coop base2new_test dtd: base2new/test_new/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1
+coop base2new_train imagenet: base2new/train_base/imagenet/shots_16/CoOp/vit_b16_ep50_ctxv1/seed1
+coop base2new_train critters: base2new/train_base/critters/shots_16/CoOp/critters/seed1
+textrefiner base2new_test dtd: \
+base2new/test_new/dtd/shots_16/TextRefinerCoOp/vit_b16_ep10_ctxv1/seed1
+coop xd_train imagenet: imagenet/CoOp/vit_b16_ep50_ctxv1_16shots/seed1
+coop xd_test dtd: evaluation/CoOp/vit_b16_ep50_ctxv1_16shots/dtd/seed1
+textrefiner xd_test dtd: evaluation/TextRefinerCoOp/vit_b16_ep10_ctxv1_16shots/dtd/seed1
+coop fewshot dtd: \
+dtd/CoOp/vit_b16_ep50_1shots/nctx16_cscFalse_ctpend/seed1 \
+dtd/CoOp/vit_b16_ep100_2shots/nctx16_cscFalse_ctpend/seed1 \
+dtd/CoOp/vit_b16_ep100_4shots/nctx16_cscFalse_ctpend/seed1 \
+dtd/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/seed1 \
+dtd/CoOp/vit_b16_16shots/nctx16_cscFalse_ctpend/seed1
+coop zeroshot dtd: \
+ZeroshotCLIP/vit_b16/dtd/all/seed1 \
+ZeroshotCLIP/vit_b16/dtd/base/seed1 \
+ZeroshotCLIP/vit_b16/dtd/new/seed1
+"""
+
+
+@pytest.mark.parametrize("line", FOLDERS.replace("\\\n", "").strip().splitlines())
+def test_folders_are_those_of_the_public_scripts(place: Place, line: str) -> None:
+    words, _, expected = line.partition(": ")
+    assert folders(place, *words.split()) == expected.split()
+
+
+def test_fewshot_on_imagenet_trains_50_epochs_for_every_number_of_shots(place: Place) -> None:
+    assert {job.config for job in jobs(place, "coop", "fewshot", "imagenet")} == {
+        "CoOp/vit_b16_ep50"
+    }
+
+
+def test_base2new_trains_then_tests_what_it_trained(place: Place) -> None:
+    training, test = jobs(place, "coop", "base2new")
+    assert training.command(place)[2:] == [
+        *("--root", "data", "--seed", "1", "--trainer", "CoOp"),
+        *("--dataset-config-file", "configs/datasets/dtd.yaml"),
+        *("--config-file", "configs/trainers/CoOp/vit_b16_ctxv1.yaml"),
+        *("--output-dir", "output/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1"),
+        *("DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base"),
+    ]
+    assert test.command(place)[-9:] == [
+        *("--model-dir", "output/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1"),
+        *("--load-epoch", "200", "--eval-only"),
+        *("DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "new"),
+    ]
+
+
+def test_the_epoch_read_is_that_of_the_command_line(place: Place) -> None:
+    _, test = jobs(place, "coop", "base2new", options={"OPTIM.MAX_EPOCH": "7"})
+    assert test.epoch == 7
+
+
+def test_best_val_reads_no_epoch(place: Place) -> None:
+    _, test = jobs(place, "coop", "base2new", options={"TEST.FINAL_MODEL": "best_val"})
+    assert "--load-epoch" not in test.command(place)
+    assert "--eval-only" in test.command(place)
+
+
+def test_xd_test_reads_the_source_with_the_config_of_the_source(place: Place) -> None:
+    (test,) = jobs(place, "coop", "xd_test", "dtd", source="critters")
+    assert test.config == "CoOp/critters"
+    assert test.model_folder == place.output / "critters/CoOp/critters_16shots/seed1"
+    assert (test.dataset, test.epoch) == ("dtd", 3)
+
+
+def test_zeroshot_takes_coops_config_and_loads_nothing(place: Place) -> None:
+    every, base, _ = jobs(place, "textrefiner", "zeroshot", "critters")
+    assert (every.trainer, every.config, every.model_folder) == (
+        "ZeroshotCLIP",
+        "CoOp/critters",
+        None,
+    )
+    assert every.command(place)[-1] == "--eval-only"
+    assert base.options == {"DATASET.SUBSAMPLE_CLASSES": "base"}
+
+
+def test_users_pairs_and_environment_win(place: Place) -> None:
+    options = {"TRAINER.COOP.N_CTX": "4", "TRAINER.COOP.CSC": "True"}
+    (job,) = jobs(place, "coop", "fewshot", options=options, config="vit_b16_ep50", shots=(3,))
+    assert "CoOp/vit_b16_ep50_3shots/nctx4_cscTrue_ctpend" in str(job.folder)
+    assert job.options["TRAINER.COOP.N_CTX"] == "4"
+    assert job.options["DATASET.NUM_SHOTS"] == "3"
+
+
+def test_paths_outside_of_the_repository_are_absolute(tmp_path: Path) -> None:
+    inside = make_project(tmp_path)
+    place = Place(inside.root, Path("/images"), Path("/results"), "python")
+    (job,) = jobs(place, "coop", "base2new_train")
+    assert job.command(place)[3] == "/images"
+    assert "/results/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1" in job.command(
+        place
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "sentence"),
+    [
+        (("cop", "base2new", "dtd"), {}, "unknown method 'cop': did you mean 'coop'"),
+        (("coop", "base2old", "dtd"), {}, "unknown protocol 'base2old': did you mean 'base2new'"),
+        (("coop", "base2new", "dtdd"), {}, "unknown data set 'dtdd': did you mean 'dtd'"),
+        (("coop", "xd_test", "dtd"), {"source": "imgnet"}, "data set 'imgnet': did you mean"),
+        (("coop", "base2new", "dtd"), {"config": "vit_b61"}, "did you mean 'CoOp/vit_b16'"),
+        (("coop", "base2new", "dtd"), {"options": {"DATASET.NUM_SHOTS": "4"}}, "with SHOTS in"),
+        (("coop", "base2new", "dtd"), {"options": {"SEED": "4"}}, "SEED cannot be a KEY"),
+    ],
+)  # fmt: skip
+def test_wrong_words_are_named_with_the_nearest(
+    place: Place, words: tuple[str, ...], more: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        jobs(place, *words, **more)
+    assert sentence in str(error.value)
+
+
+def test_a_config_without_epochs_says_what_to_add(place: Place) -> None:
+    (place.root / "configs/trainers/CoOp/critters.yaml").write_text(
+        "TRAINER:\n  COOP: {N_CTX: 4}\n"
+    )
+    with pytest.raises(UsageError, match=r"add OPTIM\.MAX_EPOCH N"):
+        jobs(place, "coop", "base2new", "critters")
+
+
+def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
+    place = make_project(tmp_path)
+    config = tmp_path / "configs/trainers/PromptKD/c2.yaml"
+    config.parent.mkdir()
+    config.write_text("OPTIM: {MAX_EPOCH: 20}\n")
+    entry = """
+  promptkd:
+    trainer: PromptKD
+    base2new:
+      config: c2
+      shots: 16
+      epoch: 5
+      options: {TRAINER.PROMPTKD.KD_WEIGHT: 1000.0}
+      except:
+        - {for: {dataset: [dtd, oxford_flowers]}, options: {TRAINER.PROMPTKD.KD_WEIGHT: 200.0}}
+"""
+    with open(tmp_path / "configs/protocols.yaml", "a") as file:
+        file.write(entry)
+    training, test = jobs(place, "promptkd", "base2new", "dtd")
+    assert training.options["TRAINER.PROMPTKD.KD_WEIGHT"] == "200.0"
+    assert test.epoch == 5
+    other, _ = jobs(place, "promptkd", "base2new", "imagenet")
+    assert other.options["TRAINER.PROMPTKD.KD_WEIGHT"] == "1000.0"
+    assert jobs(place, "promptkd", "zeroshot")[0].trainer == "ZeroshotCLIP"
+    with pytest.raises(UsageError, match="promptkd has no protocol 'fewshot'"):
+        jobs(place, "promptkd", "fewshot")
+
+
+def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
+    tree = {
+        "drawn_datasets": {"pattern": "critters*", "config": "critters"},
+        "methods": {"coop": {"trainer": "CoOp", "xd": {"confg": "a"}}},
+    }
+    with pytest.raises(UsageError, match=r"unknown key 'confg'.*'config'"):
+        ProtocolTable(tree, tmp_path).setting("coop", "xd", "dtd")
+
+
+def test_every_protocol_of_every_method_has_its_files() -> None:
+    root = Path(__file__).resolve().parents[2]
+    place = Place(root, root / "data", root / "output")
+    for method in place.table.methods:
+        for protocol in PLANS:
+            assert (root / "scripts" / method / f"{protocol}.sh").is_file()
+            for dataset in place.datasets:
+                assert jobs(place, method, protocol, dataset)
