@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,36 +35,31 @@ def save_checkpoint(
 
     Args:
         state: at least "state_dict" and "epoch" (the number of finished epochs).
-        is_best: write the same as model-best.pth.tar.
+        is_best: write the same as model-best.pth.tar, too.
+        remove_module_from_keys: drop the "module." that DataParallel puts before every key.
         model_name: file name instead of model.pth.tar-<epoch>.
     """
-    name = write_checkpoint(state, save_dir, remove_module_from_keys, model_name)
-    if is_best and name != BEST:
-        write_checkpoint(state, save_dir, remove_module_from_keys, BEST)
-    point_to_checkpoint(save_dir, name)
-
-
-def write_checkpoint(
-    state: dict[str, Any],
-    save_dir: PathLike,
-    remove_module_from_keys: bool = True,
-    model_name: str = "",
-) -> str:
-    """Write one checkpoint file atomically and return its name, without naming it the newest."""
     if remove_module_from_keys:
         state = {**state, "state_dict": without_module_prefix(state["state_dict"])}
-    name = model_name or f"model.pth.tar-{state['epoch']}"
-    path = Path(save_dir) / name
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
-    print(f"Checkpoint saved to {path}")
-    return name
+    save_checkpoints({Path(save_dir): state}, is_best, model_name)
 
 
-def point_to_checkpoint(save_dir: PathLike, name: str) -> None:
-    """Name a file as the newest checkpoint of its folder: the last thing that saving does."""
-    with atomic_path(Path(save_dir) / POINTER) as temporary:
-        temporary.write_text(f"{name}\n", encoding="utf-8")
+def save_checkpoints(
+    states: Mapping[Path, dict[str, Any]], is_best: bool = False, model_name: str = ""
+) -> None:
+    """Save {folder: state} as one set: all files appear together, then they are the newest.
+
+    An interruption leaves the set before or this one, not a mixture.
+    """
+    newest = {folder: model_name or f"model.pth.tar-{s['epoch']}" for folder, s in states.items()}
+    with ExitStack() as renamed_together:
+        for folder, state in states.items():
+            for name in {newest[folder], BEST} if is_best else {newest[folder]}:
+                torch.save(state, renamed_together.enter_context(atomic_path(folder / name)))
+    for folder, name in newest.items():
+        with atomic_path(folder / POINTER) as temporary:
+            temporary.write_text(f"{name}\n", encoding="utf-8")
+        print(f"Checkpoint saved to {folder / name}")
 
 
 def newest_checkpoint(fdir: PathLike) -> Path | None:

@@ -49,9 +49,14 @@ class AverageMeter:
 
     @property
     def avg(self) -> float:
+        return float(self.lazy_avg)
+
+    @property
+    def lazy_avg(self) -> Number:
+        """The average where the values are: a tensor if they were tensors."""
         if self.ema:
-            return float(self._ema)
-        return float(self._sum) / self.count if self.count else 0.0
+            return self._ema
+        return self._sum / max(self.count, 1)
 
 
 class MetricMeter:

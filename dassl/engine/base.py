@@ -1,0 +1,272 @@
+"""Registered models, their checkpoints, their optimisation steps, and the loop over epochs."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.checkpoint import (
+    load_checkpoint,
+    load_state,
+    restore,
+    save_checkpoints,
+    without_module_prefix,
+)
+from ..utils.errors import NonFiniteLossError, UsageError, nearest
+from ..utils.random_state import get_random_state, set_random_state
+from ..utils.tools import PathLike, tolist_if_not
+from .progress import describe_non_finite
+from .snapshot import checkpoint_path, load_newest_set
+
+
+class TrainerBase:
+    """Models by name, each with its optimiser and schedule, and the loop over epochs."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict[str, Any] = OrderedDict()
+        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._writer: Any = None
+        self.start_epoch = self.epoch = self.max_epoch = 0
+        self.batch_idx = self.num_batches = 0
+        self.best_result = -math.inf
+        self.best_epoch = 0  # finished epochs at the best result
+
+    # models
+
+    def register_model(
+        self, name: str = "model", model: Any = None, optim: Any = None, sched: Any = None
+    ) -> None:
+        """Take a model into care: its mode, checkpoints, optimiser steps and schedule.
+
+        Raises:
+            KeyError: the name is taken.
+        """
+        if name in self._models:
+            raise KeyError(f"a model is already registered as {name!r}")
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+
+    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
+        """All registered names, or `names` as a list after a check that they are registered."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        for name in names:
+            if name not in self._models:
+                raise UsageError(f"no model is named {name!r}: {nearest(name, self._models)}")
+        return names
+
+    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
+        """Put models into the mode "train", or "eval" (also called "test")."""
+        if mode not in ("train", "test", "eval"):
+            raise UsageError(f"no mode is named {mode!r}: allowed: train, test, eval")
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    # checkpoints
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: PathLike,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Save all models after the epoch of index `epoch`, with all that training goes on from."""
+        shared = {"epoch": epoch + 1, **self._training_state()}
+        shared["val_result"] = None if val_result is None else float(val_result)
+        states = {
+            Path(directory) / name: {
+                "state_dict": without_module_prefix(model.state_dict()),
+                "optimizer": _state_of(self._optims[name]),
+                "scheduler": _state_of(self._scheds[name]),
+                **shared,
+            }
+            for name, model in self._models.items()
+        }
+        save_checkpoints(states, is_best, model_name)
+
+    def _training_state(self) -> dict[str, Any]:
+        """What belongs to the run rather than to a model."""
+        state = {
+            "random_state": get_random_state(),
+            "best_result": self.best_result,
+            "best_epoch": self.best_epoch,
+        }
+        # Trainers of the family that can train in half precision keep their GradScaler here.
+        scaler = _state_of(getattr(self, "scaler", None))
+        return {**state, "scaler": scaler} if scaler else state
+
+    def resume_model_if_exist(self, directory: PathLike) -> int:
+        """Restore everything from the newest checkpoints of a folder.
+
+        Returns:
+            The number of finished epochs; 0 where the folder has no checkpoint.
+        """
+        loaded = load_newest_set(directory, self.get_model_names())
+        if not loaded:
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        for name, (path, checkpoint) in loaded.items():
+            restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
+        path, checkpoint = next(iter(loaded.values()))
+        self._restore_training_state(checkpoint, path)
+        return int(checkpoint["epoch"])
+
+    def _restore_training_state(self, checkpoint: Mapping[str, Any], path: Path) -> None:
+        self.best_result = checkpoint.get("best_result", -math.inf)
+        self.best_epoch = checkpoint.get("best_epoch", 0)
+        scaler = getattr(self, "scaler", None)
+        if scaler is not None and checkpoint.get("scaler"):
+            load_state(scaler, checkpoint["scaler"], f"the scaler in {path}")
+        if "random_state" in checkpoint:
+            set_random_state(checkpoint["random_state"])
+        else:
+            print(f"{path} holds no random states: a run without interruption would differ a bit")
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the best checkpoint of each model from a run's folder, or that of an epoch."""
+        if not directory:
+            print("Nothing is loaded: no model directory was given")
+            return
+        for name in self.get_model_names():
+            path = checkpoint_path(directory, name, epoch)
+            checkpoint = load_checkpoint(path)
+            load_state(self._models[name], checkpoint["state_dict"], f"{name} in {path}")
+            result = checkpoint.get("val_result")
+            told = f", val_result={result:.1f}" if result is not None else ""
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{told})")
+
+    # TensorBoard
+
+    def init_writer(self, log_dir: str) -> None:
+        """Begin to write scalars for TensorBoard."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, used by training
+
+            print(f"Initialize tensorboard (log_dir={log_dir})")
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """Write a scalar, if a writer was initialised: evaluation alone has none."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    def close_writer(self) -> None:
+        """Finish the TensorBoard file; may be called again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # the loop
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Run the epochs from `start_epoch`, which `before_train` may move, to `max_epoch`."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        try:
+            self.before_train()
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
+                self.before_epoch()
+                self.run_epoch()
+                self.after_epoch()
+            self.after_train()
+        finally:
+            self.close_writer()
+
+    def before_train(self) -> None:
+        """Called once, before the first epoch."""
+
+    def after_train(self) -> None:
+        """Called once, after the last epoch."""
+
+    def before_epoch(self) -> None:
+        """Called before each epoch."""
+
+    def after_epoch(self) -> None:
+        """Called after each epoch."""
+
+    def run_epoch(self) -> None:
+        """Train for the epoch `self.epoch`."""
+        raise NotImplementedError
+
+    def test(self, split: str | None = None) -> Any:
+        """Evaluate on a split."""
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch: Any) -> Any:
+        """Take from a training batch what a step needs, and move it to the device."""
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch: Any) -> Any:
+        """Take images and labels from a batch, and move them to the device."""
+        raise NotImplementedError
+
+    def forward_backward(self, batch: Any) -> Any:
+        """Make one optimisation step; return a dict of what to log: floats or 0-dim tensors."""
+        raise NotImplementedError
+
+    def model_inference(self, input: Any) -> Any:
+        """Return the logits (B, C) of a batch."""
+        raise NotImplementedError
+
+    # one optimisation step
+
+    def detect_anomaly(self, loss: Tensor, name: str = "loss") -> None:
+        """Raise a NonFiniteLossError (a UsageError) where a loss is infinite or NaN."""
+        if not torch.isfinite(loss).all():
+            step = self.epoch * self.num_batches + self.batch_idx
+            value = float(loss.detach().sum())
+            raise NonFiniteLossError(describe_non_finite(name, value, self.epoch, step))
+
+    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        """Clear the gradients of the models' optimisers."""
+        for optim in self._optims_of(names):
+            optim.zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        """Compute gradients of a loss that must be finite."""
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | list[str] | None = None) -> None:
+        """Let the models' optimisers step."""
+        for optim in self._optims_of(names):
+            optim.step()
+
+    def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
+        """Clear gradients, compute them, step."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Let the models' schedules step: once per epoch, by the trainer's forward_backward."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """Learning rate of the first parameter group of the first model that has an optimiser."""
+        optims = self._optims_of(names)
+        if not optims:
+            raise UsageError("no registered model has an optimiser, so there is no learning rate")
+        return float(optims[0].param_groups[0]["lr"])
+
+    def _optims_of(self, names: str | list[str] | None) -> list[Any]:
+        optims = [self._optims[name] for name in self.get_model_names(names)]
+        return [optim for optim in optims if optim is not None]
+
+
+def _state_of(part: Any) -> Any:
+    return None if part is None else part.state_dict()

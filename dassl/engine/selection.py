@@ -1,0 +1,67 @@
+"""Which epoch is tested: the last one, or the best on validation images, never silently on test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yacs.config import CfgNode
+
+from ..utils.errors import UsageError, nearest
+
+
+def check_settings(cfg: CfgNode) -> None:
+    """Raise a UsageError where a setting that the engine reads is unknown or out of range."""
+    choices = {"SPLIT": ("test", "val"), "FINAL_MODEL": ("last_step", "best_val")}
+    for key, allowed in choices.items():
+        value = cfg.TEST[key]
+        if value not in allowed:
+            raise UsageError(f"TEST.{key} {value!r} is unknown: {nearest(value, allowed)}")
+    for section, key in (("TRAIN", "PRINT_FREQ"), ("OPTIM", "MAX_EPOCH")):
+        if cfg[section][key] < 1:
+            raise UsageError(f"{section}.{key} must be at least 1, got {cfg[section][key]}")
+
+
+def selects_best(cfg: CfgNode) -> bool:
+    """Whether each epoch is evaluated to find the best one."""
+    return cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
+
+
+def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
+    """Refuse to choose the best epoch by test images, unless the config asks for it by name."""
+    problem = _val_problem(val_loader, dm)
+    if not problem:
+        return
+    name = cfg.DATASET.NAME or "the data set"
+    if not cfg.TEST.SELECT_ON_TEST:
+        raise UsageError(
+            f"TEST.FINAL_MODEL best_val needs validation images, and {name} {problem}: set "
+            "TEST.FINAL_MODEL last_step, or TEST.SELECT_ON_TEST True to select on test images "
+            "knowingly"
+        )
+    print(f"TEST.SELECT_ON_TEST: {name} {problem}, so the best epoch is chosen by TEST images")
+
+
+def describe_selection(trainer: Any) -> str:
+    """The line that stands above the final result."""
+    last = trainer.max_epoch
+    if not selects_best(trainer.cfg):
+        return f"Selection rule: last_step (epoch {last} of {last})"
+    images = "val images"
+    if _val_problem(trainer.val_loader, trainer.dm):
+        images = "TEST images, as TEST.SELECT_ON_TEST asks"
+    return (
+        f"Selection rule: best_val (epoch {trainer.best_epoch} of {last}, "
+        f"{trainer.best_result:.1f}% on {images})"
+    )
+
+
+def _val_problem(val_loader: Any, dm: Any) -> str:
+    """Why there is no validation split of its own, to follow the data set's name; "" if fine."""
+    if val_loader is None:
+        return "has no val split"
+    dataset = getattr(dm, "dataset", None)
+    if dataset is None:
+        return ""
+    test = {item.impath for item in dataset.test}
+    shared = sum(item.impath in test for item in dataset.val)
+    return f"has {shared} of its val images in test, too" if shared else ""

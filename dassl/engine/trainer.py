@@ -1,0 +1,293 @@
+"""Trainers that take data, device, evaluation and model selection from a config.
+
+A trainer of the family derives from TrainerX, builds and registers its models in `build_model`,
+and makes one optimisation step in `forward_backward`. Training is a function of the seed: an
+evaluation in between leaves the random generators alone, and a run that goes on from a checkpoint
+ends, on the CPU, with the very bits of one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from ..data import DataManager
+from ..evaluation import build_evaluator
+from ..modeling import refuse
+from ..utils.checkpoint import BEST, load_checkpoint
+from ..utils.errors import UsageError, nearest
+from ..utils.random_state import preserved_random_state
+from ..utils.tools import mkdir_if_missing
+from .base import TrainerBase
+from .progress import EpochLog, bar
+from .selection import check_selection, check_settings, describe_selection, selects_best
+from .snapshot import bring_best
+
+__all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
+
+Item = TypeVar("Item")
+
+
+class SimpleNet(nn.Module):
+    """The original's CNN classifier: out of scope, and building one says so."""
+
+    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
+        refuse("SimpleNet, the model of a trainer that has no build_model of its own,")
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer that is built from a config alone.
+
+    Attributes:
+        cfg, device, output_dir: the config, the one device of the run, cfg.OUTPUT_DIR.
+        dm, train_loader_x, train_loader_u, val_loader, test_loader: data manager and its loaders.
+        num_classes, num_source_domains, lab2cname: of the data.
+        evaluator: built by TEST.EVALUATOR.
+    """
+
+    dm: Any = None  # a trainer may build its loaders without a data manager
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        check_settings(cfg)
+        self.check_cfg(cfg)
+        self.device = _choose_device(cfg)
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Raise where settings do not suit the trainer; overridden as needed."""
+
+    def build_data_loader(self) -> None:
+        """Build the data manager and take over what it offers."""
+        dm = DataManager(self.cfg)
+        self.train_loader_x: Any = dm.train_loader_x
+        self.train_loader_u: Any = dm.train_loader_u  # None: no unlabelled images
+        self.val_loader: Any = dm.val_loader  # None: no val split
+        self.test_loader: Any = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.dm = dm
+
+    def build_model(self) -> None:
+        """Build the model and `register_model` it; every trainer of the family overrides this."""
+        self.model: Any = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
+
+    # training
+
+    def train(self) -> None:  # type: ignore[override]  # as in the original
+        """Train from `start_epoch` to `max_epoch`."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        """Check the selection rule, resume where there are checkpoints, open TensorBoard."""
+        if selects_best(self.cfg):
+            check_selection(self.cfg, self.val_loader, self.dm)
+        self._resume()
+        writer_dir = str(Path(self.output_dir) / "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+        self.time_start = time.time()
+
+    def _resume(self) -> None:
+        directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        self.start_epoch = self.resume_model_if_exist(directory)
+        if self.start_epoch > self.max_epoch:
+            raise UsageError(
+                f"the checkpoint in {directory!r} has seen {self.start_epoch} epochs, more than "
+                f"OPTIM.MAX_EPOCH {self.max_epoch}: raise it, or choose another OUTPUT_DIR"
+            )
+        if self.start_epoch:
+            self.epoch = self.start_epoch - 1
+            if selects_best(self.cfg):
+                self._find_best_so_far(directory)
+            if self.start_epoch == self.max_epoch:
+                print(f"All {self.max_epoch} epochs are done: nothing left to train")
+        elif self.cfg.RESUME:
+            raise UsageError(
+                f"nothing to resume in {directory!r}: it has no checkpoint of "
+                f"{', '.join(self.get_model_names())}; give --resume the output folder of a run, "
+                "or leave it out"
+            )
+        else:
+            print("No checkpoint found, train from scratch")
+
+    def _find_best_so_far(self, directory: str) -> None:
+        """Bring the best model of the run that goes on here; without one the search begins anew."""
+        path = bring_best(directory, self.output_dir, self.get_model_names())
+        if path is None:
+            print(f"No best model in {directory}: the best epoch is chosen from here on")
+            self.best_result, self.best_epoch = -math.inf, 0
+        elif not math.isfinite(self.best_result):  # a checkpoint of the original does not tell
+            best = load_checkpoint(path)
+            self.best_result, self.best_epoch = float(best["val_result"]), int(best["epoch"])
+
+    def after_epoch(self) -> None:
+        """Keep the epoch's model if it is the best on val; save every CHECKPOINT_FREQ epochs."""
+        finished = self.epoch + 1
+        if selects_best(self.cfg):
+            result = self.test(split="val" if self.val_loader is not None else "test")
+            if result > self.best_result:
+                self.best_result, self.best_epoch = result, finished
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if finished == self.max_epoch or (frequency > 0 and finished % frequency == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    def after_train(self) -> None:
+        """Test the selected model, and say by which rule it was selected."""
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if selects_best(self.cfg):
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            print(describe_selection(self))
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        print(f"Elapsed: {elapsed}")
+        self.close_writer()
+
+    def _begin_epoch(self, num_batches: int) -> EpochLog:
+        """Models into train mode, loaders to this epoch's order, and the epoch's log."""
+        if num_batches == 0:
+            raise UsageError(
+                "an epoch has no batch: there are fewer training images than "
+                f"DATALOADER.TRAIN_X.BATCH_SIZE {self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE}"
+            )
+        self.num_batches = num_batches
+        self.set_model_mode("train")
+        # Order and augmentations depend on the epoch, not on how many were seen by this process.
+        if hasattr(self.dm, "set_epoch"):
+            self.dm.set_epoch(self.epoch)
+        return EpochLog(
+            self.epoch,
+            self.max_epoch,
+            num_batches,
+            self.cfg.TRAIN.PRINT_FREQ,
+            self.get_current_lr,
+            self.write_scalar,
+        )
+
+    # evaluation
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate on the split "val" or "test" (default: TEST.SPLIT); print the result block.
+
+        The models are left in eval mode, the random generators as they were.
+
+        Returns:
+            The evaluator's first result, by which models are selected.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None:
+            raise UsageError(
+                f"{self.cfg.DATASET.NAME or 'the data set'} has no {split} split to evaluate on; "
+                "choose another with TEST.SPLIT"
+            )
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        print(f"Evaluate on the *{split}* set")
+        with preserved_random_state():
+            for batch in bar(loader, len(loader), split):
+                image, label = self.parse_batch_test(batch)
+                self.evaluator.process(self.model_inference(image), label)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return float(next(iter(results.values())))
+
+    def model_inference(self, input: Tensor) -> Any:
+        """Return the logits (B, C) of images (B, 3, H, W)."""
+        return self.model(input)
+
+    def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled images."""
+
+    def run_epoch(self) -> None:
+        """One step for each batch of `train_loader_x`."""
+        log = self._begin_epoch(len(self.train_loader_x))
+        for index, batch in enumerate(log.watch(self.train_loader_x)):
+            self.batch_idx = index
+            log.step(self.forward_backward(batch))
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> Any:
+        """Images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
+        image, label, domain = batch["img"], batch["label"], batch["domain"]
+        return image.to(self.device), label.to(self.device), domain.to(self.device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Trains on pairs of a labelled and an unlabelled batch."""
+
+    def run_epoch(self) -> None:
+        """As many steps as TRAIN.COUNT_ITER says; the shorter loader begins again at its end."""
+        log = self._begin_epoch(self._count_batches())
+        labelled, unlabelled = _endless(self.train_loader_x), _endless(self.train_loader_u)
+        pairs = zip(range(self.num_batches), labelled, unlabelled, strict=False)
+        for index, batch_x, batch_u in log.watch(pairs):
+            self.batch_idx = index
+            log.step(self.forward_backward(batch_x, batch_u))
+
+    def forward_backward(self, batch_x: Any, batch_u: Any) -> Any:  # type: ignore[override]
+        """Make one step on a labelled and an unlabelled batch; return what to log."""
+        raise NotImplementedError
+
+    def _count_batches(self) -> int:
+        if self.train_loader_u is None:
+            raise UsageError(
+                f"{type(self).__name__} needs unlabelled images (train_u), which "
+                f"{self.cfg.DATASET.NAME or 'the data set'} does not have"
+            )
+        labelled, unlabelled = len(self.train_loader_x), len(self.train_loader_u)
+        counts = {
+            "train_x": labelled,
+            "train_u": unlabelled,
+            "smaller_one": min(labelled, unlabelled),
+        }
+        rule = self.cfg.TRAIN.COUNT_ITER
+        if rule not in counts:
+            raise UsageError(f"TRAIN.COUNT_ITER {rule!r} is unknown: {nearest(rule, counts)}")
+        return counts[rule]
+
+    def parse_batch_train(  # type: ignore[override]  # as in the original
+        self, batch_x: Mapping[str, Any], batch_u: Mapping[str, Any]
+    ) -> Any:
+        """Labelled images, their labels and unlabelled images on the device."""
+        image_x, label_x, image_u = batch_x["img"], batch_x["label"], batch_u["img"]
+        return image_x.to(self.device), label_x.to(self.device), image_u.to(self.device)
+
+
+def _endless(loader: Iterable[Item]) -> Iterator[Item]:
+    while True:
+        yield from loader
+
+
+def _choose_device(cfg: CfgNode) -> torch.device:
+    """cuda if USE_CUDA and there is one, otherwise cpu: the run's only choice of a device."""
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        print(f"Device: cuda ({torch.cuda.get_device_name()})")
+        return torch.device("cuda")
+    print(f"Device: cpu ({'no CUDA device found' if cfg.USE_CUDA else 'USE_CUDA is False'})")
+    return torch.device("cpu")
