@@ -1,0 +1,43 @@
+"""CLIP's towers the slow way: 77 positions, every block in full, attention weights everywhere.
+
+Written from method.md with ``nn.MultiheadAttention`` itself; the tests compare the fast paths with
+it. One image or one class at a time.
+"""
+
+import torch
+
+
+def block(module, x, mask=None):
+    """One residual block on (L, W); returns tokens and head-averaged attention (L, L)."""
+    normed = module.ln_1(x)[:, None]
+    y, weights = module.attn(normed, normed, normed, need_weights=True, attn_mask=mask)
+    x = x + y[:, 0]
+    return x + module.mlp(module.ln_2(x)), weights[0]
+
+
+def image_tokens(visual, image, prompts=()):
+    """One image (3, H, W) -> (all projected tokens (1+P, d), attention of CLS over patches)."""
+    patches = visual.conv1(image[None])[0].flatten(1).T
+    x = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
+    kept = len(x)
+    if prompts:
+        x = torch.cat([x, prompts[0]])
+    x = visual.ln_pre(x)
+    for depth, module in enumerate(visual.transformer.resblocks):
+        if 0 < depth < len(prompts):
+            x = torch.cat([x[:kept], prompts[depth]])
+        x, weights = block(module, x)
+    return (visual.ln_post(x) @ visual.proj)[:kept], weights[0, 1:kept]
+
+
+def text_feature(clip_model, embedding, eot, prompts=()):
+    """One prompt's embedding (L, W), any L > eot -> (d,)."""
+    length = len(embedding)
+    mask = torch.full((length, length), float("-inf"), dtype=embedding.dtype).triu(1)
+    x = embedding + clip_model.positional_embedding[:length]
+    for depth, module in enumerate(clip_model.transformer.resblocks):
+        if 0 < depth <= len(prompts):
+            prompt = prompts[depth - 1]
+            x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
+        x, _ = block(module, x, mask)
+    return clip_model.ln_final(x[eot]) @ clip_model.text_projection

@@ -1,0 +1,193 @@
+"""Every trainer, through the config, the registry, the loop and the files."""
+
+import pytest
+import torch
+
+from tests.trainers.toy_runs import TEST_CASES, ToyWorld, learned
+from trainers.settings import SettingsError
+
+NAMES = [name for name, _ in TEST_CASES]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trains_what_it_declares_and_nothing_else(world, name, tmp_path, capsys):
+    trainer = world.build(name, tmp_path)
+    before = {k: v.clone() for k, v in trainer.model.state_dict().items()}
+    clip = {k: v.clone() for k, v in trainer.model.learner.clip_model.state_dict().items()}
+    start = learned(trainer)
+    trainer.train()
+    for key, value in learned(trainer).items():
+        assert value.dtype == torch.float32 or key.endswith("num_batches_tracked")
+        assert not torch.equal(value, start[key]), f"{key} was not trained"
+    for key, value in trainer.model.learner.clip_model.state_dict().items():
+        assert torch.equal(value, clip[key]), f"CLIP's {key} moved"
+    assert before.keys() == trainer.model.state_dict().keys()
+    count = sum(v.numel() for m in trainer.model.trained_modules().values() for v in m.parameters())
+    out = capsys.readouterr().out
+    assert f"Trained parameters: {count:,}" in out
+    assert "Precision: fp32 on cpu" in out
+    assert "Finish training" in out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_falls(world, name, tmp_path):
+    # Augmentation off, the same images every epoch: the mean loss of the last must be lower.
+    trainer = world.build(
+        name, tmp_path, "OPTIM.MAX_EPOCH", 8, "OPTIM.LR", 0.05, "INPUT.TRANSFORMS", ("normalize",)
+    )
+    losses, original = [], trainer.forward_backward
+
+    def recording(batch):
+        summary = original(batch)
+        losses.append(float(summary["ce"]))
+        return summary
+
+    trainer.forward_backward = recording
+    trainer.train()
+    steps = len(losses) // 8
+    assert sum(losses[-steps:]) < 0.9 * sum(losses[:steps])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp", "fp16"])
+@pytest.mark.parametrize(("name", "node"), TEST_CASES)
+def test_precisions(world, name, node, precision, tmp_path, capsys):
+    trainer = world.trained(name, tmp_path, f"TRAINER.{node}.PREC", precision, "OPTIM.MAX_EPOCH", 1)
+    out = capsys.readouterr().out
+    assert ("fp16 is not supported on cpu: running in fp32" in out) == (precision == "fp16")
+    image = torch.randn(2, 3, 32, 32)
+    assert trainer.model_inference(image).isfinite().all()
+    assert all(p.dtype == torch.float32 for p in trainer.model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trained_on_base_loads_strictly_onto_new(world, name, tmp_path):
+    trained = world.trained(name, tmp_path / "base")
+    other = world.build(name, tmp_path / "new", "DATASET.SUBSAMPLE_CLASSES", "new")
+    assert trained.dm.dataset.classnames != other.dm.dataset.classnames
+    assert any(not torch.equal(a, b) for a, b in zip(*map(_values, (trained, other)), strict=True))
+    other.load_model(str(tmp_path / "base"), epoch=3)
+    for a, b in zip(_values(trained), _values(other), strict=True):
+        assert torch.equal(a, b)
+    assert other.test() >= 0
+
+
+def _values(trainer):
+    return list(learned(trainer).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_interruption_evaluation_and_workers_change_nothing(world, name, tmp_path):
+    straight = learned(world.trained(name, tmp_path / "straight"))
+    evaluated = world.trained(
+        name, tmp_path / "evaluated", "TEST.NO_TEST", False, "TEST.FINAL_MODEL", "best_val"
+    )
+    evaluated.load_model(str(tmp_path / "evaluated"), epoch=3)
+    workers = learned(world.trained(name, tmp_path / "workers", "DATALOADER.NUM_WORKERS", 2))
+    saving = ("TRAIN.CHECKPOINT_FREQ", 1)
+    interrupted = world.build(name, tmp_path / "resumed", *saving)
+    interrupted.max_epoch = 2
+    interrupted.train()
+    resumed = learned(world.trained(name, tmp_path / "resumed", *saving))
+    for key, value in straight.items():
+        assert torch.equal(value, learned(evaluated)[key]), f"evaluation changed {key}"
+        assert torch.equal(value, workers[key]), f"workers changed {key}"
+        assert torch.equal(value, resumed[key]), f"the interruption changed {key}"
+
+
+def test_test_encodes_the_class_list_once(world, tmp_path, monkeypatch):
+    trainer = world.build("TextRefinerCoOp", tmp_path, "DATALOADER.TEST.BATCH_SIZE", 1)
+    calls, original = [], trainer.model.learner.encode_text
+    monkeypatch.setattr(
+        trainer.model.learner, "encode_text", lambda *a: (calls.append(1), original(*a))[1]
+    )
+    trainer.test()
+    assert len(trainer.test_loader) > 1
+    assert len(calls) == 1
+    trainer.model_inference(torch.randn(1, 3, 32, 32))
+    assert len(calls) == 2, "outside test() nothing stale may be used"
+
+
+def test_plain_and_refined_agree_when_the_refiner_adds_nothing(world, tmp_path):
+    switches = ["CACHE", "LOCAL", "REG"]
+    off = [part for key in switches for part in (f"TRAINER.TEXTREFINER.{key}", False)]
+    refined = world.build("TextRefinerCoOp", tmp_path / "a", "TRAINER.TEXTREFINER.ALPHA", 0.0, *off)
+    plain = world.build("CoOp", tmp_path / "b")
+    refined.train()
+    plain.train()
+    key = "prompt_learner.ctx"
+    torch.testing.assert_close(learned(refined)[key], learned(plain)[key])
+
+
+@pytest.mark.parametrize(
+    ("switch", "names"),
+    [
+        ("CACHE", {"ce", "semantic", "regulariser"}),
+        ("LOCAL", {"ce", "regulariser"}),
+        ("REG", {"ce", "semantic"}),
+    ],
+)
+def test_each_part_can_be_left_out(world, switch, names, tmp_path):
+    trainer = world.build("TextRefinerCoOp", tmp_path, f"TRAINER.TEXTREFINER.{switch}", False)
+    cache = trainer.model.refiner.cache.entries
+    assert cache.shape[0] == (0 if switch == "CACHE" else 25)
+    image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    assert trainer.model.training_step(image, label).losses.keys() == names
+    moved = trainer.model.refiner.cache.entries
+    assert torch.equal(moved, cache) == (switch == "CACHE")
+
+
+def test_aggregation_alone_asks_for_no_local_tokens(world, tmp_path, monkeypatch):
+    off = ["TRAINER.TEXTREFINER.CACHE", False, "TRAINER.TEXTREFINER.LOCAL", False]
+    model = world.build("TextRefinerCoOp", tmp_path, *off).model
+    asked, original = [], model.learner.encode_image
+
+    def watched(image, local):
+        asked.append(local)
+        return original(image, local)
+
+    monkeypatch.setattr(model.learner, "encode_image", watched)
+    model.training_step(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
+    assert asked == [False]
+
+
+@pytest.mark.parametrize(
+    "zero", ["CACHE_SIZE", "ALPHA", "MOMENTUM", "TOPK", "LOCAL_WEIGHT", "REG_WEIGHT"]
+)
+def test_zero_is_a_value(world, zero, tmp_path):
+    trainer = world.trained(
+        "TextRefinerCoOp", tmp_path, f"TRAINER.TEXTREFINER.{zero}", 0, "OPTIM.MAX_EPOCH", 1
+    )
+    assert getattr(trainer.model.settings, zero.lower()) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TRAINER.TEXTREFINER.CACHE_SIZE", -1, "CACHE_SIZE must be a finite number"),
+        ("TRAINER.TEXTREFINER.MOMENTUM", 1.5, "MOMENTUM must be a finite number in"),
+        ("TRAINER.TEXTREFINER.ALPHA", float("nan"), "ALPHA must be a finite number"),
+        ("TRAINER.TEXTREFINER.TOPK", 17, "TOPK is 17, the backbone has 16 patches"),
+        ("TRAINER.COOP.PREC", "fp61", "PREC must be one of fp32, amp, fp16.*did you mean 'fp16'"),
+        ("TRAINER.COOP.CLASS_TOKEN_POSITION", "last", "must be one of end, middle, front"),
+    ],
+)
+def test_settings_that_cannot_work(world, key, value, message, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        world.build("TextRefinerCoOp", tmp_path, key, value)
+
+
+@pytest.mark.parametrize("name", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_zero_shot(world, name, tmp_path, capsys):
+    trainer = world.build(name, tmp_path, "DATASET.SUBSAMPLE_CLASSES", "all")
+    accuracy = trainer.test()
+    assert 0 <= accuracy <= 100
+    assert ("itap of a {}." in capsys.readouterr().out) == (name == "ZeroshotCLIP2")
+    with pytest.raises(SettingsError, match="add --eval-only"):
+        trainer.train()
+    with pytest.raises(SettingsError, match="leave out --model-dir"):
+        trainer.load_model("somewhere")

@@ -1,0 +1,85 @@
+"""Trainers on toy data and a toy CLIP, the whole way through the config and the registry."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import trainers
+from dassl.config import get_cfg_default, merge_opts
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from tests.toy import save_toy_clip
+from tests.toy_data import caltech101
+
+REGISTERED = (trainers, datasets)
+
+# One line a trainer: its name and its config node. A learner added here gets every generic test.
+TEST_CASES = [
+    ("CoOp", "COOP"),
+    ("TextRefinerCoOp", "COOP"),
+    ("TextRefiner", "COOP"),
+]
+
+
+class ToyWorld:
+    """A folder with a data set of 6 classes and the weights of a CLIP, and runs on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clip = str(save_toy_clip(folder / "clip.pt"))
+        self.classnames = caltech101(folder / "data", classes=6, train=8, val=4, test=4)
+
+    def cfg(self, trainer: str, output: Path, *opts: Any) -> Any:
+        """A frozen config: 3 epochs on 4 shots of the base classes; ``opts`` override."""
+        cfg = get_cfg_default()
+        trainers.extend_cfg(cfg)
+        values = {
+            "OUTPUT_DIR": str(output),
+            "SEED": 1,
+            "USE_CUDA": False,
+            "TRAINER.NAME": trainer,
+            "MODEL.BACKBONE.NAME": self.clip,
+            "DATASET.ROOT": str(self.folder / "data"),
+            "DATASET.NAME": "Caltech101",
+            "DATASET.NUM_SHOTS": 4,
+            "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+            "DATALOADER.TEST.BATCH_SIZE": 5,
+            "INPUT.SIZE": (32, 32),
+            "INPUT.INTERPOLATION": "bicubic",
+            "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+            "OPTIM.NAME": "sgd",
+            "OPTIM.LR": 0.02,
+            "OPTIM.MAX_EPOCH": 3,
+            "OPTIM.LR_SCHEDULER": "cosine",
+            "OPTIM.WARMUP_EPOCH": 1,
+            "OPTIM.WARMUP_TYPE": "constant",
+            "OPTIM.WARMUP_CONS_LR": 1e-5,
+            "TEST.NO_TEST": True,
+        }
+        merge_opts(cfg, [part for pair in values.items() for part in pair])
+        merge_opts(cfg, opts)
+        cfg.freeze()
+        return cfg
+
+    def build(self, trainer: str, output: Path, *opts: Any) -> Any:
+        """A trainer as train.py builds it."""
+        cfg = self.cfg(trainer, output, *opts)
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    def trained(self, trainer: str, output: Path, *opts: Any) -> Any:
+        """A trainer that has trained."""
+        built = self.build(trainer, output, *opts)
+        built.train()
+        return built
+
+
+def learned(trainer: Any) -> dict[str, Any]:
+    """A copy of everything that a trainer trained, by name."""
+    return {
+        f"{name}.{key}": value.clone()
+        for name, module in trainer.model.trained_modules().items()
+        for key, value in module.state_dict().items()
+    }

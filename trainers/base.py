@@ -1,0 +1,265 @@
+"""A prompt learner with or without TextRefiner, and the one Dassl trainer around it.
+
+`RefinedCLIP` turns images into logits and losses; `PromptTrainer` does what every trainer of this
+family does: build, freeze, step, precision, checkpoint, evaluate.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip import clip
+from clip.model import convert_weights
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_pretrained_weights
+
+from .checkpoint import load_trained
+from .encode import is_vision_transformer
+from .losses import class_logits, regulariser, salient_tokens, semantic_loss
+from .prompts import PromptLearner
+from .refiner import TextRefiner, full_precision
+from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, node
+
+__all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
+
+
+class StepLosses(NamedTuple):
+    """One training step: logits (B, C) and the weighted, named losses whose sum is minimised."""
+
+    logits: Tensor
+    losses: dict[str, Tensor]
+
+
+class RefinedCLIP(nn.Module):
+    """learner (+ refiner) -> logits; the baseline is the same code with ``refiner`` None.
+
+    Args:
+        learner: a `PromptLearner`.
+        refiner: the plug-in, or None.
+        settings: weights and switches of the refiner's losses; needed with a refiner.
+    """
+
+    def __init__(
+        self,
+        learner: PromptLearner,
+        refiner: TextRefiner | None = None,
+        settings: RefinerSettings | None = None,
+    ) -> None:
+        super().__init__()
+        if (refiner is None) != (settings is None):
+            raise ValueError("a refiner and its settings come together")
+        self.learner = learner
+        self.refiner = refiner
+        self.settings = settings
+        self._text: Tensor | None = None
+
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """Checkpoint name -> module: all that is trained; every other parameter is frozen."""
+        modules = dict(self.learner.trained)
+        if self.refiner is not None:
+            modules["Memory"] = self.refiner  # the release's name for it
+        return modules
+
+    def freeze(self) -> None:
+        """Let gradients flow to the trained modules alone."""
+        self.requires_grad_(False)
+        for module in self.trained_modules().values():
+            module.requires_grad_(True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W) at test: no local tokens, no write."""
+        features = F.normalize(self.learner.encode_image(image, local=False).pooled.float(), dim=-1)
+        text = self.text(features) if self._text is None else self._text
+        with full_precision(features):
+            return class_logits(features, text, self.learner.logit_scale)
+
+    def text(self, features: Tensor | None) -> Tensor:
+        """The text features that classify, refined if there is a refiner: (C, d) or (B, C, d)."""
+        text = self.learner.encode_text(features)
+        return text if self.refiner is None else self.refiner.refine(text)
+
+    @contextmanager
+    def cached_text(self) -> Iterator[None]:
+        """While open, text features are computed once (unless the prompts depend on the image).
+
+        Exact at test, where cache and prompts stand still (method.md, "At test").
+        """
+        if not self.learner.text_per_image:
+            with torch.no_grad():
+                self._text = self.text(None)
+        try:
+            yield
+        finally:
+            self._text = None
+
+    def training_step(self, image: Tensor, label: Tensor) -> StepLosses:
+        """Logits and losses of one batch; writes to the cache after the read (method.md)."""
+        needs_tokens = self.settings is not None and self.settings.needs_tokens
+        tokens = self.learner.encode_image(image, local=needs_tokens)
+        features = F.normalize(tokens.pooled.float(), dim=-1)
+        text = self.learner.encode_text(features)
+        scale = self.learner.logit_scale
+        with full_precision(features):
+            refined = text if self.refiner is None else self.refiner.refine(text)
+            logits = class_logits(features, refined, scale)
+            losses = self.learner.task_losses(logits, label)
+            if self.refiner is None or self.settings is None:
+                return StepLosses(logits, losses)
+            if tokens.local is not None and tokens.saliency is not None:
+                local = self.refiner.align(tokens.local.float())
+                self.refiner.cache.update(local)
+                if self.settings.local:
+                    salient = salient_tokens(local, tokens.saliency, self.settings.topk)
+                    loss = semantic_loss(salient, text, label, scale)
+                    losses["semantic"] = self.settings.local_weight * loss
+            if self.settings.reg:
+                losses["regulariser"] = self.settings.reg_weight * regulariser(refined, text)
+        return StepLosses(logits, losses)
+
+
+def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextRefiner:
+    """The refiner for the image tokens of ``clip_model`` and text features of width ``dim``.
+
+    Raises:
+        SettingsError: the backbone has no patch tokens, or fewer than TOPK.
+    """
+    visual = clip_model.visual
+    if not is_vision_transformer(visual):
+        raise SettingsError(
+            f"TextRefiner reads patch tokens, which {type(visual).__name__} does not have: set "
+            "MODEL.BACKBONE.NAME to a vision transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...), or "
+            "use the plain trainer"
+        )
+    patches = visual.positional_embedding.shape[0] - 1
+    if settings.topk > patches:
+        raise SettingsError(
+            f"TRAINER.TEXTREFINER.TOPK is {settings.topk}, the backbone has {patches} patches: "
+            f"set it to at most {patches}"
+        )
+    size = settings.cache_size if settings.cache else 0
+    return TextRefiner(visual.output_dim, dim, size, settings.momentum, settings.alpha)
+
+
+class PromptTrainer(TrainerX):
+    """Trains what a learner declares; subclasses name the config node and build the learner.
+
+    ``refined`` is the switch between a baseline and its TextRefiner twin.
+    """
+
+    config_node: str
+    refined = False
+
+    def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptLearner:
+        """The learner of this trainer, from ``self.cfg``."""
+        raise NotImplementedError
+
+    def check_cfg(self, cfg: Any) -> None:
+        """Refuse settings that cannot work before anything is loaded."""
+        precision = node(cfg, self.config_node).PREC
+        check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
+        if self.refined:
+            RefinerSettings.from_cfg(cfg)
+
+    def build_model(self) -> None:
+        """Load CLIP, build learner and refiner, freeze, build the optimiser, register."""
+        cfg = self.cfg
+        clip_model, precision = load_clip(cfg, node(cfg, self.config_node).PREC, self.device)
+        classnames = list(self.dm.dataset.classnames)
+        learner = self.build_learner(clip_model, classnames)
+        settings = refiner = None
+        if self.refined:
+            settings = RefinerSettings.from_cfg(cfg)
+            refiner = build_refiner(clip_model, clip_model.text_projection.shape[1], settings)
+            print(f"TextRefiner: {settings}")
+        self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
+        self.model.freeze()
+
+        modules = self.model.trained_modules()
+        trained = nn.ModuleDict(modules)
+        count = sum(p.numel() for p in trained.parameters())
+        names = ", ".join(f"{n}.{p}" for n, m in modules.items() for p, _ in m.named_parameters())
+        print(f"Trained parameters: {count:,} ({names})")
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(next(iter(modules.values())), cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(trained, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        for position, (name, module) in enumerate(modules.items()):
+            # One optimiser over everything; Dassl steps and saves it with the first module.
+            first = position == 0
+            self.register_model(
+                name, module, self.optim if first else None, self.sched if first else None
+            )
+        self.amp = precision == "amp"
+        fp16_gradients = self.amp and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """One optimisation step; returns what is logged, without waiting for the device."""
+        image, label = self.parse_batch_train(batch)
+        with self.autocast():
+            logits, losses = self.model.training_step(image, label)
+        loss = torch.stack(list(losses.values())).sum()
+        self.detect_anomaly(loss)
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        summary = {"loss": loss, "acc": compute_accuracy(logits, label)[0], **losses}
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {name: value.detach() for name, value in summary.items()}
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """PREC amp: half precision on CUDA, bfloat16 elsewhere; otherwise nothing."""
+        if not self.amp:
+            return nullcontext()
+        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=half)
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,) on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.model(input)
+
+    def test(self, split: str | None = None) -> Any:
+        """Evaluate, with the refined text matrix computed once for the class list."""
+        self.set_model_mode("eval")
+        with self.model.cached_text():
+            return super().test(split)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load trained modules from an output folder of ours, of CoOp or of the release.
+
+        Without ``epoch`` it is the best-validation checkpoint.
+        """
+        if not directory:
+            print("No --model-dir given: the model stays as it was built")
+            return
+        modules = self.model.trained_modules()
+        load_trained(modules, directory, epoch, self.model.learner.clip_model)
+
+
+def load_clip(cfg: Any, precision: str, device: torch.device) -> tuple[Any, str]:
+    """CLIP by cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision that it really has.
+
+    fp16 keeps the towers' weights in half precision, which only CUDA computes well; elsewhere
+    fp32 is used and said.
+    """
+    clip_model, _ = clip.load(cfg.MODEL.BACKBONE.NAME, device="cpu")
+    clip_model = clip_model.float().eval()
+    if precision == "fp16" and device.type != "cuda":
+        print(f"PREC fp16 is not supported on {device.type}: running in fp32")
+        precision = "fp32"
+    if precision == "fp16":
+        convert_weights(clip_model)
+    print(f"Precision: {precision} on {device}")
+    return clip_model, precision

@@ -1,0 +1,149 @@
+"""Read what was learned from an output folder of ours, of CoOp or of the TextRefiner release.
+
+Every key of a checkpoint is accounted for: it is used, or it is known to be derivable (class-name
+buffers, CLIP's own weights, which are compared), or the load stops and names it.
+docs/checkpoints.md describes the layouts.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dassl.utils import load_checkpoint
+
+from .settings import SettingsError
+
+__all__ = ["load_trained"]
+
+# Buffers that belong to the class names of the training run (compat.md).
+CLASS_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
+
+# The release's names (its alignment is two 1x1 convolutions around a BatchNorm) -> ours.
+RELEASE_NAMES = {
+    "mid_image_trans.conv1.0.": "Memory.align.inner.",
+    "mid_image_trans.conv1.1.": "Memory.align.norm.",
+    "mid_image_trans.conv1.3.": "Memory.align.outer.",
+    "extractor.": "Memory.aggregate.",
+}
+RELEASE_TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}
+
+
+def load_trained(
+    modules: Mapping[str, nn.Module], directory: str, epoch: int | None, clip_model: Any
+) -> None:
+    """Fill ``modules`` (checkpoint name -> module) from ``directory/<name>/model...``.
+
+    Args:
+        modules: what the trainer trained.
+        directory: an output folder.
+        epoch: the epoch to read, or None for the best-validation checkpoint.
+        clip_model: the frozen CLIP, compared with the copy that the release's files hold.
+
+    Raises:
+        SettingsError: a file or key is missing, unknown, of another shape, or of another CLIP.
+    """
+    found: dict[str, Tensor] = {}
+    for name in _check_folder(modules, directory):
+        path = _checkpoint_path(directory, name, epoch)
+        checkpoint = load_checkpoint(path)
+        for key, value in _named_tensors(name, checkpoint):
+            target = _own_name(name, key)
+            if target is None:
+                _check_clip(clip_model, key, value, path)
+            elif target.rsplit(".", 1)[-1] not in CLASS_BUFFERS:
+                found[target] = value
+        print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
+    for name, module in modules.items():
+        prefix = f"{name}."
+        state = {k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)}
+        _fill(name, module, state, directory)
+    unknown = [key for key in found if key.split(".", 1)[0] not in modules]
+    if unknown:
+        raise SettingsError(
+            f"{directory} holds {', '.join(unknown)}, which this trainer does not have: evaluate "
+            "it with the trainer that made it (--trainer TextRefinerCoOp for a refined CoOp)"
+        )
+
+
+def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]:
+    """The names to read; a folder with more or fewer models than the trainer is refused."""
+    if not os.path.isdir(directory):
+        raise SettingsError(f"--model-dir {directory} is not a folder")
+    present = sorted(
+        entry.name
+        for entry in os.scandir(directory)
+        if entry.is_dir() and any(f.startswith("model") for f in os.listdir(entry))
+    )
+    if sorted(modules) != present:
+        raise SettingsError(
+            f"{directory} holds checkpoints of {', '.join(present) or 'nothing'}, this trainer "
+            f"needs {', '.join(sorted(modules))}: give the output folder of a run of this trainer"
+        )
+    return present
+
+
+def _checkpoint_path(directory: str, name: str, epoch: int | None) -> str:
+    file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+    path = os.path.join(directory, name, file)
+    if not os.path.exists(path):
+        there = sorted(f for f in os.listdir(os.path.dirname(path)) if f.startswith("model"))
+        raise SettingsError(
+            f"{path} does not exist; the folder holds {', '.join(there)}: choose an epoch with "
+            "--load-epoch"
+        )
+    return path
+
+
+def _named_tensors(name: str, checkpoint: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+    """State dict entries, and the cache that the release keeps beside them."""
+    tensors = list(checkpoint["state_dict"].items())
+    if "memory_item" in checkpoint:
+        tensors.append((f"{name}.cache.entries", checkpoint["memory_item"].detach()))
+    return tensors
+
+
+def _own_name(name: str, key: str) -> str | None:
+    """A checkpoint's key -> ours, "<module>.<parameter>", or None for a weight of CLIP."""
+    for old, new in RELEASE_NAMES.items():
+        if key.startswith(old):
+            return new + key[len(old) :]
+    if key.startswith(tuple(RELEASE_TOWERS)):
+        return None
+    return key if key.startswith(f"{name}.") else f"{name}.{key}"
+
+
+def _check_clip(clip_model: Any, key: str, value: Tensor, path: str) -> None:
+    """Compare a CLIP weight in a release file with the CLIP in use."""
+    old = next(prefix for prefix in RELEASE_TOWERS if key.startswith(prefix))
+    own = RELEASE_TOWERS[old] + key[len(old) :]
+    weight = clip_model.state_dict().get(own)
+    same = weight is not None and weight.shape == value.shape
+    # Files may have passed through fp16.
+    if not same or not torch.allclose(weight.float(), value.float(), rtol=1e-2, atol=1e-3):
+        raise SettingsError(
+            f"{path} was trained on another CLIP ({key} differs): set MODEL.BACKBONE.NAME to the "
+            "backbone of that run"
+        )
+
+
+def _fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
+    """Load strictly; say which key differs and how."""
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
+        raise SettingsError(
+            f"the checkpoint of {name} in {directory} {problem}; expected exactly {', '.join(own)}"
+        )
+    for key, value in own.items():
+        if state[key].numel() == value.numel():
+            state[key] = state[key].reshape(value.shape)  # the release's 1x1 convolutions
+        if state[key].shape != value.shape:
+            raise SettingsError(
+                f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, this model "
+                f"{tuple(value.shape)}: the backbone, N_CTX, CSC or CACHE_SIZE of the two differ"
+            )
+    module.load_state_dict(state)

@@ -1,0 +1,89 @@
+"""CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134) and TextRefiner on CoOp."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PromptTrainer
+from .encode import ImageTokens, encode_image, encode_text
+from .prompts import ContextPrompts
+from .settings import node
+
+__all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
+
+
+class CoOpLearner(nn.Module):
+    """A context shared by all images in front of (around) the class names.
+
+    Args:
+        clip_model: frozen.
+        prompts: the learned context.
+    """
+
+    text_per_image = False
+
+    def __init__(self, clip_model: Any, prompts: ContextPrompts) -> None:
+        super().__init__()
+        self.clip_model = clip_model
+        self.prompts = prompts
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        """The context alone."""
+        return {"prompt_learner": self.prompts}
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """tau."""
+        return self.clip_model.logit_scale.exp()
+
+    def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
+        """The frozen vision tower."""
+        with torch.no_grad():
+            return encode_image(self.clip_model.visual, image, local=local)
+
+    def encode_text(self, features: Tensor | None = None) -> Tensor:
+        """(C, d); ``features`` are not used."""
+        embeddings, eot, prefix, length = self.prompts()
+        text = encode_text(self.clip_model, embeddings, eot, prefix=prefix, length=length)
+        return F.normalize(text.float(), dim=-1)
+
+    def task_losses(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy."""
+        return {"ce": F.cross_entropy(logits, label)}
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(PromptTrainer):
+    """Context optimisation."""
+
+    config_node = "COOP"
+
+    def build_learner(self, clip_model: Any, classnames: list[str]) -> CoOpLearner:
+        """cfg.TRAINER.COOP -> learner."""
+        settings = node(self.cfg, "COOP")
+        prompts = ContextPrompts(
+            clip_model,
+            classnames,
+            n_ctx=settings.N_CTX,
+            ctx_init=settings.CTX_INIT,
+            class_specific=settings.CSC,
+            position=settings.CLASS_TOKEN_POSITION,
+        )
+        return CoOpLearner(clip_model, prompts)
+
+
+@TRAINER_REGISTRY.register()
+class TextRefinerCoOp(CoOp):
+    """CoOp with TextRefiner."""
+
+    refined = True
+
+
+@TRAINER_REGISTRY.register()
+class TextRefiner(TextRefinerCoOp):
+    """The name under which the authors' release registers TextRefiner on CoOp."""

@@ -1,0 +1,245 @@
+"""CLIP's two towers, run exactly but without the work that cannot change the result.
+
+Both functions take any towers of OpenAI's structure (this repository's ``clip``, OpenAI's own) and
+read their modules, so ``clip/`` is never patched for a method. What is saved, all of it exact
+(docs/method.md, "Exact identities"):
+
+- only the last block's pooled row is computed to the end (its CLS query, its EOT query);
+- attention is fused everywhere; weights exist for one row of one block, and only when asked for;
+- the text tower is causal: positions after the longest EOT are cut, and a prefix that all classes
+  share (SOS + context) is run once, its keys and values serving every class.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .settings import SettingsError
+
+__all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer"]
+
+
+class ImageTokens(NamedTuple):
+    """What the vision tower says of B images, in the joint space (width d), not normalised.
+
+    pooled: (B, d), the global feature (CLS after ``ln_post`` and ``proj``).
+    local: V, (B, 1+P, d), every token of the last block; row 0 is CLS. None unless asked for.
+    saliency: a, (B, P), attention of CLS over the patches in the last block, averaged over heads;
+        CLS and prompt columns are dropped, not renormalised. None unless asked for.
+    """
+
+    pooled: Tensor
+    local: Tensor | None = None
+    saliency: Tensor | None = None
+
+
+def is_vision_transformer(visual: nn.Module) -> bool:
+    """Whether ``visual`` is a ViT of OpenAI's structure (and not a ModifiedResNet)."""
+    return hasattr(visual, "class_embedding") and hasattr(visual, "transformer")
+
+
+def encode_image(
+    visual: Any, image: Tensor, prompts: Sequence[Tensor] = (), local: bool = False
+) -> ImageTokens:
+    """Run the vision tower.
+
+    Args:
+        visual: ``clip_model.visual``.
+        image: (B, 3, H, W), normalised.
+        prompts: deep visual prompts, each (n, width): the first stands after the patch tokens,
+            before ``ln_pre``; the i-th replaces them before block i.
+        local: also return local tokens and saliency (training of the refiner).
+
+    Raises:
+        SettingsError: prompts or local tokens of a ResNet, which has neither.
+    """
+    image = image.to(visual.conv1.weight.dtype)
+    if not is_vision_transformer(visual):
+        if local or prompts:
+            raise SettingsError(
+                f"{type(visual).__name__} has no patch tokens: TextRefiner and visual prompts need "
+                "a vision transformer, set MODEL.BACKBONE.NAME to one (ViT-B/16, ViT-B/32, ...)"
+            )
+        return ImageTokens(visual(image))
+
+    x = _patch_tokens(visual, image)
+    kept = x.shape[1]  # CLS and patches; prompts stand behind them
+    if prompts:
+        x = torch.cat([x, _for_batch(prompts[0], x)], dim=1)
+    x = visual.ln_pre(x)
+    *blocks, last = visual.transformer.resblocks
+    for depth, block in enumerate(blocks):
+        x = _replace(x, kept, prompts, depth)
+        x = _block(block, x)
+    x = _replace(x, kept, prompts, len(blocks))
+
+    if not local:
+        q, k, v = _row_heads(last, x, x[:, :1])
+        cls = _finish(last, x[:, :1], F.scaled_dot_product_attention(q, k, v))
+        return ImageTokens(_project(visual.ln_post(cls[:, 0]), visual.proj))
+    q, k, v = _heads(last, x)
+    attention = (q[:, :, :1] @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    tokens = _finish(last, x, F.scaled_dot_product_attention(q, k, v))[:, :kept]
+    tokens = _project(visual.ln_post(tokens), visual.proj)
+    return ImageTokens(tokens[:, 0], tokens, attention.mean(dim=1)[:, 0, 1:kept])
+
+
+def encode_text(
+    clip_model: Any,
+    embeddings: Tensor,
+    eot: Tensor,
+    prompts: Sequence[Tensor] = (),
+    prefix: Tensor | None = None,
+    length: int | None = None,
+) -> Tensor:
+    """Run the text tower on prompts that are embeddings already.
+
+    Args:
+        clip_model: a CLIP (its ``visual`` is not used).
+        embeddings: (C, L, W), token embeddings after the prefix, without positions.
+        eot: (C,), position of each prompt's EOT in the *whole* prompt, prefix included.
+        prompts: deep text prompts, each (n, W): the i-th (from 0) replaces positions 1..n before
+            block i + 1 (the input's own context is the first of a deep prompt).
+        prefix: what every prompt begins with, (p, W), or (B, p, W) for B groups of prompts that
+            differ in it (CoCoOp: one an image).
+        length: the longest EOT + 1; computed from ``eot`` (one host sync on a GPU) if not given.
+
+    Returns:
+        (C, d), or (B, C, d) with a (B, p, W) prefix; joint space, not normalised.
+    """
+    length = int(eot.max()) + 1 if length is None else length
+    blocks = clip_model.transformer.resblocks
+    position = clip_model.positional_embedding.to(embeddings.dtype)
+    if prefix is None:
+        x = embeddings[:, :length] + position[:length]
+        for depth, block in enumerate(blocks[:-1]):
+            x = _block(block, _replace_front(x, prompts, depth), causal=True)
+        x = _replace_front(x, prompts, len(blocks) - 1)
+        return _pool_text(clip_model, blocks[-1], x, eot)
+
+    shared = prefix.dim() == 2
+    start = prefix.shape[-2]
+    head = (prefix[None] if shared else prefix) + position[:start]  # (G, p, W)
+    tail = embeddings[:, : length - start] + position[start:length]  # (C, L, W)
+    groups, classes = head.shape[0], tail.shape[0]
+    x = tail.repeat(groups, 1, 1)  # (G C, L, W)
+    mask = _causal_mask(tail.shape[1], length, x.device)
+    for depth, block in enumerate(blocks):
+        head = _replace_front(head, prompts, depth)
+        head_q, head_k, head_v = _heads(block, head)
+        past = [t.repeat_interleave(classes, dim=0) for t in (head_k, head_v)]
+        if depth == len(blocks) - 1:
+            break
+        q, k, v = _heads(block, x)
+        k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
+        x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
+        head = _finish(block, head, head_out)
+    features = _pool_text(clip_model, blocks[-1], x, (eot - start).repeat(groups), past)
+    return features if shared else features.view(groups, classes, -1)
+
+
+# --- one residual block of OpenAI's CLIP on batch-first tokens (N, L, W) ---
+
+
+def _split(block: Any, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """(N, L, parts * W) -> ``parts`` tensors (N, heads, L, W / heads)."""
+    n, length, width = projected.shape
+    heads = block.attn.num_heads
+    shape = (n, length, parts, heads, width // parts // heads)
+    return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _heads(block: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values of every token."""
+    attn = block.attn
+    return _split(block, F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias), 3)
+
+
+def _row_heads(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+    """Queries of ``rows`` (N, R, W) only; keys and values of every token of ``x``."""
+    width = x.shape[-1]
+    weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
+    q = F.linear(block.ln_1(rows), weight[:width], bias[:width])
+    k, v = _split(block, F.linear(block.ln_1(x), weight[width:], bias[width:]), 2)
+    return (*_split(block, q, 1), k, v)
+
+
+def _finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
+    """The rest of a block: output projection of (N, heads, L, D), residuals, MLP."""
+    x = x + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
+    return x + block.mlp(block.ln_2(x))
+
+
+def _block(block: Any, x: Tensor, causal: bool = False) -> Tensor:
+    q, k, v = _heads(block, x)
+    return _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+
+
+# --- towers ---
+
+
+def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> CLS and patch embeddings with positions, (B, 1+P, width)."""
+    patches = visual.conv1(image).flatten(2).transpose(1, 2)
+    cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    position = visual.positional_embedding.to(patches.dtype)
+    if position.shape[0] != patches.shape[1] + 1:
+        raise SettingsError(
+            f"images of {image.shape[-2]}x{image.shape[-1]} give {patches.shape[1]} patches, the "
+            f"backbone expects {position.shape[0] - 1}: set INPUT.SIZE to "
+            f"({visual.input_resolution}, {visual.input_resolution})"
+        )
+    return torch.cat([cls, patches], dim=1) + position
+
+
+def _pool_text(
+    clip_model: Any, block: Any, x: Tensor, eot: Tensor, past: Sequence[Tensor] = ()
+) -> Tensor:
+    """Last block, ``ln_final`` and projection for the EOT row alone.
+
+    ``eot`` (N,) indexes ``x`` (N, L, W); ``past`` holds the prefix' keys and values, all visible.
+    """
+    rows = x[torch.arange(len(x), device=x.device), eot][:, None]
+    q, k, v = _row_heads(block, x, rows)
+    visible = torch.arange(x.shape[1], device=x.device) <= eot[:, None]  # (N, L)
+    if past:
+        k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
+        visible = F.pad(visible, (past[0].shape[2], 0), value=True)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None])
+    pooled = clip_model.ln_final(_finish(block, rows, attended)[:, 0])
+    return _project(pooled, clip_model.text_projection)
+
+
+def _project(features: Tensor, weight: Tensor) -> Tensor:
+    return features @ weight.to(features.dtype)
+
+
+def _causal_mask(rows: int, columns: int, device: torch.device) -> Tensor:
+    """(rows, columns), True where the last ``rows`` of ``columns`` positions may look."""
+    return torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
+
+
+# --- deep prompts ---
+
+
+def _for_batch(prompt: Tensor, x: Tensor) -> Tensor:
+    return prompt.to(x.dtype).expand(x.shape[0], -1, -1)
+
+
+def _replace(x: Tensor, kept: int, prompts: Sequence[Tensor], depth: int) -> Tensor:
+    """Put the visual prompt of ``depth`` behind the first ``kept`` tokens (depth 0 is in place)."""
+    if not 0 < depth < len(prompts):
+        return x
+    return torch.cat([x[:, :kept], _for_batch(prompts[depth], x)], dim=1)
+
+
+def _replace_front(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tensor:
+    """Put the text prompt of ``depth`` at positions 1..n (depth 0 is the input's own context)."""
+    if not 0 < depth <= len(prompts):
+        return x
+    prompt = _for_batch(prompts[depth - 1], x)
+    return torch.cat([x[:, :1], prompt, x[:, 1 + prompt.shape[1] :]], dim=1)

@@ -1,0 +1,52 @@
+"""The objectives of method.md as pure functions of tensors.
+
+B images, C classes, P patches, K = top-k + 2 local features an image, d joint width. ``text`` is
+(C, d), or (B, C, d) where prompts differ per image (CoCoOp).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["class_logits", "regulariser", "salient_tokens", "semantic_loss"]
+
+
+def class_logits(features: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+    """scale * features text^T: (B, d) -> (B, C), or (B, K, d) -> (B, K, C)."""
+    if text.dim() == 2:
+        return scale * features @ text.T
+    return scale * torch.einsum("b...d,bcd->b...c", features, text)
+
+
+def salient_tokens(local: Tensor, saliency: Tensor, topk: int = 5) -> Tensor:
+    """S: the CLS row, the ``topk`` most attended patches and the mean of all rows.
+
+    Args:
+        local: L, (B, 1+P, d), row 0 is CLS.
+        saliency: a, (B, P), attention of CLS over the patches.
+        topk: number of patches, at most P.
+
+    Returns:
+        (B, topk + 2, d).
+    """
+    patches = saliency.topk(topk, dim=1).indices + 1  # row 0 of local is CLS
+    picked = local.gather(1, patches[..., None].expand(-1, -1, local.shape[-1]))
+    return torch.cat([local[:, :1], picked, local.mean(dim=1, keepdim=True)], dim=1)
+
+
+def semantic_loss(salient: Tensor, text: Tensor, label: Tensor, scale: Tensor) -> Tensor:
+    """L2 = CE(tau S T^T, y repeated): trains the alignment, and the prompts through T.
+
+    Args:
+        salient: S, (B, K, d), not normalised.
+        text: the *unrefined* T, (C, d) or (B, C, d), L2-normalised.
+        label: (B,), class indices.
+        scale: tau.
+    """
+    logits = class_logits(salient, text, scale)
+    return F.cross_entropy(logits.flatten(0, 1), label.repeat_interleave(salient.shape[1]))
+
+
+def regulariser(refined: Tensor, text: Tensor) -> Tensor:
+    """L3 = mean |normalise(T') - T|: keeps refined features near the prompts'; gradient to both."""
+    return F.l1_loss(F.normalize(refined, dim=-1), text)

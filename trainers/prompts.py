@@ -1,0 +1,206 @@
+"""Class names -> token embeddings, learned contexts, and what a prompt learner must provide."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from clip import clip
+from clip.simple_tokenizer import SimpleTokenizer
+
+from .encode import ImageTokens
+from .settings import SettingsError, check_choice
+
+__all__ = ["ClassTokens", "ContextPrompts", "PromptLearner", "TextPrompts", "class_tokens"]
+
+POSITIONS = ("end", "middle", "front")
+
+
+class PromptLearner(Protocol):
+    """What `trainers.base.RefinedCLIP` needs of a learner; an ``nn.Module`` that holds its CLIP.
+
+    clip_model: the frozen CLIP.
+    logit_scale: tau = exp(CLIP's logit_scale), a frozen scalar.
+    trained: checkpoint name -> module whose parameters are trained and saved; all else is frozen.
+    text_per_image: False if text features depend on the class names alone, so that they are
+        computed once per class list at test.
+    """
+
+    clip_model: Any
+    text_per_image: bool
+
+    @property
+    def trained(self) -> Mapping[str, nn.Module]: ...
+
+    @property
+    def logit_scale(self) -> Tensor: ...
+
+    def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
+        """(B, 3, H, W) -> tokens; `ImageTokens.local` and `.saliency` only if ``local``."""
+        ...
+
+    def encode_text(self, features: Tensor | None) -> Tensor:
+        """L2-normalised text features in float32, (C, d) or (B, C, d).
+
+        ``features`` (B, d) are the L2-normalised global image features; None only where
+        ``text_per_image`` is False.
+        """
+        ...
+
+    def task_losses(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Named, weighted losses on the logits (B, C)."""
+        ...
+
+
+class TextPrompts(NamedTuple):
+    """Prompts ready for `trainers.encode.encode_text`, whose arguments they are."""
+
+    embeddings: Tensor
+    eot: Tensor
+    prefix: Tensor | None
+    length: int
+
+
+class ClassTokens(NamedTuple):
+    """C tokenised prompts "<context> <class name>."
+
+    ids (C, 77) with EOT the largest id; embeddings (C, L, W) cut after the longest EOT;
+    eot (C,) positions; name_lengths: tokens of each class name.
+    """
+
+    ids: Tensor
+    embeddings: Tensor
+    eot: Tensor
+    name_lengths: list[int]
+
+
+@cache
+def _tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> ClassTokens:
+    """Tokenise "<context> <name>." with underscores of a name as spaces, and embed.
+
+    Raises:
+        SettingsError: a prompt longer than CLIP's context.
+    """
+    tokenizer = _tokenizer()
+    names = [name.replace("_", " ") for name in classnames]
+    lengths = [len(tokenizer.encode(name)) for name in names]
+    room = clip_model.positional_embedding.shape[0]
+    rows = []
+    for name in names:
+        prompt = f"{context} {name}."
+        needed = len(tokenizer.encode(prompt)) + 2  # SOS and EOT
+        if needed > room:
+            raise SettingsError(
+                f"the prompt {prompt!r} takes {needed} tokens, CLIP's context holds {room}: "
+                "shorten the class name or the context (N_CTX, CTX_INIT)"
+            )
+        rows.append(clip.tokenize(prompt, context_length=room))
+    ids = torch.cat(rows)
+    eot = ids.argmax(dim=-1)
+    with torch.no_grad():
+        device = clip_model.token_embedding.weight.device
+        cut = ids[:, : int(eot.max()) + 1].to(device)
+        embeddings = clip_model.token_embedding(cut).to(clip_model.dtype)
+    return ClassTokens(ids, embeddings, eot.to(device), lengths)
+
+
+class ContextPrompts(nn.Module):
+    """CoOp's prompts: a learned context around fixed class-name tokens (arXiv 2109.01134, eq. 2-3).
+
+    The state dict holds ``ctx`` alone, (n, W) or class-specific (C, n, W), in float32: class names
+    are buffers outside it, so that a context trained on some classes loads onto others.
+
+    Args:
+        clip_model: supplies the token embedding.
+        classnames: C names.
+        n_ctx: number of context tokens, when ``ctx_init`` is empty.
+        ctx_init: words to start from; their count replaces ``n_ctx`` and rules out
+            ``class_specific`` (as in CoOp, said in the log).
+        class_specific: one context a class.
+        position: of the class name: "end", "middle" (half of the context before it) or "front".
+    """
+
+    embeddings: Tensor
+    eot: Tensor
+    order: Tensor | None
+
+    def __init__(
+        self,
+        clip_model: Any,
+        classnames: Sequence[str],
+        n_ctx: int = 16,
+        ctx_init: str = "",
+        class_specific: bool = False,
+        position: str = "end",
+    ) -> None:
+        super().__init__()
+        check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
+        width = clip_model.ln_final.weight.shape[0]
+        if ctx_init:
+            context = ctx_init.replace("_", " ")
+            n_ctx = len(context.split(" "))
+            print(
+                f'Initial context: "{context}" ({n_ctx} tokens; with CTX_INIT set, N_CTX and CSC '
+                "are ignored)"
+            )
+            start = class_tokens(clip_model, context, ["X"]).embeddings[0, 1 : 1 + n_ctx].float()
+        else:
+            if n_ctx < 1:
+                raise SettingsError(f"N_CTX must be at least 1, got {n_ctx}")
+            context = " ".join(["X"] * n_ctx)
+            shape = (len(classnames), n_ctx, width) if class_specific else (n_ctx, width)
+            start = torch.empty(shape).normal_(std=0.02)
+            kind = "class-specific" if class_specific else "shared"
+            print(f"Initial context: {n_ctx} random tokens, {kind}, class name at the {position}")
+        self.ctx = nn.Parameter(start)
+        tokens = class_tokens(clip_model, context, classnames)
+        self.length = tokens.embeddings.shape[1]
+        self.register_buffer("embeddings", tokens.embeddings, persistent=False)
+        self.register_buffer("eot", tokens.eot, persistent=False)
+        order = None
+        if position != "end":
+            before = n_ctx // 2 if position == "middle" else 0
+            order = torch.tensor(
+                [_token_order(self.length, n_ctx, before, name) for name in tokens.name_lengths]
+            )
+        self.register_buffer("order", order, persistent=False)
+
+    @property
+    def n_ctx(self) -> int:
+        """Number of learned context tokens."""
+        return self.ctx.shape[-2]
+
+    def forward(self, shift: Tensor | None = None) -> TextPrompts:
+        """Prompts with the learned context; ``shift`` (B, W) moves it per image (CoCoOp)."""
+        context = self.ctx if shift is None else self.ctx + shift[:, None]
+        context = context.to(self.embeddings.dtype)
+        classes, after = self.embeddings.shape[0], self.embeddings[:, 1 + self.n_ctx :]
+        class_specific = self.ctx.dim() == 3
+        if self.order is None and not class_specific:
+            start = self.embeddings[0, :1].expand(*context.shape[:-2], -1, -1)
+            prefix = torch.cat([start, context], dim=-2)
+            return TextPrompts(after, self.eot, prefix, self.length)
+        if shift is not None:
+            raise SettingsError("per-image contexts need a shared context and the name at the end")
+        context = context.expand(classes, -1, -1)
+        prompts = torch.cat([self.embeddings[:, :1], context, after], dim=1)
+        if self.order is not None:
+            prompts = prompts.gather(1, self.order[..., None].expand(-1, -1, prompts.shape[-1]))
+        return TextPrompts(prompts, self.eot, None, self.length)
+
+
+def _token_order(length: int, n_ctx: int, before: int, name: int) -> list[int]:
+    """Where each position of a prompt comes from in the layout SOS, context, name, rest.
+
+    ``before`` context tokens stand before the name (of ``name`` tokens), the others after it.
+    """
+    context = list(range(1, 1 + n_ctx))
+    names = list(range(1 + n_ctx, 1 + n_ctx + name))
+    rest = list(range(1 + n_ctx + name, length))
+    return [0, *context[:before], *names, *context[before:], *rest]

@@ -1,0 +1,162 @@
+"""The TextRefiner module (arXiv 2412.08176, "Method"): align, read, aggregate, write.
+
+Plain ``nn.Module``s over tensors: nothing here knows a config, a trainer, a label or CLIP, and
+nothing but torch is imported. Symbols as in docs/method.md: T text features (C, d), A cache entries
+(M, d), V image tokens (B, 1+P, d_v), L aligned tokens (B, 1+P, d), alpha, mu.
+
+Example::
+
+    refiner = TextRefiner(token_dim=512, dim=512)
+    refined = refiner.refine(text)               # (C, 512) -> (C, 512)
+    local = refiner.align(tokens)                # (B, 1+P, 512) -> (B, 1+P, 512), training only
+    refiner.cache.update(local)                  # moves refiner.cache.entries, no gradient
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["FeatureAlignment", "LocalCache", "TextRefiner", "updated_entries"]
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Context in which matmuls and softmax on ``tensor``'s device stay in its own dtype.
+
+    The cache accumulates over thousands of steps and the softmax over tokens feeds it: half
+    precision there is where fp16 runs of this family go NaN.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
+    """One write to the cache (method.md, "Write"): the pure function behind `LocalCache.update`.
+
+    Token n belongs to its nearest entry j(n) = argmax_j s_nj, s = X A^T, and weighs
+    exp(s_nj - max_n' s_n'j); the maximum runs over *all* tokens, not only the assigned ones.
+
+    Args:
+        entries: (M, d), unit rows, M >= 1.
+        tokens: (N, d), any norm, N >= 1.
+        momentum: mu in [0, 1], the share of the old entry that stays.
+
+    Returns:
+        (M, d), unit rows. An entry without tokens keeps its direction.
+    """
+    tokens = F.normalize(tokens, dim=-1)
+    scores = tokens @ entries.T  # (N, M)
+    best, owner = scores.max(dim=1)
+    peak = scores.amax(dim=0)
+    weight = (best - peak[owner]).exp()
+    # A dense (N, M) assignment turns the segment sum into one matmul: deterministic on every
+    # device (index_add is not on CUDA) and without a loop over entries.
+    assignment = torch.zeros_like(scores).scatter_(1, owner[:, None], weight[:, None])
+    moved = momentum * entries + (1 - momentum) * (assignment.T @ tokens)
+    hit = (assignment > 0).any(dim=0)  # scores lie in [-1, 1], so an assigned weight is > e^-2
+    return F.normalize(torch.where(hit[:, None], moved, entries), dim=-1)
+
+
+class LocalCache(nn.Module):
+    """M unit vectors that follow the local image tokens by an exponential moving average.
+
+    ``entries`` is a float32 buffer whatever the precision around it, and it is rebound, never
+    written in place: autograd still holds the rows that `read` saw in the same step.
+
+    Args:
+        size: M, the number of entries; 0 is a cache that reads as zeros and ignores writes.
+        dim: d, the width of text features.
+        momentum: mu in [0, 1].
+    """
+
+    entries: Tensor
+
+    def __init__(self, size: int, dim: int, momentum: float = 0.8) -> None:
+        super().__init__()
+        if size < 0:
+            raise ValueError(f"a cache needs size >= 0 entries, got {size}")
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"cache momentum must lie in [0, 1], got {momentum}")
+        self.momentum = momentum
+        self.register_buffer("entries", F.normalize(torch.rand(size, dim), dim=-1))
+
+    def read(self, query: Tensor) -> Tensor:
+        """R = softmax(T A^T) A: (..., d) -> (..., d) in float32; gradient into the query only."""
+        with full_precision(query):
+            query = query.to(torch.promote_types(query.dtype, torch.float32))
+            entries = self.entries.to(query.dtype)
+            return (query @ entries.T).softmax(dim=-1) @ entries
+
+    @torch.no_grad()
+    def update(self, tokens: Tensor) -> None:
+        """Write local tokens (..., d); see `updated_entries`. No gradient, no host sync."""
+        if self.entries.shape[0] == 0:
+            return
+        if tokens.numel() == 0:
+            raise ValueError(f"cannot write {tuple(tokens.shape)} tokens: at least one is needed")
+        with full_precision(tokens):
+            flat = tokens.reshape(-1, tokens.shape[-1]).to(self.entries.dtype)
+            self.entries = updated_entries(self.entries, flat, self.momentum)
+
+    def extra_repr(self) -> str:
+        size, dim = self.entries.shape
+        return f"size={size}, dim={dim}, momentum={self.momentum}"
+
+
+class FeatureAlignment(nn.Module):
+    """h: image tokens to the space of text features (paper, "Feature Alignment").
+
+    Linear(token_dim, dim), BatchNorm over all B(1+P) rows, ReLU, Linear(dim, dim). The output is
+    not normalised.
+    """
+
+    def __init__(self, token_dim: int, dim: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(token_dim, dim)
+        self.norm = nn.BatchNorm1d(dim)
+        self.outer = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(..., token_dim) -> (..., dim); in training mode at least two rows in all."""
+        rows = self.inner(tokens.reshape(-1, tokens.shape[-1]))
+        return self.outer(F.relu(self.norm(rows))).view(*tokens.shape[:-1], -1)
+
+
+class TextRefiner(nn.Module):
+    """Refines any text features with what the cache saw in images (paper, "Method").
+
+    Args:
+        token_dim: d_v, width of the image tokens (after the vision tower's projection).
+        dim: d, width of the text features.
+        cache_size: M; 0 leaves the cache out (R = 0).
+        momentum: mu of the cache.
+        alpha: weight of the aggregated features.
+    """
+
+    def __init__(
+        self,
+        token_dim: int,
+        dim: int,
+        cache_size: int = 25,
+        momentum: float = 0.8,
+        alpha: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.cache = LocalCache(cache_size, dim, momentum)
+        self.align = FeatureAlignment(token_dim, dim)
+        self.aggregate = nn.Linear(2 * dim, dim, bias=False)
+
+    def refine(self, text: Tensor) -> Tensor:
+        """T' = T + alpha W [T ; R(T)], in float32 and not re-normalised.
+
+        Args:
+            text: T, L2-normalised, (C, d) or (B, C, d).
+
+        Returns:
+            T' of the same shape.
+        """
+        with full_precision(text):
+            text = text.to(self.aggregate.weight.dtype)
+            return text + self.alpha * self.aggregate(torch.cat([text, self.cache.read(text)], -1))
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha}"

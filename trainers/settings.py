@@ -1,0 +1,190 @@
+"""The trainers' config nodes, their defaults and the names that the authors' release uses.
+
+``extend_cfg`` adds the nodes to a Dassl config (train.py calls it). In a code base whose train.py
+does not, `node` supplies the same defaults, so a trainer file runs either way.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from yacs.config import CfgNode
+
+__all__ = [
+    "RefinerSettings",
+    "SettingsError",
+    "add_node",
+    "adopt_release_names",
+    "extend_cfg",
+    "node",
+]
+
+PRECISIONS = ("fp32", "amp", "fp16")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot work; the message is one sentence for the user."""
+
+
+_DEEP_PROMPTS: dict[str, Any] = {
+    "N_CTX_VISION": 4,
+    "N_CTX_TEXT": 4,
+    "CTX_INIT": "a photo of a",
+    "PREC": "fp16",
+    "PROMPT_DEPTH_VISION": 9,
+    "PROMPT_DEPTH_TEXT": 9,
+}
+
+# The family's nodes, as its public code defines them: for the trainers here and for a trainer file
+# of the family that is dropped in. A new learner adds its own with `add_node`.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "COOP": {
+        "N_CTX": 16,
+        "CSC": False,  # class-specific contexts
+        "CTX_INIT": "",
+        "PREC": "fp16",
+        "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+    },
+    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
+    "PROMPTSRC": {
+        **_DEEP_PROMPTS,
+        "TEXT_LOSS_WEIGHT": 25,
+        "IMAGE_LOSS_WEIGHT": 10,
+        "GPA_MEAN": 15,
+        "GPA_STD": 1,
+    },
+    "PROMPTKD": {
+        **_DEEP_PROMPTS,
+        "TEACHER_NAME": "ViT-L/14",
+        "PROJECT_LAYER": 2,
+        "CE_WEIGHT": 0.0,
+        "KD_WEIGHT": 1.0,
+        "TEMPERATURE": 1.0,
+    },
+    "TEXTREFINER": {
+        "CACHE_SIZE": 25,
+        "MOMENTUM": 0.8,
+        "ALPHA": 0.2,
+        "TOPK": 5,
+        "LOCAL_WEIGHT": 0.02,
+        "REG_WEIGHT": 20.0,
+        "CACHE": True,  # False: text reads zeros, nothing is written
+        "LOCAL": True,  # False: no semantic loss on local tokens
+        "REG": True,  # False: no regulariser
+    },
+    # The release's names; None is "not given". adopt_release_names maps them onto TEXTREFINER.
+    "TF": {"MEMORY_SIZE": None, "ALPHA": None, "BALANCE": None, "DISTILL": None},
+}
+
+
+def add_node(name: str, defaults: dict[str, Any]) -> None:
+    """Declare cfg.TRAINER.<name> for a new learner, with its defaults (PREC among them)."""
+    DEFAULTS[name] = defaults
+
+
+def extend_cfg(cfg: CfgNode) -> None:
+    """Add this family's keys to a Dassl config: TRAINER.{COOP,...} and DATASET.SUBSAMPLE_CLASSES.
+
+    Keys that are already there are left alone, so a CoOp train.py may have added its own.
+    """
+    for name, values in DEFAULTS.items():
+        if name not in cfg.TRAINER:
+            cfg.TRAINER[name] = CfgNode(values)
+    if "MODAL" not in cfg.TRAINER:
+        cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
+    if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
+        cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
+
+
+def node(cfg: CfgNode, name: str) -> CfgNode:
+    """cfg.TRAINER.<name>, with the defaults for every key that the config does not hold."""
+    merged = CfgNode(DEFAULTS[name])
+    merged.update(cfg.TRAINER.get(name, {}))
+    return merged
+
+
+def adopt_release_names(cfg: CfgNode) -> list[str]:
+    """Move TRAINER.TF values onto TRAINER.TEXTREFINER and return a line about each for the log.
+
+    BALANCE (--loss-factor) divides the local loss, so LOCAL_WEIGHT is its inverse.
+
+    Raises:
+        SettingsError: BALANCE is not positive.
+    """
+    given = {key: value for key, value in cfg.TRAINER.TF.items() if value is not None}
+    lines = []
+    for key, value in given.items():
+        if key == "BALANCE" and not value > 0:
+            raise SettingsError(
+                f"TRAINER.TF.BALANCE (--loss-factor) divides the local loss and must be > 0, got "
+                f"{value}; to leave the loss out set TRAINER.TEXTREFINER.LOCAL False"
+            )
+        target, new = {
+            "MEMORY_SIZE": ("CACHE_SIZE", value),
+            "ALPHA": ("ALPHA", float(value)),
+            "BALANCE": ("LOCAL_WEIGHT", 1.0 / value),
+            "DISTILL": ("REG_WEIGHT", float(value)),
+        }[key]
+        cfg.TRAINER.TEXTREFINER[target] = new
+        cfg.TRAINER.TF[key] = None
+        lines.append(f"TRAINER.TF.{key} {value} sets TRAINER.TEXTREFINER.{target} {new:g}")
+    return lines
+
+
+@dataclass(frozen=True)
+class RefinerSettings:
+    """cfg.TRAINER.TEXTREFINER, checked. Field meanings: docs/method.md."""
+
+    cache_size: int
+    momentum: float
+    alpha: float
+    topk: int
+    local_weight: float
+    reg_weight: float
+    cache: bool
+    local: bool
+    reg: bool
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode) -> "RefinerSettings":
+        """Read and check the node.
+
+        Raises:
+            SettingsError: a value outside its range.
+        """
+        values = node(cfg, "TEXTREFINER")
+        settings = cls(**{key.lower(): value for key, value in values.items()})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raise SettingsError for a value outside its range."""
+        bounds = {
+            "CACHE_SIZE": (self.cache_size, 0, math.inf),
+            "MOMENTUM": (self.momentum, 0, 1),
+            "ALPHA": (self.alpha, -math.inf, math.inf),
+            "TOPK": (self.topk, 0, math.inf),
+            "LOCAL_WEIGHT": (self.local_weight, 0, math.inf),
+            "REG_WEIGHT": (self.reg_weight, 0, math.inf),
+        }
+        for key, (value, low, high) in bounds.items():
+            if not (math.isfinite(value) and low <= value <= high):
+                raise SettingsError(
+                    f"TRAINER.TEXTREFINER.{key} must be a finite number in [{low}, {high}], "
+                    f"got {value}"
+                )
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether training looks at local image tokens at all."""
+        return self.local or (self.cache and self.cache_size > 0)
+
+
+def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise SettingsError unless ``value`` is one of ``allowed``; name the nearest."""
+    if value in allowed:
+        return
+    near = difflib.get_close_matches(str(value), allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise SettingsError(f"{key} must be one of {', '.join(allowed)}, got {value!r}{hint}")

@@ -1,0 +1,97 @@
+"""Zero-shot CLIP (Radford et al., 2021) with one template a data set, or with an ensemble."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clip import clip
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+from .base import load_clip
+from .encode import encode_image, encode_text
+from .losses import class_logits
+from .settings import SettingsError
+
+__all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
+
+DEFAULT_TEMPLATE = "a photo of a {}."
+
+# The data sets' own templates, as CoOp's zero-shot baseline uses them.
+TEMPLATES = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+
+
+def template_features(clip_model: Any, templates: list[str], classnames: list[str]) -> Tensor:
+    """Mean over templates of normalised text features, normalised: (C, d) in float32."""
+    names = [name.replace("_", " ") for name in classnames]
+    total = torch.zeros(())
+    for template in templates:
+        try:
+            ids = clip.tokenize([template.format(name) for name in names])
+        except RuntimeError as error:  # OpenAI's interface for a text that is too long
+            raise SettingsError(f"a class name is too long for {template!r}: {error}") from error
+        ids = ids.to(clip_model.positional_embedding.device)
+        embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
+        features = encode_text(clip_model, embeddings, ids.argmax(dim=-1)).float()
+        total = total.to(features.device) + F.normalize(features, dim=-1)
+    return F.normalize(total / len(templates), dim=-1)
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(TrainerX):
+    """CLIP as it is; has nothing to train, run it with --eval-only."""
+
+    def templates(self) -> list[str]:
+        """The prompt templates of the data set at hand."""
+        return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
+
+    @torch.no_grad()
+    def build_model(self) -> None:
+        """Load CLIP and encode the class names once."""
+        half = "fp16" if self.device.type == "cuda" else "fp32"
+        clip_model, _ = load_clip(self.cfg, half, self.device)
+        self.clip_model = clip_model.to(self.device)
+        templates = self.templates()
+        print(f"Prompts: {templates}")
+        classnames = list(self.dm.dataset.classnames)
+        self.text_features = template_features(self.clip_model, templates, classnames)
+
+    def model_inference(self, input: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        features = encode_image(self.clip_model.visual, input).pooled.float()
+        scale = self.clip_model.logit_scale.exp()
+        return class_logits(F.normalize(features, dim=-1), self.text_features, scale)
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """There is nothing to load; a directory is an error, not ignored."""
+        if directory:
+            raise SettingsError(
+                f"{type(self).__name__} has no checkpoints: leave out --model-dir {directory}"
+            )
+
+    def train(self) -> None:  # type: ignore[override]  # as Dassl's SimpleTrainer
+        """There is nothing to train."""
+        raise SettingsError(f"{type(self).__name__} has nothing to train: add --eval-only")
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """Prompt ensemble: 7 ImageNet templates, and the data set's own unless it is ImageNet's."""
+
+    def templates(self) -> list[str]:
+        """open_clip's SIMPLE_IMAGENET_TEMPLATES plus the data set's."""
+        # Imported here: it takes seconds, and only this trainer needs it.
+        from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
+
+        templates = [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES]
+        own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
+        return templates + own
