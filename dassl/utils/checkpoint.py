@@ -111,8 +111,9 @@ def load_state(target: Any, state: Any, what: str) -> None:
     try:
         target.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError) as error:
+        told = " ".join(str(error).split())
         raise UsageError(
-            f"{what} does not fit this run: {error}; resume with the settings of the run that "
+            f"{what} does not fit this run: {told}; resume with the settings of the run that "
             "wrote it, or choose another OUTPUT_DIR"
         ) from error
 

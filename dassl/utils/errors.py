@@ -19,6 +19,8 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return "did you mean 'a' or 'b'? allowed: ..." for a name that is not in `allowed`."""
     names = sorted(str(item) for item in allowed)
     by_lower = {item.lower(): item for item in names}
-    close = [by_lower[match] for match in get_close_matches(str(name).lower(), by_lower, n=3)]
+    close = [
+        by_lower[match] for match in get_close_matches(str(name).lower(), by_lower, cutoff=0.5)
+    ]
     question = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     return f"{question}allowed: {', '.join(names) or '(none)'}"

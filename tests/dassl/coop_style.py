@@ -4,12 +4,13 @@ Its model has BatchNorm and dropout, so that running statistics and random state
 """
 
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from dassl.config import get_cfg_default, merge_opts
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from torch import nn
-from torch.nn import functional as F
 
 CLASSES, WIDTH, BATCH, BATCHES = 3, 6, 8, 3
 

@@ -1,0 +1,324 @@
+"""Names, files, meters, the log and random states."""
+
+import os
+import random
+import re
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dassl import utils
+from dassl.utils import (
+    AverageMeter,
+    Logger,
+    MetricMeter,
+    NonFiniteLossError,
+    Registry,
+    UsageError,
+    atomic_path,
+    check_availability,
+    check_isfile,
+    collect_env_info,
+    download_url,
+    get_most_similar_str_to_a_from_b,
+    get_random_state,
+    listdir_nohidden,
+    mkdir_if_missing,
+    nearest,
+    preserved_random_state,
+    read_image,
+    read_json,
+    set_random_seed,
+    set_random_state,
+    setup_logger,
+    tolist_if_not,
+    write_json,
+)
+
+
+def test_everything_promised_is_there():
+    assert all(hasattr(utils, name) for name in utils.__all__)
+
+
+# names
+
+
+def test_nearest_ignores_case_and_lists_all():
+    assert nearest("rn50", ["ViT-B/16", "RN50"]) == "did you mean 'RN50'? allowed: RN50, ViT-B/16"
+    assert nearest("zzz", ["b", "a"]) == "allowed: a, b"
+    assert nearest("x", []) == "allowed: (none)"
+
+
+def test_check_availability():
+    check_availability("adam", ["adam", "sgd"])
+    with pytest.raises(UsageError, match="'adan' is unknown: did you mean 'adam'"):
+        check_availability("adan", ["adam", "sgd"])
+
+
+def test_most_similar():
+    assert get_most_similar_str_to_a_from_b("CoOpp", ["CoCoOp", "CoOp"]) == "CoOp"
+    assert get_most_similar_str_to_a_from_b("x", []) is None
+
+
+def test_a_non_finite_loss_is_the_users_to_solve_and_still_a_floating_point_error():
+    assert issubclass(NonFiniteLossError, UsageError)
+    assert issubclass(NonFiniteLossError, FloatingPointError)
+
+
+def test_registry():
+    registry = Registry("TRAINER")
+
+    @registry.register()
+    class CoOp: ...
+
+    registry.register(CoOp, name="Alias")
+    assert registry.get("CoOp") is registry.get("Alias") is CoOp
+    assert registry.registered_names() == ["CoOp", "Alias"]
+    with pytest.raises(KeyError, match="already registered"):
+        registry.register(CoOp)
+    registry.register(dict, name="CoOp", force=True)
+    assert registry.get("CoOp") is dict
+    with pytest.raises(UsageError, match="no trainer is registered as 'Coop': did you mean 'CoOp'"):
+        registry.get("Coop")
+
+
+# files
+
+
+def test_atomic_path_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "new" / "file.json"
+    with atomic_path(target) as temporary:
+        temporary.write_text("1")
+        assert not target.exists()
+        assert (temporary.parent, temporary.suffix) == (target.parent, ".json")
+    assert target.read_text() == "1"
+
+    def fail_half_way():
+        with atomic_path(target) as temporary:
+            temporary.write_text("2")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert target.read_text() == "1"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_json_round_trip_and_errors(tmp_path):
+    write_json({"train": [["a.jpg", 0, "a"]]}, tmp_path / "sub" / "split.json")
+    assert read_json(tmp_path / "sub" / "split.json") == {"train": [["a.jpg", 0, "a"]]}
+    with pytest.raises(UsageError, match="no JSON file at"):
+        read_json(tmp_path / "missing.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        read_json(tmp_path / "broken.json")
+
+
+def test_read_image(tmp_path):
+    Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
+    image = read_image(tmp_path / "grey.png")
+    assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), (7, 7, 7))
+    with pytest.raises(UsageError, match=r"no image at .*missing"):
+        read_image(tmp_path / "missing.png")
+    (tmp_path / "text.png").write_text("not an image")
+    with pytest.raises(UsageError, match=r"cannot read the image .*text\.png"):
+        read_image(tmp_path / "text.png")
+    whole = (tmp_path / "grey.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"cannot read the image .*cut\.png"):
+        read_image(tmp_path / "cut.png")
+
+
+def test_folders_and_lists(tmp_path):
+    mkdir_if_missing(tmp_path / "a" / "b")
+    mkdir_if_missing(tmp_path / "a" / "b")
+    for name in ("z", "y", ".hidden"):
+        (tmp_path / "a" / name).touch()
+    assert listdir_nohidden(tmp_path / "a", sort=True) == ["b", "y", "z"]
+    assert tolist_if_not("x") == ["x"]
+    assert tolist_if_not(["x"]) == ["x"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_isfile(tmp_path / "a" / "z")
+    with pytest.warns(UserWarning, match="no file at"):
+        assert not check_isfile(tmp_path / "nothing")
+
+
+def test_download_url(tmp_path):
+    (tmp_path / "source").write_text("content")
+    download_url((tmp_path / "source").as_uri(), tmp_path / "sub" / "copy")
+    assert (tmp_path / "sub" / "copy").read_text() == "content"
+
+
+# meters
+
+
+def test_average_meter_by_hand():
+    meter = AverageMeter()
+    assert (meter.val, meter.avg) == (0.0, 0.0)
+    meter.update(2.0)
+    meter.update(torch.tensor([5.0]), n=2)
+    assert (meter.val, meter.sum, meter.count, meter.avg) == (5.0, 12.0, 3, 4.0)
+    meter.reset()
+    assert meter.count == 0
+    moving = AverageMeter(ema=True)
+    moving.update(10.0)
+    moving.update(20.0)
+    assert moving.avg == pytest.approx(2.9)
+
+
+def test_meters_read_no_tensor_before_they_are_asked(monkeypatch):
+    meter = MetricMeter()
+    read = []
+    monkeypatch.setattr(torch.Tensor, "item", lambda self: read.append("item"))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: read.append("float") or 0.0)
+    loss = torch.tensor(1.0, requires_grad=True)
+    for _ in range(3):
+        meter.update({"loss": loss * 2})
+    assert read == []
+    assert not meter.meters["loss"].lazy_avg.requires_grad
+    monkeypatch.undo()
+    assert meter.meters["loss"].avg == 2.0
+
+
+def test_a_tensor_changed_later_does_not_change_the_meter():
+    meter, value = AverageMeter(), torch.tensor(1.0)
+    meter.update(value)
+    value.fill_(9)
+    assert (meter.val, meter.avg) == (1.0, 1.0)
+
+
+def test_metric_meter_prints_value_and_average():
+    meter = MetricMeter()
+    meter.update({"loss": 1.0, "acc": torch.tensor(50.0)})
+    meter.update({"loss": 2.0, "acc": 100.0})
+    meter.update(None)
+    assert str(meter) == "loss 2.0000 (1.5000) acc 100.0000 (75.0000)"
+    with pytest.raises(TypeError, match="dict of named losses"):
+        meter.update([1.0])
+
+
+# the log
+
+
+@pytest.fixture
+def console(monkeypatch, capsys):
+    """The stdout that a test may replace."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    return capsys
+
+
+def test_log_copies_stdout_line_by_line(tmp_path, console):
+    setup_logger(tmp_path / "run")
+    print("=> result")
+    assert (tmp_path / "run" / "log.txt").read_text() == "=> result\n"  # without a flush
+    assert console.readouterr().out == "=> result\n"
+    assert sys.stdout.isatty() is False
+    sys.stdout.close()
+    print("not in the log")
+    assert (tmp_path / "run" / "log.txt").read_text() == "=> result\n"
+
+
+def test_the_newest_run_is_log_txt_and_older_ones_are_kept(tmp_path, console):
+    for number in range(3):
+        setup_logger(tmp_path)
+        print(f"run {number}")
+        os.utime(tmp_path / "log.txt", (0, 0))
+    sys.stdout.close()
+    assert (tmp_path / "log.txt").read_text() == "run 2\n"
+    older = sorted(p for p in tmp_path.iterdir() if p.name != "log.txt")
+    assert [p.read_text() for p in older] == ["run 0\n", "run 1\n"]
+    assert all(re.match(r"log\.txt-\d{4}(-\d\d){5}(\.2)?$", p.name) for p in older)
+
+
+def test_log_by_file_name_and_as_a_context(tmp_path, console):
+    setup_logger(None)
+    assert not isinstance(sys.stdout, Logger)
+    setup_logger(tmp_path / "train.log")
+    print("a")
+    sys.stdout.flush()
+    sys.stdout.close()
+    assert (tmp_path / "train.log").read_text() == "a\n"
+    before = sys.stdout
+    with Logger(tmp_path / "sub" / "b.txt"):
+        print("b")
+    assert sys.stdout is before
+    assert (tmp_path / "sub" / "b.txt").read_text() == "b\n"
+    with Logger():
+        print("to the console alone")
+
+
+def test_env_info_names_what_matters():
+    info = collect_env_info()
+    assert f"torch: {torch.__version__.split('+')[0]}" in info
+    for word in ("python: 3", "platform: ", "cpu: ", "cuda: ", "torchvision: ", "numpy: "):
+        assert word in info
+
+
+def test_env_info_says_what_is_not_installed(monkeypatch):
+    monkeypatch.setattr("dassl.utils.env.PACKAGES", ("no-such-package",))
+    assert "no-such-package: not installed" in collect_env_info()
+
+
+# random states
+
+
+def draw():
+    return random.random(), np.random.normal(), torch.rand(2).tolist()
+
+
+def test_seed_and_states():
+    set_random_seed(3)
+    first = draw()
+    random.gauss(0, 1)  # leaves a second number in store
+    state = get_random_state()
+    second = draw()
+    draw()
+    set_random_state(state)
+    assert draw() == second
+    set_random_seed(3)
+    assert draw() == first
+
+
+def test_states_survive_a_safe_file(tmp_path):
+    state = get_random_state()
+    expected = draw()
+    torch.save(state, tmp_path / "state")
+    set_random_state(torch.load(tmp_path / "state", weights_only=True))
+    assert draw() == expected
+
+
+def test_preserved_random_state_even_after_an_error():
+    set_random_seed(0)
+    expected = draw()
+    set_random_seed(0)
+
+    def fail():
+        with preserved_random_state():
+            draw()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert draw() == expected
+
+
+def test_states_of_another_number_of_gpus_are_refused(monkeypatch):
+    state = {**get_random_state(), "cuda": [torch.get_rng_state()] * 2}
+    set_random_state(state)  # no GPU here: theirs have nothing to go to
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="of 2 GPUs, this run sees 1"):
+        set_random_state(state)
+
+
+def test_state_is_that_of_the_original_seed_order():
+    """random, numpy, torch are seeded alike, so few-shot draws match (tests/data/fewshot.json)."""
+    set_random_seed(1)
+    assert random.sample(range(100), 5) == random.Random(1).sample(range(100), 5)
+    assert np.random.rand() == np.random.RandomState(1).rand()
+    assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(1)))
