@@ -1,0 +1,46 @@
+"""A procedural world of fine-grained creatures: species, looks and a renderer in numpy.
+
+rng = np.random.RandomState([1, 2, 3])
+picture = render(SPECIES[0].creature, "grass", STYLES["photo"], rng).image  # (64, 64, 3) uint8
+"""
+
+from datasets.critters_world.looks import PHOTO, SHIFTS, STYLES, Look
+from datasets.critters_world.render import Rendering, render
+from datasets.critters_world.species import (
+    BACKGROUNDS,
+    COLOURS,
+    GENERA,
+    ORNAMENTS,
+    PATTERNS,
+    SPECIES,
+    TAILS,
+    Creature,
+    Species,
+    downstream_species,
+    random_creature,
+)
+
+# Raised whenever a picture made from the same numbers comes out different: folders of images that
+# an older world has made are then told apart from new ones.
+WORLD_VERSION = 1
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "GENERA",
+    "ORNAMENTS",
+    "PATTERNS",
+    "PHOTO",
+    "SHIFTS",
+    "SPECIES",
+    "STYLES",
+    "TAILS",
+    "WORLD_VERSION",
+    "Creature",
+    "Look",
+    "Rendering",
+    "Species",
+    "downstream_species",
+    "random_creature",
+    "render",
+]

@@ -1,0 +1,67 @@
+"""How pictures are taken: the styles of pre-training and the domain shifts of the data set.
+
+A look is a set of numbers for render.py. A style is what pre-training shows and names ("a sketch
+of a dax"); a shift is a look that pre-training has never shown, under which the data set is
+rendered, so that there is something to learn on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Look:
+    """Settings of the renderer. Lengths are in half image widths, colours in HSV within [0, 1]."""
+
+    scale: tuple[float, float] = (0.54, 0.72)  # smallest and largest creature
+    rotation: float = 22.0  # at most, degrees to either side
+    warp: float = 0.03  # amplitude of the body's deformation
+    outline: float = 0.0  # opacity of drawn outlines
+    fill: float = 1.0  # opacity of the creature's colours
+    saturation: float = 1.0
+    hue_noise: float = 0.012  # standard deviation between individuals
+    hue_shift: float = 0.0  # added to the hue ...
+    hue_share: float = 1.0  # ... of this share of the individuals
+    pattern_contrast: float = 1.0
+    paper: float = 0.0  # how much of the background is replaced by paper
+    clutter: int = 3  # at most this many things lie around
+    occlusion: float = 0.15  # probability that something lies in front
+    darkness: float = 0.0
+    levels: int = 0  # posterise to this many levels a channel; 0 does not
+    blur: int = 0  # passes of a small blur
+    noise: float = 0.03  # standard deviation of the sensor
+
+
+PHOTO = Look()
+
+STYLES: dict[str, Look] = {
+    "photo": PHOTO,
+    "sketch": Look(outline=0.9, fill=0.45, saturation=0.6, paper=0.85, clutter=1, noise=0.02),
+    "painting": Look(levels=5, warp=0.06, noise=0.05, saturation=1.15, hue_noise=0.03),
+    "dark": Look(darkness=0.6, noise=0.05),
+    "blurry": Look(blur=2, noise=0.01),
+}
+
+# A camera that pre-training has not seen, alone and with other colours of the creatures.
+_WORN = Look(
+    scale=(0.50, 0.70),
+    rotation=28.0,
+    outline=0.35,
+    fill=0.9,
+    saturation=0.9,
+    hue_noise=0.03,
+    pattern_contrast=0.85,
+    clutter=5,
+    occlusion=0.35,
+    noise=0.04,
+)
+
+SHIFTS: dict[str, Look] = {
+    "photo": PHOTO,  # no shift: the control
+    "worn": _WORN,
+    "hue12": replace(_WORN, hue_shift=0.12),
+    "hue36": replace(_WORN, hue_shift=0.36),
+    "morph35": replace(_WORN, hue_shift=0.36, hue_share=0.35),
+    "morph50": replace(_WORN, hue_shift=0.36, hue_share=0.5),
+}

@@ -1,0 +1,105 @@
+"""The creatures of the Critters world: what they are made of, and the 72 species.
+
+A species is called by an epithet and its genus ("forktail dax"). The epithet names one attribute;
+the others are the species' own and are not in the name. Species therefore share attributes, and
+have to be told apart by those that their names do not say: fine-grained classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+GENERA = ("wug", "dax", "fep", "blick", "toma", "zorp")
+ORNAMENTS = ("none", "horn", "ears", "antennae", "crest")
+TAILS = ("none", "long", "forked", "club", "fan", "curly")
+PATTERNS = ("plain", "striped", "spotted", "checkered", "ringed", "belted")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey")
+BACKGROUNDS = ("studio", "grass", "sand", "water", "snow", "forest")
+
+# What an epithet says about its bearer: (attribute, value).
+EPITHETS = {
+    "horned": ("ornament", "horn"),
+    "eared": ("ornament", "ears"),
+    "feathered": ("ornament", "antennae"),
+    "crested": ("ornament", "crest"),
+    "longtail": ("tail", "long"),
+    "forktail": ("tail", "forked"),
+    "clubtail": ("tail", "club"),
+    "fantail": ("tail", "fan"),
+    "striped": ("pattern", "striped"),
+    "spotted": ("pattern", "spotted"),
+    "checkered": ("pattern", "checkered"),
+    "ringed": ("pattern", "ringed"),
+}
+
+_SPECIES_SEED = 7  # which attributes a species has beside its epithet's
+_DOWNSTREAM_SEED = 11  # which species are the classes of the data set
+
+
+@dataclass(frozen=True)
+class Creature:
+    """What can be seen of a creature, whatever its species."""
+
+    genus: str
+    ornament: str
+    tail: str
+    pattern: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Species:
+    """A name ("forktail dax") and the creature that bears it."""
+
+    name: str
+    creature: Creature
+
+
+def random_creature(rng: np.random.RandomState, genus: str) -> Creature:
+    """Draw every attribute but the genus."""
+    return Creature(
+        genus=genus,
+        ornament=ORNAMENTS[rng.randint(len(ORNAMENTS))],
+        tail=TAILS[rng.randint(len(TAILS))],
+        pattern=PATTERNS[rng.randint(len(PATTERNS))],
+        colour=COLOURS[rng.randint(len(COLOURS))],
+    )
+
+
+def _all_species() -> tuple[Species, ...]:
+    """Every epithet in every genus; within a genus no two share ornament, tail and pattern."""
+    rng = np.random.RandomState(_SPECIES_SEED)
+    species = []
+    for genus in GENERA:
+        taken: set[tuple[str, str, str]] = set()
+        for epithet, (attribute, value) in EPITHETS.items():
+            while True:
+                creature = replace(random_creature(rng, genus), **{attribute: value})
+                looks = (creature.ornament, creature.tail, creature.pattern)
+                if looks not in taken:
+                    break
+            taken.add(looks)
+            species.append(Species(f"{epithet} {genus}", creature))
+    return tuple(species)
+
+
+SPECIES = _all_species()
+
+
+def downstream_species(per_genus: int = 6) -> tuple[list[int], list[int]]:
+    """Choose the species of the data set: half of them base classes, half new ones.
+
+    Returns indices into SPECIES: `per_genus // 2` base and as many new species of every genus.
+    The species that are not chosen (36 of 72) are left for a second data set.
+    """
+    rng = np.random.RandomState(_DOWNSTREAM_SEED)
+    base: list[int] = []
+    new: list[int] = []
+    for genus in GENERA:
+        members = [i for i, species in enumerate(SPECIES) if species.creature.genus == genus]
+        chosen = [members[i] for i in rng.permutation(len(members))[:per_genus]]
+        base += chosen[: per_genus // 2]
+        new += chosen[per_genus // 2 :]
+    return base, new
