@@ -145,7 +145,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, input_resolution, input_resolution) -> features (B, output_dim)."""
         x = self.conv1(x).flatten(start_dim=2).transpose(1, 2)  # (B, patches, width)
-        cls = self.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        cls = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
         x = torch.cat([cls, x], dim=1) + self.positional_embedding.to(x.dtype)
         x = self.ln_pre(x).permute(1, 0, 2)  # LND
         x = self.transformer(x)
@@ -242,7 +242,7 @@ class CLIP(nn.Module):
         x = self.ln_final(x).to(self.dtype)
         # The end-of-text token has the greatest id; its state stands for the text.
         eot = text.argmax(dim=-1)
-        return x[torch.arange(len(x), device=x.device), eot] @ self.text_projection
+        return x[torch.arange(x.shape[0], device=x.device), eot] @ self.text_projection
 
     def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """B images and N texts -> scaled cosines (B, N) and their transpose (N, B)."""
@@ -325,7 +325,7 @@ def infer_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
             "context_length": weights["positional_embedding"].shape[0],
             "vocab_size": weights["token_embedding.weight"].shape[0],
             "transformer_width": transformer_width,
-            "transformer_heads": transformer_width // HEAD_WIDTH,
+            "transformer_heads": _heads(transformer_width),
             "transformer_layers": _count(weights, r"transformer\.resblocks\.(\d+)\."),
         }
     except KeyError as error:
@@ -338,6 +338,7 @@ def infer_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 def _vit_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     width, _, _, patch = weights["visual.conv1.weight"].shape
+    _heads(width)  # refuses a width that has no whole number of them
     grid = math.isqrt(weights["visual.positional_embedding"].shape[0] - 1)
     return {
         "vision_layers": _count(weights, r"visual\.transformer\.resblocks\.(\d+)\."),
@@ -355,6 +356,15 @@ def _resnet_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "vision_patch_size": None,
         "image_resolution": 32 * grid,
     }
+
+
+def _heads(width: int) -> int:
+    if width % HEAD_WIDTH:
+        raise WeightsError(
+            f"not the weights of a CLIP in OpenAI's layout: a width of {width} is not a multiple"
+            f" of {HEAD_WIDTH}, the channels of an attention head"
+        )
+    return width // HEAD_WIDTH
 
 
 def _count(weights: Mapping[str, torch.Tensor], pattern: str) -> int:

@@ -33,6 +33,11 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 
+# How TorchScript writes an attribute that is a list, a dict or a device.
+_SETTINGS = {("torch", "device"), ("torch.jit._pickle", "restore_type_tag")} | {
+    ("torch.jit._pickle", f"build_{kind}list") for kind in ("int", "bool", "double", "tensor")
+}
+
 # Tensors of OpenAI's modules that TorchScript keeps although no state dict of CLIP has them.
 _NOT_WEIGHTS = "attn_mask"
 
@@ -57,9 +62,9 @@ def read_torchscript(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
 
 
 class _Record:
-    """Stands in for every class of the archive's program: keeps the state, does nothing."""
+    """Stands in for a class of the archive's program, or a setting. Keeps its state, no more."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_: object) -> None:
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
@@ -93,7 +98,7 @@ class _TensorUnpickler(pickle.Unpickler):
         self._storages: dict[str, torch.Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "__torch__" or module.startswith("__torch__."):
+        if module.split(".")[0] == "__torch__" or (module, name) in _SETTINGS:
             return _Record
         if module == "torch" and name in _STORAGES:
             return _STORAGES[name]

@@ -64,11 +64,17 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
     if name in openai.MODELS:
         file = _openai_file(openai.MODELS[name], download_root)
         return Weights(read_state_dict(file), source=f"OpenAI's {name} from {file}")
+    if ":" in name:
+        entry = openclip.find(name)
+        return Weights(
+            read_state_dict(entry.path),
+            source=f"open_clip's {name} from {entry.path}",
+            quick_gelu=entry.quick_gelu,
+            mean=entry.mean,
+            std=entry.std,
+        )
     if path.suffix in _SUFFIXES:
         raise WeightsError(f"there is no file {path} (looked for it from {Path.cwd()})")
-    if ":" in name:
-        file, *settings = openclip.find(name)
-        return Weights(read_state_dict(file), f"open_clip's {name} from {file}", *settings)
     raise WeightsError(
         f"there is no model {name!r}; {nearest(name, available_models())}, a path to weights,"
         ' or ARCHITECTURE:TAG of open_clip, such as "ViT-B-16:laion2b_s34b_b88k"'

@@ -1,0 +1,145 @@
+"""open_clip's registry, with small architectures added to it."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import clip
+from clip import openclip
+from clip.errors import WeightsError
+
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2}
+VIT = {"image_size": 32, "layers": 2, "width": 128, "patch_size": 8}
+RESNET = {"image_size": 64, "layers": [1, 1, 2, 1], "width": 8, "patch_size": None}
+CONFIGS = {
+    "toy-vit": {"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT},
+    "toy-vit-quickgelu": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": VIT,
+        "text_cfg": TEXT,
+    },
+    "toy-rn": {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": TEXT},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_architectures(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("configs")
+    for name, config in CONFIGS.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+
+
+def new_model(name: str) -> torch.nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return open_clip.create_model(name, pretrained=None).eval()
+
+
+@torch.no_grad()
+def assert_same_features(ours: clip.model.CLIP, theirs: torch.nn.Module) -> None:
+    image = torch.randn(2, 3, ours.visual.input_resolution, ours.visual.input_resolution)
+    text = clip.tokenize(["a photo of a cat.", "forget-me-not"])
+    for ours_, theirs_ in (
+        (ours.encode_image(image), theirs.encode_image(image)),
+        (ours.encode_text(text), theirs.encode_text(text)),
+    ):
+        torch.testing.assert_close(ours_, theirs_, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_file_of_an_architecture_gives_open_clips_features(
+    name: str, suffix: str, tmp_path: Path
+) -> None:
+    theirs = new_model(name)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pt":
+        torch.save({"epoch": 1, "name": name, "state_dict": theirs.state_dict()}, path)
+    else:
+        save_file(theirs.state_dict(), path)
+    ours, _ = clip.load(f"{name}:{path}", device="cpu")
+    assert_same_features(ours, theirs)
+
+
+def test_a_tag_is_downloaded_and_brings_its_activation_and_normalisation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tag's activation counts: here GELU's architecture has weights made with QuickGELU."""
+    theirs = new_model("toy-vit-quickgelu")
+    save_file(theirs.state_dict(), tmp_path / "tag.safetensors")
+    settings = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "quick_gelu": True}
+    registry = {("toy-vit", "some_tag"): settings}
+    monkeypatch.setattr(open_clip, "is_pretrained_cfg", lambda *key: key in registry)
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda *key: registry[key])
+    monkeypatch.setattr(
+        open_clip, "download_pretrained", lambda config: str(tmp_path / "tag.safetensors")
+    )
+    ours, preprocess = clip.load("toy-vit:some_tag", device="cpu")
+    assert_same_features(ours, theirs)
+    assert preprocess.transforms[-1].mean == (0.5, 0.5, 0.5)
+    assert preprocess.transforms[-1].std == (0.5, 0.5, 0.5)
+    printed = capsys.readouterr().out
+    assert "(QuickGELU)" in printed
+    assert "mean (0.5, 0.5, 0.5)" in printed
+
+
+def test_a_failed_download_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(config: dict) -> str:
+        raise FileNotFoundError("Failed to download file: no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", fail)
+    with pytest.raises(WeightsError, match=r"cannot download ViT-B-16:laion2b.*network"):
+        openclip.find("ViT-B-16:laion2b_s34b_b88k")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ViT-H-14:laion2b_s32b_b79k", "head_width 80 instead of 64"),
+        ("ViT-bigG-14:laion2b_s39b_b160k", "head_width 104 .*, mlp_ratio 4.9231"),
+        ("coca_ViT-B-32:laion2b_s13b_b90k", "not OpenAI's, .*multimodal_cfg"),
+        ("ViT-B-16-SigLIP:webli", "not OpenAI's, .*timm_model_name"),
+        ("xlm-roberta-base-ViT-B-32:laion5b_s13b_b90k", "hf_model_name"),
+        ("ViT-L-14-CLIPA:datacomp1b", "no_causal_mask"),
+    ],
+)
+def test_other_towers_are_refused_with_the_reason(name: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        openclip.find(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 32000}, "a vocabulary of 32000 instead of 49408"),
+        ({"heads": 4}, "4 text heads for a width of 64"),
+    ],
+)
+def test_other_settings_of_the_text_tower_are_differences(change: dict, message: str) -> None:
+    config = {"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT | change}
+    assert openclip.differences(config) == message
+
+
+def test_the_plain_architectures_of_the_registry_are_not_refused() -> None:
+    names = ["RN50", "RN101-quickgelu", "RN50x64", "ViT-B-32", "ViT-B-16", "ViT-L-14-336"]
+    found = {name: openclip.differences(open_clip.get_model_config(name)) for name in names}
+    assert found == dict.fromkeys(names, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ViT-B-17:openai", "no architecture 'ViT-B-17'; did you mean 'ViT-B-16'"),
+        ("ViT-B-16:laion2b_s34b", "'laion2b_s34b' of ViT-B-16.*did you mean 'laion2b_s34b_b88k'"),
+        ("ViT-B-16:", "no weights '' of ViT-B-16.*allowed: openai, "),
+    ],
+)
+def test_wrong_names_list_the_nearest(name: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=message):
+        openclip.find(name)
