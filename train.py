@@ -28,6 +28,7 @@ from clip.weights import WeightsError
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import UsageError, collect_env_info, set_random_seed, setup_logger
+from scripts.lib.result import write_result
 from trainers.settings import SettingsError, adopt_release_names
 
 __all__ = ["extend_cfg", "main", "setup_cfg"]
@@ -138,6 +139,8 @@ def run(args: argparse.Namespace) -> None:
         trainer.test()
     elif not args.no_train:
         trainer.train()
+    if trainer.last_test:
+        write_result(trainer, cfg, args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -155,6 +155,11 @@ class PromptTrainer(TrainerX):
     config_node: str
     refined = False
 
+    @property
+    def config_nodes(self) -> tuple[str, ...]:
+        """The sections of cfg.TRAINER that decide this trainer's results."""
+        return (self.config_node, "TEXTREFINER") if self.refined else (self.config_node,)
+
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptLearner:
         """The learner of this trainer, from ``self.cfg``."""
         raise NotImplementedError

@@ -66,6 +66,7 @@ class SimpleTrainer(TrainerBase):
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.last_test: dict[str, Any] = {}  # split and results of the newest `test`
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Raise where settings do not suit the trainer; overridden as needed."""
@@ -209,6 +210,7 @@ class SimpleTrainer(TrainerBase):
                 image, label = self.parse_batch_test(batch)
                 self.evaluator.process(self.model_inference(image), label)
         results = self.evaluator.evaluate()
+        self.last_test = {"split": split, **results}
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return float(next(iter(results.values())))

@@ -57,6 +57,7 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._true: list[Tensor] = []
         self._pred: list[Tensor] = []
+        self.total = self.correct = 0  # images of the newest `evaluate`, and the hits among them
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
         """Take in logits (B, C) and labels (B,); they stay on their device until `evaluate`."""
@@ -72,13 +73,14 @@ class Classification(EvaluatorBase):
             raise UsageError("nothing to evaluate: the split has no image")
         true = torch.cat(self._true).cpu().numpy()
         pred = torch.cat(self._pred).cpu().numpy()
-        accuracy = 100.0 * float((true == pred).mean())
+        self.total, self.correct = len(true), int((true == pred).sum())
+        accuracy = 100.0 * self.correct / self.total
         macro_f1 = 100.0 * float(f1_score(true, pred, average="macro", labels=np.unique(true)))
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=macro_f1)
         print(
             "=> result\n"
-            f"* total: {len(true):,}\n"
-            f"* correct: {int((true == pred).sum()):,}\n"
+            f"* total: {self.total:,}\n"
+            f"* correct: {self.correct:,}\n"
             f"* accuracy: {accuracy:.1f}%\n"
             f"* error: {100.0 - accuracy:.1f}%\n"
             f"* macro_f1: {macro_f1:.1f}%"

@@ -1,0 +1,87 @@
+"""OUTPUT_DIR/result.json: one test as a record that scripts/results.py can put into a table."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from yacs.config import CfgNode
+
+from dassl.utils import read_json, write_json
+
+RESULT = "result.json"
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
+SECTIONS = ("OPTIM", "INPUT")  # besides the trainer's own: what decides a result
+
+
+def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Write what the newest test of ``trainer`` found, and the setting it belongs to."""
+    tested = trainer.last_test
+    selection, epoch = _selection(trainer, cfg, args)
+    write_json(
+        {
+            "trainer": cfg.TRAINER.NAME,
+            "dataset": cfg.DATASET.NAME,
+            "config": Path(args.config_file).stem,
+            "seed": cfg.SEED,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "source": _source(cfg, args),
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "selection": selection,
+            "epoch": epoch,
+            "split": tested["split"],
+            "accuracy": tested["accuracy"],
+            "error": tested["error_rate"],
+            "macro_f1": tested["macro_f1"],
+            "total": trainer.evaluator.total,
+            "correct": trainer.evaluator.correct,
+            "settings": _settings(trainer, cfg),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in PACKAGES},
+            },
+            "device": str(trainer.device),
+            "command": shlex.join(["python", *sys.argv]),
+        },
+        Path(cfg.OUTPUT_DIR) / RESULT,
+    )
+
+
+def _selection(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> tuple[str, int | None]:
+    """By which rule the tested checkpoint was chosen, and its epoch."""
+    if not trainer.get_model_names():
+        return "zero-shot", None
+    if args.eval_only:
+        if not args.model_dir:
+            return "untrained", None
+        if args.load_epoch is None:
+            return "best_val", None
+        last = args.load_epoch == cfg.OPTIM.MAX_EPOCH
+        return "last_step" if last else f"epoch {args.load_epoch}", args.load_epoch
+    if cfg.TEST.FINAL_MODEL == "best_val":
+        rule = "best_test" if cfg.TEST.SELECT_ON_TEST else "best_val"
+        return rule, trainer.best_epoch
+    return "last_step", trainer.max_epoch
+
+
+def _source(cfg: CfgNode, args: argparse.Namespace) -> str | None:
+    """The data set of the training; None where no record of it is beside the model."""
+    if not args.eval_only:
+        return cfg.DATASET.NAME
+    record = Path(args.model_dir) / RESULT
+    return read_json(record)["dataset"] if args.model_dir and record.is_file() else None
+
+
+def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:
+    """The sections of the config that this trainer reads."""
+    nodes = getattr(trainer, "config_nodes", (cfg.TRAINER.NAME.upper(),))
+    sections = {f"TRAINER.{name}": cfg.TRAINER[name] for name in nodes if name in cfg.TRAINER}
+    sections |= {name: cfg[name] for name in SECTIONS}
+    sections["DATALOADER.TRAIN_X"] = cfg.DATALOADER.TRAIN_X
+    return sections
