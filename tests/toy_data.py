@@ -5,9 +5,13 @@ from __future__ import annotations
 import colorsys
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
 
 # (folder, class name) pairs of the real Caltech101, which renames some folders in its split.
 CALTECH_CLASSES = [
@@ -77,3 +81,25 @@ def caltech101(
             split[part].append((impath, label, name))
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(split))
     return [name for _, name in CALTECH_CLASSES[:classes]]
+
+
+def data_config(root: str | Path, name: str, options: dict[str, Any] | None = None) -> CfgNode:
+    """A config for the data set ``name`` below ``root``, small enough for a test.
+
+    ``options`` holds further keys, such as {"DATASET.NUM_SHOTS": 2}.
+    """
+    cfg = get_cfg_default()
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    settings = {
+        "DATASET.ROOT": str(root),
+        "DATASET.NAME": name,
+        "SEED": 1,
+        "INPUT.SIZE": (32, 32),
+        "INPUT.TRANSFORMS": ("normalize",),
+        "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
+        "DATALOADER.TEST.BATCH_SIZE": 4,
+        **(options or {}),
+    }
+    cfg.merge_from_list([part for setting in settings.items() for part in setting])
+    return cfg

@@ -1,0 +1,217 @@
+"""Few-shot samples: the original's to the image and order, and their cache."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+import datasets  # noqa: F401  (registers the data sets)
+from dassl.data.datasets import Datum, build_dataset
+from dassl.utils import UsageError, set_random_seed
+from tests.toy_data import data_config
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "data/fewshot.json").read_text())
+CASES = [
+    (classes, shots, seed)
+    for classes, by_shots in GOLDEN["samples"].items()
+    for shots, by_seed in by_shots.items()
+    for seed in by_seed
+]
+
+
+@pytest.fixture(scope="module")
+def golden_root(tmp_path_factory):
+    """The golden split as OxfordPets; the images are empty files, no test here decodes them."""
+    root = tmp_path_factory.mktemp("golden")
+    folder = root / "oxford_pets"
+    for entries in GOLDEN["split"].values():
+        for path, _, _ in entries:
+            (folder / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "images" / path).touch()
+    (folder / "split_zhou_OxfordPets.json").write_text(json.dumps(GOLDEN["split"]))
+    return root
+
+
+@pytest.fixture
+def root(golden_root):
+    shutil.rmtree(golden_root / "oxford_pets/split_fewshot", ignore_errors=True)
+    return golden_root
+
+
+def config(root, classes="all", shots=4, seed=1):
+    options = {"DATASET.SUBSAMPLE_CLASSES": classes, "DATASET.NUM_SHOTS": int(shots)}
+    return data_config(root, "OxfordPets", {**options, "SEED": int(seed)})
+
+
+def listed(items, root):
+    folder = root / "oxford_pets/images"
+    return [[str(Path(item.impath).relative_to(folder)), item.label] for item in items]
+
+
+def test_the_golden_file_holds_every_kind_of_sample():
+    assert {case[0] for case in CASES} == {"base", "new", "all"}
+    assert len(CASES) == 12
+
+
+@pytest.mark.parametrize(("classes", "shots", "seed"), CASES)
+def test_draw_is_the_originals(classes, shots, seed, root):
+    set_random_seed(int(seed))
+    expected = GOLDEN["samples"][classes][shots][seed]
+    drawn = build_dataset(config(root, classes, shots, seed))
+    assert listed(drawn.train_x, root) == expected["train"]
+    assert listed(drawn.val, root) == expected["val"]
+    cached = build_dataset(config(root, classes, shots, seed))
+    assert listed(cached.train_x, root) == expected["train"]
+    assert listed(cached.val, root) == expected["val"]
+
+
+def test_draw_depends_on_the_seed_alone_and_leaves_the_stream_alone(root):
+    random.seed(99)
+    expected_next = random.Random(99).random()
+    drawn = build_dataset(config(root))
+    assert random.random() == expected_next
+    assert listed(drawn.train_x, root) == GOLDEN["samples"]["all"]["4"]["1"]["train"]
+
+
+def test_negative_seed_draws_from_the_running_stream(root):
+    random.seed(2)
+    drawn = build_dataset(config(root, seed=-1))
+    assert listed(drawn.train_x, root) == GOLDEN["samples"]["all"]["4"]["2"]["train"]
+
+
+@pytest.mark.parametrize("shots", [0, -1])
+def test_fewer_than_one_shot_means_all_images(shots, root):
+    dataset = build_dataset(config(root, shots=shots))
+    assert len(dataset.train_x) == len(GOLDEN["split"]["train"])
+    assert not (root / "oxford_pets/split_fewshot").exists()
+
+
+def test_short_classes_are_counted_in_the_log(root, capsys):
+    build_dataset(config(root, shots=16))
+    assert "Creating a 16-shot dataset (1 of 10 classes have fewer images: all kept)" in (
+        capsys.readouterr().out
+    )
+
+
+def cache_path(root, shots=4, seed=1):
+    return root / f"oxford_pets/split_fewshot/shot_{shots}-seed_{seed}.pkl"
+
+
+def write_cache(root, parts):
+    cache_path(root).parent.mkdir(exist_ok=True)
+    cache_path(root).write_bytes(pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def items_of(part, count, folder, split=GOLDEN["split"]):
+    return [Datum(f"{folder}/{path}", label, 0, name) for path, label, name in split[part][:count]]
+
+
+def test_pickle_has_the_originals_form(root):
+    drawn = build_dataset(config(root))
+    content = pickle.loads(cache_path(root).read_bytes())
+    assert set(content) == {"train", "val"}
+    first = content["train"][0]
+    assert type(first).__module__ == "dassl.data.datasets.base_dataset"
+    assert vars(first) == {
+        "_impath": drawn.train_x[0].impath,
+        "_label": drawn.train_x[0].label,
+        "_domain": 0,
+        "_classname": drawn.train_x[0].classname,
+    }
+
+
+def test_an_existing_pickle_is_used(root, capsys):
+    folder = root / "oxford_pets/images"
+    train, val = items_of("train", 30, folder)[::-1], items_of("val", 5, folder)
+    write_cache(root, {"train": train, "val": val})
+    dataset = build_dataset(config(root))
+    assert [item.impath for item in dataset.train_x] == [item.impath for item in train]
+    assert [item.impath for item in dataset.val] == [item.impath for item in val]
+    log = capsys.readouterr().out
+    assert f"Loading preprocessed few-shot data from {cache_path(root)}" in log
+    assert "moved" not in log
+
+
+@pytest.mark.parametrize("old", ["/gone/data/oxford_pets/images", "D:\\data\\oxford_pets\\images"])
+def test_a_moved_data_folder_is_noticed(old, root, capsys):
+    train, val = items_of("train", 30, old), items_of("val", 5, old)
+    write_cache(root, {"train": train, "val": val})
+    dataset = build_dataset(config(root))
+    expected = [entry[0] for entry in GOLDEN["split"]["train"][:30]]
+    assert [path for path, _ in listed(dataset.train_x, root)] == expected
+    assert f"The data folder has moved since that file was written: {old}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_pickle_of_another_split_is_refused(root):
+    strange = [Datum("/data/oxford_pets/images/face/other.png", 5, 0, "face")]
+    folder = root / "oxford_pets/images"
+    write_cache(root, {"train": strange, "val": items_of("val", 5, folder)})
+    with pytest.raises(UsageError, match=r"face/other.png is not among the images.*delete it"):
+        build_dataset(config(root))
+
+
+def test_a_pickle_with_other_labels_is_refused(root):
+    folder = root / "oxford_pets/images"
+    train = items_of("train", 30, folder)
+    train[0] = Datum(train[0].impath, train[0].label + 1, 0, train[0].classname)
+    write_cache(root, {"train": train, "val": items_of("val", 5, folder)})
+    with pytest.raises(UsageError, match=r"has label 6 there, 5 here"):
+        build_dataset(config(root))
+
+
+def test_a_pickle_without_validation_images_is_refused(root):
+    write_cache(root, {"train": items_of("train", 30, root / "oxford_pets/images")})
+    with pytest.raises(UsageError, match=r"does not fit the split.*names no images"):
+        build_dataset(config(root))
+
+
+class Malicious:
+    """Unpickling this calls a function."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.target),)
+
+
+def test_a_pickle_that_names_anything_else_is_refused(root, tmp_path):
+    trace = tmp_path / "was_run"
+    write_cache(root, {"train": [Malicious(trace)], "val": []})
+    with pytest.raises(UsageError, match=r"refused to load .*shot_4-seed_1.pkl: it names pathlib"):
+        build_dataset(config(root))
+    assert not trace.exists()
+
+
+def test_a_global_of_the_datum_module_is_refused(root):
+    cache_path(root).parent.mkdir(exist_ok=True)
+    cache_path(root).write_bytes(b"cdassl.data.datasets.base_dataset\nrandom.seed\n.")
+    with pytest.raises(UsageError, match=r"names dassl.data.datasets.base_dataset.random.seed"):
+        build_dataset(config(root))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x05}", pickle.dumps({"train": ["a.jpg"]})])
+def test_a_broken_pickle_says_so(content, root):
+    cache_path(root).parent.mkdir(exist_ok=True)
+    cache_path(root).write_bytes(content)
+    with pytest.raises(
+        UsageError, match=r"shot_4-seed_1.pkl (is broken|holds no lists).*delete it"
+    ):
+        build_dataset(config(root))
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(root, capsys):
+    (root / "oxford_pets/split_fewshot").write_text("a file where the folder should be")
+    try:
+        dataset = build_dataset(config(root))
+    finally:
+        (root / "oxford_pets/split_fewshot").unlink()
+    assert listed(dataset.train_x, root) == GOLDEN["samples"]["all"]["4"]["1"]["train"]
+    assert "Not saved, the data folder cannot be written to" in capsys.readouterr().out

@@ -1,0 +1,125 @@
+"""Your own images: a folder of class folders."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import datasets  # noqa: F401  (registers the data sets)
+from dassl.data.datasets import build_dataset
+from dassl.utils import UsageError
+from tests.toy_data import data_config, write_image
+
+CLASSES = ["blue tit", "great_tit", "robin"]
+
+
+def make_classes(folder: Path, images: int, classes=CLASSES) -> None:
+    for label, name in enumerate(classes):
+        for n in range(images):
+            write_image(folder / name / f"{n}.png", seed=10 * label + n, size=8)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    for part, images in (("train", 5), ("val", 2), ("test", 3)):
+        make_classes(tmp_path / part, images)
+    return tmp_path
+
+
+def test_train_val_and_test_folders(parts):
+    dataset = build_dataset(data_config(parts, "ImageFolder"))
+    assert dataset.classnames == CLASSES
+    assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (15, 6, 9)
+    last = dataset.test[-1]
+    assert (last.impath, last.label) == (str(parts / "test/robin/2.png"), 2)
+
+
+def test_shots_and_base_classes(parts):
+    options = {"DATASET.NUM_SHOTS": 2, "DATASET.SUBSAMPLE_CLASSES": "base"}
+    for _ in range(2):  # drawn, then cached beside the folders
+        dataset = build_dataset(data_config(parts, "ImageFolder", options))
+        assert dataset.classnames == CLASSES[:2]
+        assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (4, 4, 6)
+
+
+def test_validation_is_optional(parts):
+    (parts / "val").rename(parts / "unused")
+    dataset = build_dataset(data_config(parts, "ImageFolder", {"DATASET.NUM_SHOTS": 2}))
+    assert not dataset.val
+    assert len(dataset.train_x) == 6
+
+
+def test_labels_follow_the_training_folders(parts):
+    for path in (parts / "test/blue tit").iterdir():
+        path.unlink()
+    (parts / "test/blue tit").rmdir()
+    dataset = build_dataset(data_config(parts, "ImageFolder"))
+    assert {(item.label, item.classname) for item in dataset.test} == {
+        (1, "great_tit"),
+        (2, "robin"),
+    }
+
+
+def test_class_that_train_lacks(parts):
+    make_classes(parts / "test", 1, ["wren"])
+    with pytest.raises(UsageError, match=r"test has classes that train/ lacks: wren"):
+        build_dataset(data_config(parts, "ImageFolder"))
+
+
+def test_class_without_training_images(parts):
+    (parts / "train/wren").mkdir()
+    make_classes(parts / "test", 1, ["wren"])
+    with pytest.raises(UsageError, match=r"classes without training images \(wren\)"):
+        build_dataset(data_config(parts, "ImageFolder"))
+
+
+def test_other_files_are_left_out_and_said(parts, capsys):
+    (parts / "train/robin/notes.txt").write_text("")
+    (parts / "train/robin/.hidden.png").write_text("")
+    dataset = build_dataset(data_config(parts, "ImageFolder"))
+    assert len(dataset.train_x) == 15
+    assert "Leaving out 1 files in" in capsys.readouterr().out
+
+
+def test_no_split_is_drawn_unasked(tmp_path):
+    make_classes(tmp_path, 10)
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, "ImageFolder"))
+    assert f"python -m datasets {tmp_path}" in str(error.value)
+    assert "blue tit, great_tit, robin" in str(error.value)
+    assert not (tmp_path / "split.json").exists()
+
+
+def run_command(monkeypatch, *args):
+    """python -m datasets ``args``, in this process."""
+    monkeypatch.setattr(sys, "argv", ["datasets", *map(str, args)])
+    runpy.run_module("datasets", run_name="__main__")
+
+
+def test_command_splits_class_folders(tmp_path, monkeypatch):
+    make_classes(tmp_path, 10)
+    (tmp_path / "split_fewshot").mkdir()
+    run_command(monkeypatch, tmp_path, "--seed", 3)
+    dataset = build_dataset(data_config(tmp_path, "ImageFolder"))
+    assert dataset.classnames == CLASSES
+    assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (15, 6, 9)
+    everything = {item.impath for item in [*dataset.train_x, *dataset.val, *dataset.test]}
+    assert len(everything) == 30
+    first = (tmp_path / "split.json").read_text()
+    assert json.loads(first)["train"][0][2] == "blue tit"
+
+    (tmp_path / "split.json").unlink()
+    run_command(monkeypatch, tmp_path, "--seed", 3)
+    assert (tmp_path / "split.json").read_text() == first
+
+
+def test_command_does_not_overwrite(tmp_path, monkeypatch, capsys):
+    (tmp_path / "split.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, tmp_path)
+    assert "split.json exists: remove it first" in capsys.readouterr().err
+    assert (tmp_path / "split.json").read_text() == "{}"

@@ -1,0 +1,167 @@
+"""The nine data sets with a split file, each in its real layout."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import datasets  # noqa: F401  (registers the data sets)
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.utils import UsageError, read_image
+from datasets.base import Counts
+from tests.toy_data import data_config
+from tests.toy_layouts import LAYOUTS
+
+SETS = pytest.mark.parametrize("name", LAYOUTS)
+
+
+@SETS
+def test_images_labels_and_names_are_those_of_the_split(name, tmp_path):
+    split = LAYOUTS[name].make(tmp_path)
+    dataset = build_dataset(data_config(tmp_path, name))
+    folder = tmp_path / LAYOUTS[name].folder / LAYOUTS[name].images
+    for part, items in (
+        ("train", dataset.train_x),
+        ("val", dataset.val),
+        ("test", dataset.test),
+    ):
+        expected = [(str(folder / path), label, cname) for path, label, cname in split[part]]
+        assert [(item.impath, item.label, item.classname) for item in items] == expected
+    assert dataset.classnames == list(LAYOUTS[name].classes)
+    assert dataset.lab2cname == dict(enumerate(LAYOUTS[name].classes))
+    assert dataset.num_classes == 3
+    assert read_image(dataset.test[-1].impath).size == (8, 8)
+
+
+@SETS
+def test_base_and_new_classes(name, tmp_path):
+    split = LAYOUTS[name].make(tmp_path)
+    classes = list(LAYOUTS[name].classes)
+    base = build_dataset(data_config(tmp_path, name, {"DATASET.SUBSAMPLE_CLASSES": "base"}))
+    new = build_dataset(data_config(tmp_path, name, {"DATASET.SUBSAMPLE_CLASSES": "new"}))
+    assert base.classnames == classes[:2]
+    assert new.classnames == classes[2:]
+    assert {item.label for item in new.test} == {0}
+    assert (len(base.train_x), len(base.val), len(base.test)) == (6, 4, 4)
+    assert (len(new.train_x), len(new.val), len(new.test)) == (3, 2, 2)
+    folder = tmp_path / LAYOUTS[name].folder / LAYOUTS[name].images
+    expected = [str(folder / path) for path, label, _ in split["test"] if label == 2]
+    assert [item.impath for item in new.test] == expected
+
+
+@SETS
+def test_missing_split_file_tells_where_to_get_it(name, tmp_path):
+    layout = LAYOUTS[name]
+    layout.make(tmp_path)
+    path = tmp_path / layout.folder / layout.split_file
+    path.unlink()
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, name))
+    cls = DATASET_REGISTRY.get(name)
+    assert cls.split_url.startswith("https://drive.google.com/file/d/")
+    for part in (name, str(path), cls.split_url):
+        assert part in str(error.value)
+    assert not path.exists(), "a random split was written under the official name"
+
+
+@SETS
+def test_missing_image_folder_tells_where_to_get_it(name, tmp_path):
+    layout = LAYOUTS[name]
+    layout.make(tmp_path)
+    (tmp_path / layout.folder).rename(tmp_path / "elsewhere")
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, name))
+    cls = DATASET_REGISTRY.get(name)
+    path = tmp_path / layout.folder / layout.images
+    for part in (name, str(path.resolve()), cls.images_url, cls.mirror):
+        assert part in str(error.value)
+
+
+@SETS
+def test_missing_images_are_counted_and_named(name, tmp_path):
+    split = LAYOUTS[name].make(tmp_path)
+    folder = tmp_path / LAYOUTS[name].folder / LAYOUTS[name].images
+    gone = [split["train"][0][0], split["test"][-1][0]]
+    for path in gone:
+        (folder / path).unlink()
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, name))
+    assert f"2 of the 21 images listed in {tmp_path}" in str(error.value)
+    assert all(path in str(error.value) for path in gone)
+
+
+def test_counts_of_another_size_are_said(tmp_path, capsys):
+    LAYOUTS["EuroSAT"].make(tmp_path)
+    build_dataset(data_config(tmp_path, "EuroSAT", {"DATASET.SUBSAMPLE_CLASSES": "base"}))
+    log = capsys.readouterr().out
+    assert "warning: EuroSAT has 3 classes and 9 / 6 / 6 train / val / test images" in log
+    assert "10 classes and 13,500 / 5,400 / 8,100" in log
+    assert "have 4 test images, those of the official data set 4,200" in log
+
+
+def test_official_counts_pass_without_a_word(tmp_path, capsys, monkeypatch):
+    LAYOUTS["EuroSAT"].make(tmp_path)
+    cls = DATASET_REGISTRY.get("EuroSAT")
+    monkeypatch.setattr(cls, "counts", Counts(3, 9, 6, 6))
+    monkeypatch.setattr(cls, "base_test", 4)
+    build_dataset(data_config(tmp_path, "EuroSAT", {"DATASET.SUBSAMPLE_CLASSES": "base"}))
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_official_counts_are_those_of_the_papers():
+    counts = {
+        name: DATASET_REGISTRY.get(name).counts
+        for name in ("Caltech101", "EuroSAT", "FGVCAircraft")
+    }
+    assert str(counts["Caltech101"]).startswith("100 classes and 4,128 / 1,649 / 2,465 ")
+    assert DATASET_REGISTRY.get("EuroSAT").base_test == 4200
+    assert DATASET_REGISTRY.get("FGVCAircraft").base_test == 1666
+
+
+def test_unknown_subsample_names_the_allowed(tmp_path):
+    LAYOUTS["Food101"].make(tmp_path)
+    with pytest.raises(UsageError, match=r"SUBSAMPLE_CLASSES is 'bse': did you mean 'base'"):
+        build_dataset(data_config(tmp_path, "Food101", {"DATASET.SUBSAMPLE_CLASSES": "bse"}))
+
+
+def test_unknown_data_set_names_the_nearest():
+    with pytest.raises(UsageError, match=r"'Oxfordpets': did you mean 'OxfordPets'"):
+        build_dataset(data_config("", "Oxfordpets"))
+
+
+def test_missing_root_is_said(tmp_path):
+    with pytest.raises(UsageError, match=r"DATASET.ROOT \(--root\) is '.*nowhere'"):
+        build_dataset(data_config(tmp_path / "nowhere", "Food101"))
+
+
+def test_empty_root_is_the_working_folder_and_said_if_nothing_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"food-101, and DATASET.ROOT \(--root\) is empty"):
+        build_dataset(data_config("", "Food101"))
+    LAYOUTS["Food101"].make(tmp_path)
+    assert len(build_dataset(data_config("", "Food101")).test) == 6
+
+
+def test_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    LAYOUTS["Food101"].make(tmp_path / "data")
+    assert len(build_dataset(data_config("~/data", "Food101")).test) == 6
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"train": []}', '{"train": [["a.jpg", 0]], "val": [], "test": []}']
+)
+def test_malformed_split_file(content, tmp_path):
+    LAYOUTS["Food101"].make(tmp_path)
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(content)
+    with pytest.raises(UsageError, match=r"split_zhou_Food101.json is no split file"):
+        build_dataset(data_config(tmp_path, "Food101"))
+
+
+def test_test_class_without_training_images(tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    split["train"] = [entry for entry in split["train"] if entry[2] != "baklava"]
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    with pytest.raises(UsageError, match=r"classes without training images \(baklava\)"):
+        build_dataset(data_config(tmp_path, "Food101"))
