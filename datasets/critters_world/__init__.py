@@ -20,10 +20,6 @@ from datasets.critters_world.species import (
     random_creature,
 )
 
-# Raised whenever a picture made from the same numbers comes out different: folders of images that
-# an older world has made are then told apart from new ones.
-WORLD_VERSION = 1
-
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
@@ -35,7 +31,6 @@ __all__ = [
     "SPECIES",
     "STYLES",
     "TAILS",
-    "WORLD_VERSION",
     "Creature",
     "Look",
     "Rendering",

@@ -27,11 +27,11 @@ from datasets.critters_world import (
     GENERA,
     SPECIES,
     STYLES,
-    WORLD_VERSION,
     Rendering,
     random_creature,
     render,
 )
+from datasets.critters_world.folder import WORLD_VERSION
 from scripts.critters.captions import FACTS, Scene, caption
 
 SIZE, GRID = 64, 8  # pixels and patches along an edge
