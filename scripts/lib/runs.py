@@ -1,0 +1,103 @@
+"""The results on disk: one Run for each result.json that train.py wrote after a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dassl.utils import UsageError, read_json
+from scripts.lib import record
+
+RESULT, LOG = "result.json", "log.txt"
+ZERO_SHOT = "zero-shot"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One test of one model: its setting and its score, fields as in result.json.
+
+    Attributes:
+        classes: all, base or new.
+        source: the data set of the training where the test is on another one, else None.
+        selection: which checkpoint was tested: last_step, best_val or zero-shot.
+        settings: the trainer's options by their config keys.
+        folder: where it was found.
+    """
+
+    trainer: str
+    dataset: str
+    config: str
+    seed: int
+    shots: int
+    classes: str
+    source: str | None
+    backbone: str
+    selection: str
+    epoch: int | None
+    accuracy: float
+    total: int
+    correct: int
+    split: str
+    settings: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def is_zero_shot(self) -> bool:
+        return self.selection == ZERO_SHOT
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a folder holds: runs, and folders with a log whose run has no result."""
+
+    runs: list[Run]
+    unfinished: list[Path]
+
+
+def find(folder: Path) -> Found:
+    """Read every result below ``folder``, in the order of the paths.
+
+    A folder is unfinished if it has a log but no result, or if the runner started a job in it that
+    did not end well.
+
+    Raises:
+        UsageError: ``folder`` is missing, or a result.json is not what train.py writes.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"no folder {folder}: name the one that OUTPUT named when the jobs ran")
+    runs, unfinished = [], []
+    for log in sorted(folder.rglob(LOG)):
+        place = log.parent
+        if (place / RESULT).is_file() and not _has_open_job(place):
+            runs.append(read_run(place / RESULT))
+        else:
+            unfinished.append(place)
+    return Found(runs, unfinished)
+
+
+def _has_open_job(folder: Path) -> bool:
+    return (folder / record.STARTED).is_file() and not (folder / record.FINISHED).is_file()
+
+
+def read_run(path: Path) -> Run:
+    """The Run of one result.json."""
+    content = read_json(path)
+    names = [field.name for field in fields(Run) if field.name != "folder"]
+    lacking = [name for name in names if name not in content]
+    if lacking:
+        raise UsageError(f"{path} lacks {', '.join(lacking)}: was it written by this train.py?")
+    values = {name: content[name] for name in names}
+    values["settings"] = dict(_flatten(content["settings"]))
+    if values["source"] == values["dataset"]:
+        values["source"] = None
+    return Run(**values, folder=path.parent)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

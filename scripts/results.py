@@ -1,0 +1,65 @@
+"""Results as tables: base and new classes with harmonic mean, all classes by shots, cross-dataset.
+
+    python scripts/results.py output
+    python scripts/results.py output/demo                          # after make demo, on a CPU
+    python scripts/results.py output --seeds 1 2 3 --format latex --out table.tex
+
+Reads the result.json that train.py writes after each test; a folder with a log but no result is
+named as unfinished. An average is given only where no seed is missing: --seeds says which are due,
+otherwise all that occur in the table. A seed more than 15 points below the median of the others is
+pointed at as collapsed. Runs in different settings never share a row, nor a table if they differ in
+data set, backbone, shots, source or split.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dassl.utils import UsageError, atomic_path  # noqa: E402
+from scripts.lib.render import FORMATS  # noqa: E402
+from scripts.lib.rows import Options  # noqa: E402
+from scripts.lib.runs import find  # noqa: E402
+from scripts.lib.tables import build  # noqa: E402
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="looked through with all folders below")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="seeds that are due")
+    parser.add_argument("--format", choices=FORMATS, default="markdown")
+    parser.add_argument("--out", type=Path, help="write here instead of to the screen")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> int:
+    args = parse(words)
+    try:
+        found = find(args.folder)
+        if not found.runs and not found.unfinished:
+            raise UsageError(f"no run below {args.folder}: no folder there holds a log.txt")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    tables = build(found.runs, Options(seeds=args.seeds))
+    text = FORMATS[args.format](tables, found.unfinished)
+    if args.out is None:
+        print(text, end="")
+    else:
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote {args.out}")
+    if args.out is not None or args.format == "csv":  # elsewhere the notes stand in the text
+        for note in [note for table in tables for note in table.notes]:
+            print(f"note: {note}", file=sys.stderr)
+        for folder in found.unfinished:
+            print(f"unfinished: {folder}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

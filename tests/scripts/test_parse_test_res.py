@@ -1,0 +1,114 @@
+"""parse_test_res.py on logs written by hand, numbers by hand."""
+
+from pathlib import Path
+
+import pytest
+
+import parse_test_res as script
+
+RESULT = """=> result
+* total: 1,000
+* correct: {correct}
+* accuracy: {accuracy}%
+* error: {error}%
+* macro_f1: {f1}%
+"""
+
+
+def write_log(folder: Path, *accuracies: float, trained: bool = True, before: str = "") -> None:
+    text = before + ("Finish training\n" if trained else "")
+    for accuracy in accuracies:
+        text += RESULT.format(
+            correct=int(10 * accuracy), accuracy=accuracy, error=100 - accuracy, f1=accuracy - 1
+        )
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text(text)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_every_seed_and_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, accuracy in ((10, 86.0), (1, 80.0), (2, 83.0)):
+        write_log(tmp_path / f"seed{seed}", accuracy)
+    assert script.main([str(tmp_path)]) == 0
+    assert lines(capsys) == [
+        f"Parsing files in {tmp_path}",
+        f"file: {tmp_path}/seed1/log.txt. accuracy: 80.00%.",
+        f"file: {tmp_path}/seed2/log.txt. accuracy: 83.00%.",
+        f"file: {tmp_path}/seed10/log.txt. accuracy: 86.00%.",
+        "===",
+        f"Summary of directory: {tmp_path}",
+        "* accuracy: 83.00% +- 2.45%",  # sqrt((9 + 0 + 9) / 3)
+        "(std; 3 of 3 runs)",
+        "===",
+    ]
+
+
+def test_confidence_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, accuracy in ((1, 80.0), (2, 83.0), (3, 86.0)):
+        write_log(tmp_path / f"seed{seed}", accuracy)
+    assert script.main([str(tmp_path), "--ci95"]) == 0
+    assert "* accuracy: 83.00% +- 2.77%" in lines(capsys)  # 1.96 sqrt(6) / sqrt(3)
+
+
+def test_other_keyword(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "seed1", 80.0)
+    assert script.main([str(tmp_path), "--keyword", "macro_f1"]) == 0
+    assert "* macro_f1: 79.00% +- 0.00%" in lines(capsys)
+
+
+def test_results_before_the_end_of_training_do_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    validation = RESULT.format(correct=1, accuracy=99.0, error=1.0, f1=99.0)
+    write_log(tmp_path / "seed1", 80.0, before=validation)
+    write_log(tmp_path / "seed2", trained=False, before=validation)
+    assert script.main([str(tmp_path)]) == 0
+    shown = lines(capsys)
+    assert "* accuracy: 80.00% +- 0.00%" in shown
+    unfinished = f"{tmp_path}/seed2/log.txt (no result after 'Finish training')"
+    assert f"unfinished, left out: {unfinished}" in shown
+    assert "(std; 1 of 2 runs)" in shown
+
+
+def test_test_logs_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "seed1", 70.0, trained=False)
+    assert script.main([str(tmp_path)]) == 0
+    assert "no finished run among 1" in lines(capsys)
+    assert script.main([str(tmp_path), "--test-log"]) == 0
+    assert "* accuracy: 70.00% +- 0.00%" in lines(capsys)
+
+
+def test_the_last_result_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "seed1", 70.0, 72.0)
+    assert script.main([str(tmp_path)]) == 0
+    assert "* accuracy: 72.00% +- 0.00%" in lines(capsys)
+
+
+def test_several_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_log(tmp_path / "dtd" / "seed1", 60.0)
+    write_log(tmp_path / "eurosat" / "seed1", 70.0)
+    assert script.main([str(tmp_path), "--multi-exp"]) == 0
+    assert lines(capsys)[-2:] == ["Average performance", "* accuracy: 65.00%"]
+
+
+def test_no_average_around_an_experiment_without_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_log(tmp_path / "dtd" / "seed1", 60.0)
+    write_log(tmp_path / "eurosat" / "seed1", trained=False)
+    assert script.main([str(tmp_path), "--multi-exp"]) == 0
+    assert lines(capsys)[-1] == "not available: 1 of 2 have no finished run"
+
+
+def test_what_cannot_be_parsed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([str(tmp_path / "nowhere")]) == 2
+    assert "no directory" in capsys.readouterr().err
+    (tmp_path / "plots").mkdir()
+    assert script.main([str(tmp_path)]) == 2
+    assert f"no */log.txt in {tmp_path}; its folders: plots" in capsys.readouterr().err
+    write_log(tmp_path / "seed1", 70.0)
+    assert script.main([str(tmp_path), "--keyword", "recall"]) == 2
+    assert "it has accuracy, error, macro_f1" in capsys.readouterr().err

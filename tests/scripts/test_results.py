@@ -1,0 +1,361 @@
+"""Tables of results against numbers worked out by hand."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dassl.utils import UsageError
+from scripts import results
+from scripts.lib.cells import Cell, harmonic
+from scripts.lib.plots import plot_bars
+from scripts.lib.render import FORMATS
+from scripts.lib.rows import Options
+from scripts.lib.runs import find
+from scripts.lib.tables import Table, build
+
+RESULT: dict[str, Any] = {
+    "trainer": "CoOp",
+    "dataset": "Critters",
+    "config": "critters",
+    "seed": 1,
+    "shots": 16,
+    "classes": "base",
+    "source": None,
+    "backbone": "ViT-B/16",
+    "selection": "last_step",
+    "epoch": 10,
+    "accuracy": 70.0,
+    "macro_f1": 69.0,
+    "error": 30.0,
+    "total": 1000,
+    "correct": 700,
+    "split": "test",
+    "settings": {"TRAINER.COOP.N_CTX": 4, "OPTIM.LR": 0.002},
+}
+
+
+class Output:
+    """An output folder that fills with results."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.count = 0
+
+    def add(self, accuracy: float, **fields: Any) -> Path:
+        """One run; ``fields`` replace those of RESULT."""
+        self.count += 1
+        folder = self.root / f"run{self.count:02d}"
+        folder.mkdir()
+        (folder / "log.txt").touch()
+        score = {"accuracy": accuracy, "error": 100 - accuracy, "correct": round(10 * accuracy)}
+        (folder / "result.json").write_text(json.dumps({**RESULT, **score, **fields}))
+        return folder
+
+    def add_seeds(self, *accuracies: float, **fields: Any) -> None:
+        for seed, accuracy in enumerate(accuracies, start=1):
+            self.add(accuracy, seed=seed, **fields)
+
+    def tables(self, *seeds: int) -> list[Table]:
+        return build(find(self.root).runs, Options(seeds))
+
+    def table(self, *seeds: int) -> Table:
+        (table,) = self.tables(*seeds)
+        return table
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return Output(tmp_path)
+
+
+ZERO_SHOT = {"trainer": "ZeroshotCLIP", "selection": "zero-shot", "epoch": None, "shots": -1}
+
+
+def test_base_new_and_the_harmonic_mean_of_their_averages(output: Output) -> None:
+    output.add_seeds(70.0, 72.0, 74.0)
+    output.add_seeds(50.0, 60.0, 40.0, classes="new")
+    (row,) = output.table().rows
+    assert (row.method, row.config, row.selection) == ("CoOp", "critters", "last_step, epoch 10")
+    assert row.cells["base"].mean == pytest.approx(72.0)
+    assert row.cells["base"].std == pytest.approx(2.0)  # n - 1: sqrt((4 + 0 + 4) / 2)
+    assert row.cells["new"].mean == pytest.approx(50.0)
+    assert row.cells["new"].std == pytest.approx(10.0)
+    # 2 * 72 * 50 / 122 = 59.016; the average of the seeds' own would be 58.573
+    assert row.cells["H"].mean == pytest.approx(59.0164, abs=1e-4)
+    assert row.cells["H"].values[1] == pytest.approx(58.3333, abs=1e-4)
+    assert row.cells["H"].std == pytest.approx(6.7655, abs=1e-3)  # of 58.33, 65.45, 51.93
+    assert output.table().notes == []
+
+
+def test_one_seed_has_no_std(output: Output) -> None:
+    output.add(70.0)
+    output.add(50.0, classes="new")
+    (row,) = output.table().rows
+    assert row.cells["base"].mean == 70.0
+    assert row.cells["base"].std is None
+    assert row.cells["H"].std is None
+
+
+def test_a_base_without_its_new_is_named_and_not_averaged_around(output: Output) -> None:
+    output.add_seeds(70.0, 72.0, 74.0)
+    output.add_seeds(50.0, 60.0, classes="new")
+    table = output.table()
+    (row,) = table.rows
+    assert row.cells["base"].mean == pytest.approx(72.0)
+    assert (row.cells["new"].mean, row.cells["H"].mean, row.cells["H"].std) == (None, None, None)
+    assert table.notes == ["CoOp (critters): new lacks seed 3, so it has no average"]
+
+
+def test_seeds_of_one_method_only_are_named(output: Output) -> None:
+    output.add_seeds(70.0, 72.0, 74.0)
+    output.add(60.0, trainer="TextRefinerCoOp", seed=2)
+    table = output.table()
+    assert [row.cells["base"].mean for row in table.rows] == [pytest.approx(72.0), None]
+    assert "TextRefinerCoOp (critters): base lacks seeds 1, 3, so it has no average" in table.notes
+
+
+def test_seeds_that_are_due_can_be_given(output: Output) -> None:
+    output.add_seeds(70.0, 72.0, 74.0, 76.0)
+    missing = output.table(1, 2, 5)
+    assert missing.rows[0].cells["base"].mean is None
+    assert missing.notes[0] == "CoOp (critters): base lacks seed 5, so it has no average"
+    assert missing.notes[-1] == "CoOp (critters): seeds 3, 4 left out, not among those asked for"
+    assert output.table(1, 2).rows[0].cells["base"].mean == pytest.approx(71.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"settings": {"TRAINER.COOP.N_CTX": 16, "OPTIM.LR": 0.002}},
+        {"settings": {"TRAINER.COOP.N_CTX": 4, "OPTIM.LR": 0.1}},
+        {"selection": "best_val"},
+        {"config": "vit_b16_ep50_ctxv1"},
+        {"epoch": 5},
+    ],
+)
+def test_other_settings_are_another_row(output: Output, other: dict[str, Any]) -> None:
+    output.add(70.0)
+    output.add(80.0, **other)
+    table = output.table()
+    assert [row.cells["base"].mean for row in table.rows] == [70.0, 80.0]
+
+
+def test_rows_of_one_trainer_are_told_apart_by_the_options_that_differ(output: Output) -> None:
+    output.add(70.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": True, "TOPK": 5}}})
+    output.add(80.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": False, "TOPK": 5}}})
+    names = [row.method for row in output.table().rows]
+    assert names == ["CoOp (TEXTREFINER.CACHE True)", "CoOp (TEXTREFINER.CACHE False)"]
+
+
+@pytest.mark.parametrize(
+    "other", [{"dataset": "DTD"}, {"backbone": "RN50"}, {"shots": 4}, {"split": "val"}]
+)
+def test_other_data_backbone_shots_or_split_are_another_table(
+    output: Output, other: dict[str, Any]
+) -> None:
+    output.add(70.0)
+    output.add(80.0, **other)
+    assert [table.rows[0].cells["base"].mean for table in output.tables()] == [70.0, 80.0]
+
+
+def test_best_validation_epochs_may_differ_by_seed(output: Output) -> None:
+    output.add(70.0, selection="best_val", epoch=3, seed=1)
+    output.add(72.0, selection="best_val", epoch=7, seed=2)
+    (row,) = output.table().rows
+    assert (row.selection, row.cells["base"].mean) == ("best_val", 71.0)
+
+
+def test_zero_shot_joins_every_table_of_its_data_and_lacks_no_seed(output: Output) -> None:
+    output.add(60.0, **ZERO_SHOT)
+    output.add_seeds(70.0, 72.0)
+    output.add_seeds(65.0, 67.0, shots=4)
+    sixteen, four = output.tables()
+    assert [row.method for row in sixteen.rows] == ["ZeroshotCLIP", "CoOp"]
+    assert [row.method for row in four.rows] == ["ZeroshotCLIP", "CoOp"]
+    assert (sixteen.rows[0].selection, sixteen.about["shots"]) == ("not trained", "16")
+    assert not any("Zeroshot" in note for note in sixteen.notes)
+
+
+def test_zero_shot_alone_is_a_table(output: Output) -> None:
+    output.add(60.0, **ZERO_SHOT)
+    assert output.table().rows[0].cells["base"].mean == 60.0
+
+
+def test_two_different_results_for_a_seed_are_named_not_chosen_from(output: Output) -> None:
+    first = output.add(70.0)
+    second = output.add(75.0)
+    table = output.table()
+    assert table.rows[0].cells["base"].mean is None
+    assert table.notes[0] == (
+        f"CoOp (critters): base has two results for seed 1, among {first} and {second}"
+    )
+
+
+def test_the_same_result_twice_is_one_result(output: Output) -> None:
+    output.add(70.0)
+    output.add(70.0)
+    assert output.table().rows[0].cells["base"].mean == 70.0
+
+
+def test_few_shot_columns_follow_the_shots_and_the_config_may_follow_them(output: Output) -> None:
+    output.add(50.0, classes="all", **ZERO_SHOT)
+    output.add(55.0, classes="all", shots=1, config="vit_b16_ep50", epoch=50)
+    output.add(70.0, classes="all", shots=16, config="vit_b16", epoch=200)
+    table = output.table()
+    assert table.columns == ("0 shots", "1 shot", "16 shots")
+    zero, coop = table.rows
+    assert (zero.cells["0 shots"].mean, coop.cells["1 shot"].mean) == (50.0, 55.0)
+    assert coop.config == "vit_b16_ep50 (1 shot), vit_b16 (16 shots)"
+    assert coop.selection == "last_step"
+
+
+def test_two_configs_at_the_same_shots_are_two_rows(output: Output) -> None:
+    output.add(55.0, classes="all", shots=1, config="vit_b16_ep50", epoch=50)
+    output.add(70.0, classes="all", shots=16, config="vit_b16", epoch=200)
+    output.add(71.0, classes="all", shots=16, config="vit_b16_ep50", epoch=50)
+    assert [row.config for row in output.table().rows] == ["vit_b16_ep50", "vit_b16"]
+
+
+def test_cross_dataset(output: Output) -> None:
+    output.add(60.0, classes="all", **{**ZERO_SHOT, "dataset": "DTD"})
+    output.add(71.0, classes="all", dataset="ImageNet")
+    output.add(40.0, classes="all", dataset="EuroSAT", source="ImageNet")
+    output.add(45.0, classes="all", dataset="DTD", source="ImageNet")
+    output.add(99.0, classes="all", dataset="DTD", source="SUN397")
+    tables = [table for table in output.tables() if table.title == "Cross-dataset"]
+    assert [table.about["source"] for table in tables] == ["ImageNet", "SUN397"]
+    assert list(tables[0].columns) == ["ImageNet", "DTD", "EuroSAT"]
+    zero, coop = tables[0].rows
+    assert {name: cell.mean for name, cell in coop.cells.items()} == {
+        "ImageNet": 71.0,
+        "EuroSAT": 40.0,
+        "DTD": 45.0,
+    }
+    assert {name: cell.mean for name, cell in zero.cells.items()} == {"DTD": 60.0}
+
+
+def test_a_collapsed_seed_is_pointed_at(output: Output) -> None:
+    output.add_seeds(63.0, 12.0, 62.0)
+    table = output.table()
+    assert table.notes == [
+        "CoOp (critters): base, seed 2 looks collapsed: 12.00 beside 63.00, 62.00"
+    ]
+
+
+def test_collapse_is_more_than_15_points_below_the_median_of_the_others() -> None:
+    assert Cell({1: 60.0, 2: 60.0, 3: 45.0}).collapsed() == []
+    assert Cell({1: 60.0, 2: 60.0, 3: 44.9}).collapsed() == [3]
+    assert Cell({1: 60.0, 2: 20.0, 3: 61.0, 4: 20.0, 5: 62.0}).collapsed() == [2, 4]
+    assert Cell({1: 60.0}).collapsed() == []
+
+
+def test_the_harmonic_mean_of_nothing_is_nothing() -> None:
+    cell = harmonic(Cell({1: 60.0}), Cell({}))
+    assert (cell.mean, cell.std, cell.values) == (None, None, {})
+
+
+def test_unfinished_folders_are_named(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+    output.add(70.0)
+    no_result = output.root / "stopped"
+    no_result.mkdir()
+    (no_result / "log.txt").touch()
+    failed = output.add(71.0, seed=2)
+    (failed / "job.json").write_text("{}")
+    found = find(output.root)
+    assert found.unfinished == [failed, no_result]
+    assert len(found.runs) == 1
+    assert results.main([str(output.root)]) == 0
+    assert f"- **Unfinished** {no_result}" in capsys.readouterr().out
+
+
+def test_a_result_of_something_else_is_named(output: Output) -> None:
+    folder = output.add(70.0)
+    (folder / "result.json").write_text('{"trainer": "CoOp"}')
+    with pytest.raises(UsageError, match=r"result\.json lacks dataset, config"):
+        find(output.root)
+
+
+# Formats
+
+
+@pytest.fixture
+def filled(output: Output) -> Output:
+    output.add_seeds(70.0, 72.0, 74.0)
+    output.add_seeds(50.0, 60.0, classes="new")
+    return output
+
+
+def test_markdown(filled: Output) -> None:
+    text = FORMATS["markdown"](filled.tables(), [])
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert (
+        "### Base to new classes (data set Critters, backbone ViT-B/16, split test, shots 16)"
+        in lines
+    )
+    assert "| Method | Config | Selection | base | new | H |" in lines
+    assert "| CoOp | critters | last_step, epoch 10 | 72.00 ± 2.00 | n/a | n/a |" in lines
+    assert "| CoOp | critters | 2 | 72.00 | 60.00 | 65.45 |" in lines
+    assert "| CoOp | critters | 3 | 74.00 | n/a | n/a |" in lines
+    assert "- **Note** CoOp (critters): new lacks seed 3, so it has no average" in lines
+
+
+def test_latex(filled: Output) -> None:
+    text = FORMATS["latex"](filled.tables(), [Path("output/stopped")])
+    assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
+    assert r"\begin{tabular}{lllrrr}" in text
+    assert text.count(r"\begin") == text.count(r"\end") == 1
+    assert "% CoOp (critters): new lacks seed 3" in text
+    assert "% unfinished: output/stopped" in text
+
+
+def test_csv(filled: Output) -> None:
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), []))))
+    base, new, _ = rows
+    assert (base["data set"], base["column"], base["mean"], base["std"]) == (
+        *("Critters", "base", "72.0000", "2.0000"),
+    )
+    assert (new["mean"], new["seed 2"], new["seed 3"]) == ("", "60.0000", "")
+
+
+def test_json(filled: Output) -> None:
+    content = json.loads(FORMATS["json"](filled.tables(), [Path("output/stopped")]))
+    (table,) = content["tables"]
+    cells = table["rows"][0]["cells"]
+    assert cells["base"] == {
+        "mean": 72.0,
+        "std": 2.0,
+        "seeds": {"1": 70.0, "2": 72.0, "3": 74.0},
+        "missing": [],
+        "conflicting": [],
+    }
+    assert (cells["new"]["mean"], cells["new"]["missing"]) == (None, [3])
+    assert content["unfinished"] == ["output/stopped"]
+
+
+def test_a_file_is_written_whole_and_the_notes_are_still_seen(
+    filled: Output, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "tables" / "results.csv"
+    assert results.main([str(filled.root), "--format", "csv", "--out", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"wrote {path}\n"
+    assert "note: CoOp (critters): new lacks seed 3" in shown.err
+    assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
+
+
+def test_nothing_to_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main([str(tmp_path / "nowhere")]) == 2
+    assert "no folder" in capsys.readouterr().err
+    assert results.main([str(tmp_path)]) == 2
+    assert "no run below" in capsys.readouterr().err
+
+
+def test_the_plot_is_a_png(filled: Output, tmp_path: Path) -> None:
+    filled.add_seeds(65.0, 66.0, 67.0, trainer="TextRefinerCoOp")
+    path = tmp_path / "plots" / "bars.png"
+    plot_bars(filled.table(), path)
+    assert path.read_bytes().startswith(b"\x89PNG")
