@@ -171,13 +171,18 @@ class SplitDataset(DatasetBase):
         with _python_random(seed):
             drawn = {
                 part: self.generate_fewshot_dataset(
-                    splits[part], num_shots=shots if part == "train" else min(shots, 4)
+                    self.in_drawing_order(splits[part]),
+                    num_shots=shots if part == "train" else min(shots, 4),
                 )
                 for part in parts
             }
         print(f"Saving preprocessed few-shot data to {cache}")
         save_pickle(cache, drawn)
         return drawn
+
+    def in_drawing_order(self, items: list[Datum]) -> list[Datum]:
+        """The images in the order that the draw depends on: that of the split."""
+        return items
 
     def _load_shots(self, cache: str, splits: Splits) -> Splits:
         print(f"Loading preprocessed few-shot data from {cache}")

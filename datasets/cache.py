@@ -94,7 +94,8 @@ def find_images(cached: Sequence[Datum], images: Sequence[Datum], folder: str) -
     if all(item.impath in known for item in cached):
         found = [known[item.impath] for item in cached]
     else:
-        by_end = {_parts(os.path.relpath(item.impath, folder)): item for item in images}
+        prefix = folder + os.sep
+        by_end = {_parts(item.impath.removeprefix(prefix)): item for item in images}
         depths = sorted({len(parts) for parts in by_end}, reverse=True)
         found = [_by_end(item, by_end, depths) for item in cached]
     for item, match in zip(cached, found, strict=True):

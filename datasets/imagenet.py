@@ -5,8 +5,8 @@ login at https://image-net.org. Layout: images/train/<WordNet id>/*.JPEG, images
 id>/*.JPEG and classnames.txt with lines like "n01440764 tench".
 
 The original draws shots from the folders in the order in which the file system lists them, and
-keeps that order in preprocessed.pkl. Where that file exists and fits the images, its order is used,
-so that the same seed gives the same shots; otherwise images are sorted by name.
+keeps that order in preprocessed.pkl. Where that file exists and fits the images, shots are drawn in
+its order, so that the same seed gives the same shots; otherwise images are sorted by name.
 """
 
 import os
@@ -92,8 +92,10 @@ class ImageNet(ClassFolderDataset):
                 f"{self.name}: {len(differing)} class folders are in only one of {train_dir} and "
                 f"{val_dir} ({', '.join(sorted(differing)[:3])}): labels would differ; unpack again"
             )
-        train, test = self.read_class_folders(train_dir), self.read_class_folders(val_dir)
-        return {"train": self._in_original_order(train), "test": test}
+        return {
+            "train": self.read_class_folders(train_dir),
+            "test": self.read_class_folders(val_dir),
+        }
 
     def _refuse_flat(self, val_dir: str) -> None:
         files = [name for name in os.listdir(val_dir) if name.lower().endswith(".jpeg")]
@@ -104,16 +106,17 @@ class ImageNet(ClassFolderDataset):
                 f"of images/train; sort them with {VALPREP_URL}"
             )
 
-    def _in_original_order(self, train: list[Datum]) -> list[Datum]:
+    def in_drawing_order(self, items: list[Datum]) -> list[Datum]:
+        """The order of preprocessed.pkl where it is there and fits; sorted by name otherwise."""
         path = os.path.join(self.dataset_dir, "preprocessed.pkl")
         if not os.path.exists(path):
-            return train
+            return items
         try:
-            ordered = find_images(load_pickle(path).get("train", []), train, self.image_dir)
-            if len(ordered) != len(train):
-                raise LookupError(f"it names {len(ordered):,} of {len(train):,} training images")
+            ordered = find_images(load_pickle(path).get("train", []), items, self.image_dir)
+            if len(ordered) != len(items):
+                raise LookupError(f"it names {len(ordered):,} of {len(items):,} training images")
         except LookupError as error:
-            print(f"{path} is stale and not used ({error}): training images are sorted by name")
-            return train
-        print(f"Training images in the order of {path}")
+            print(f"{path} is stale and not used ({error}): shots are drawn from sorted images")
+            return items
+        print(f"Drawing from the training images in the order of {path}")
         return ordered

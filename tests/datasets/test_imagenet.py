@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import random
 from pathlib import Path
 
 import pytest
 
 import datasets  # noqa: F401  (registers the data sets)
 from dassl.data import DataManager
-from dassl.data.datasets import DATASET_REGISTRY, Datum, build_dataset
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.utils import UsageError
 from tests.toy_data import data_config, write_image
 
@@ -155,9 +156,10 @@ def test_order_of_preprocessed_pkl_decides_the_shots(moved, imagenet):
             for i in order[::-1]
         ],
     )
-    dataset = build_dataset(config(imagenet.parent))
-    assert paths(dataset.train_x) == paths(order[::-1])
-    assert len(dataset.test) == 8
+    drawn = build_dataset(config(imagenet.parent, NUM_SHOTS=2))
+    random.seed(1)
+    expected = DatasetBase(train_x=images).generate_fewshot_dataset(order[::-1], num_shots=2)
+    assert paths(drawn.train_x) == paths(expected)
 
 
 @pytest.mark.parametrize(
@@ -170,9 +172,10 @@ def test_order_of_preprocessed_pkl_decides_the_shots(moved, imagenet):
     ],
 )
 def test_stale_preprocessed_pkl_is_noticed(images, why, imagenet, capsys):
-    fresh = build_dataset(config(imagenet.parent))
+    fresh = build_dataset(config(imagenet.parent, NUM_SHOTS=2))
+    (imagenet / "split_fewshot/shot_2-seed_1.pkl").unlink()
     write_preprocessed(imagenet, images)
-    dataset = build_dataset(config(imagenet.parent))
+    dataset = build_dataset(config(imagenet.parent, NUM_SHOTS=2))
     log = capsys.readouterr().out
     assert "preprocessed.pkl is stale and not used" in log
     assert why in log
@@ -182,7 +185,7 @@ def test_stale_preprocessed_pkl_is_noticed(images, why, imagenet, capsys):
 def test_preprocessed_pkl_that_names_anything_else_is_refused(imagenet):
     (imagenet / "preprocessed.pkl").write_bytes(pickle.dumps({"train": [Path("a")]}))
     with pytest.raises(UsageError, match=r"refused to load .*preprocessed.pkl"):
-        build_dataset(config(imagenet.parent))
+        build_dataset(config(imagenet.parent, NUM_SHOTS=2))
 
 
 SHIFTED = {
