@@ -135,8 +135,9 @@ class TrainerBase:
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the best checkpoint of each model from a run's folder, or that of an epoch."""
-        if not directory:
-            print("Nothing is loaded: no model directory was given")
+        if not directory or not self._models:
+            reason = "no model is registered" if directory else "no model directory was given"
+            print(f"Nothing is loaded: {reason}")
             return
         for name in self.get_model_names():
             path = checkpoint_path(directory, name, epoch)

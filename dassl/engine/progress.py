@@ -61,6 +61,7 @@ class EpochLog:
         self._start = time.perf_counter()
         for batch in bar(batches, self.num_batches, f"epoch {self.epoch + 1}/{self.max_epoch}"):
             self.data_time.update(time.perf_counter() - self._start)
+            self.lr = self.get_lr()  # of this step: the epoch's last one moves it to the next
             yield batch
             self._start = time.perf_counter()
 
@@ -80,7 +81,7 @@ class EpochLog:
         step = self.epoch * self.num_batches + self.steps
         for name, meter in self.losses.meters.items():
             self._pending.append((f"train/{name}", meter.lazy_avg, step))
-        self._pending.append(("train/lr", self.get_lr(), step))
+        self._pending.append(("train/lr", self.lr, step))
 
     def _flush(self) -> None:
         """Write what is due; a value that is not finite ends the run with its name."""
@@ -101,7 +102,7 @@ class EpochLog:
             f"batch [{self.steps}/{self.num_batches}] "
             f"time {self.batch_time.val:.3f} ({self.batch_time.avg:.3f}) "
             f"data {self.data_time.val:.3f} ({self.data_time.avg:.3f}) "
-            f"{self.losses} lr {self.get_lr():.4e} eta {eta}"
+            f"{self.losses} lr {self.lr:.4e} eta {eta}"
         )
 
 

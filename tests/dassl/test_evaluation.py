@@ -1,0 +1,132 @@
+"""Metrics, evaluators and their result block, by hand."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dassl.config import get_cfg_default, merge_opts
+from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
+from dassl.metrics import (
+    compute_accuracy,
+    compute_distance_matrix,
+    cosine_distance,
+    euclidean_squared_distance,
+)
+from dassl.utils import UsageError
+
+
+def logits_for(predictions, classes):
+    return F.one_hot(torch.tensor(predictions), classes).float()
+
+
+def cfg_with(*opts):
+    cfg = get_cfg_default()
+    merge_opts(cfg, ["VERBOSE", False, *opts])
+    return cfg
+
+
+# metrics
+
+
+def test_accuracy_by_hand():
+    output = torch.tensor([[3.0, 2, 1], [1, 2, 3], [2, 3, 1], [2, 1, 3]])
+    target = torch.tensor([0, 0, 0, 1])
+    top1, top2, top3 = compute_accuracy(output, target, topk=(1, 2, 3))
+    assert top1.shape == (1,)
+    assert (top1.item(), top2.item(), top3.item()) == (25.0, 50.0, 100.0)
+    assert compute_accuracy((output, "features"), target)[0].item() == 25.0
+    assert compute_accuracy(output.half(), target)[0].dtype == torch.float32
+
+
+def test_distances_by_hand():
+    a, b = torch.tensor([[1.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 2.0]])
+    assert torch.equal(euclidean_squared_distance(a, b), torch.tensor([[5.0], [13.0]]))
+    assert torch.allclose(cosine_distance(a, b), torch.tensor([[1.0], [0.2]]))
+    assert torch.equal(compute_distance_matrix(a, b), euclidean_squared_distance(a, b))
+    assert torch.equal(compute_distance_matrix(a, b, "cosine"), cosine_distance(a, b))
+
+
+def test_mistakes_in_distances_are_told():
+    a = torch.zeros(2, 3)
+    with pytest.raises(UsageError, match="no distance is named 'cosin': did you mean 'cosine'"):
+        compute_distance_matrix(a, a, "cosin")
+    with pytest.raises(UsageError, match=r"got \(2, 3\) and \(2, 4\)"):
+        compute_distance_matrix(a, torch.zeros(2, 4))
+
+
+# the result block
+
+
+def test_result_block_to_the_letter(capsys):
+    """1,000 images, 810 right: class 0 of 600 with 510 right, class 1 of 400 with 300 right."""
+    evaluator = Classification(cfg_with())
+    true = torch.tensor([0] * 600 + [1] * 400)
+    pred = [0] * 510 + [1] * 90 + [1] * 300 + [0] * 100
+    for part in torch.arange(1000).split(128):
+        evaluator.process(logits_for(pred, 3)[part], true[part])
+    results = evaluator.evaluate()
+    # f1: class 0 2*510/(600+610), class 1 2*300/(400+390); class 2 does not occur
+    macro_f1 = 50 * (1020 / 1210 + 600 / 790)
+    assert results == pytest.approx({"accuracy": 81.0, "error_rate": 19.0, "macro_f1": macro_f1})
+    assert next(iter(results)) == "accuracy"
+    assert capsys.readouterr().out == (
+        "=> result\n"
+        "* total: 1,000\n"
+        "* correct: 810\n"
+        "* accuracy: 81.0%\n"
+        "* error: 19.0%\n"
+        f"* macro_f1: {macro_f1:.1f}%\n"
+    )
+
+
+def test_reset_forgets():
+    evaluator = Classification(cfg_with())
+    evaluator.process(logits_for([0], 2), torch.tensor([1]))
+    evaluator.reset()
+    evaluator.process(logits_for([1], 2), torch.tensor([1]))
+    assert evaluator.evaluate()["accuracy"] == 100.0
+
+
+def test_nothing_to_evaluate_is_told():
+    with pytest.raises(UsageError, match="nothing to evaluate"):
+        Classification(cfg_with()).evaluate()
+
+
+def test_per_class_result(capsys):
+    evaluator = Classification(cfg_with("TEST.PER_CLASS_RESULT", True), {0: "cat", 2: "dog"})
+    evaluator.process(logits_for([0, 0, 0, 1], 3), torch.tensor([0, 0, 2, 2]))
+    results = evaluator.evaluate()
+    assert results["perclass_accuracy"] == 50.0
+    out = capsys.readouterr().out
+    assert "=> per-class result\n" in out
+    assert "* class: 0 (cat)\ttotal: 2\tcorrect: 2\tacc: 100.0%\n" in out
+    assert "* class: 2 (dog)\ttotal: 2\tcorrect: 0\tacc: 0.0%\n" in out
+    assert "* average: 50.0%\n" in out
+    with pytest.raises(UsageError, match="needs lab2cname"):
+        Classification(cfg_with("TEST.PER_CLASS_RESULT", True))
+
+
+def test_confusion_matrix(tmp_path, capsys):
+    evaluator = Classification(cfg_with("TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path)))
+    evaluator.process(logits_for([0, 1, 1, 1], 2), torch.tensor([0, 0, 1, 1]))
+    evaluator.evaluate()
+    matrix = torch.load(tmp_path / "cmat.pt", weights_only=True)
+    assert matrix.tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert f"Confusion matrix is saved to {tmp_path}" in capsys.readouterr().out
+
+
+def test_build_evaluator(capsys):
+    assert isinstance(build_evaluator(cfg_with("VERBOSE", True), lab2cname={}), Classification)
+    assert capsys.readouterr().out == "Loading evaluator: Classification\n"
+    with pytest.raises(UsageError, match="no evaluator is registered as 'Classifier'"):
+        build_evaluator(cfg_with("TEST.EVALUATOR", "Classifier"))
+
+
+def test_an_evaluator_of_ones_own():
+    @EVALUATOR_REGISTRY.register(force=True)
+    class Mine(EvaluatorBase): ...
+
+    mine = build_evaluator(cfg_with("TEST.EVALUATOR", "Mine"))
+    for method in (mine.reset, mine.evaluate, lambda: mine.process(None, None)):
+        with pytest.raises(NotImplementedError):
+            method()

@@ -1,0 +1,277 @@
+"""A run that goes on from a checkpoint ends with the bits of one that was never interrupted."""
+
+import shutil
+
+import pytest
+import torch
+
+from dassl.utils import UsageError, get_random_state, load_checkpoint, set_random_seed
+from tests.dassl.coop_style import ToyCoOp, toy_cfg
+
+EPOCHS = 4
+NO_EVALUATION = ("TEST.NO_TEST", True)
+BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Interruptible(ToyCoOp):
+    """Stops before the step (epoch, batch) of `stop_at`, or in its `stop_at[0]`th epoch's end."""
+
+    stop_at = None
+
+    def init_writer(self, log_dir):
+        """TensorBoard is slow to start and of no interest here."""
+
+    def forward_backward(self, batch):
+        if self.stop_at == (self.epoch, self.batch_idx):
+            raise Interrupted
+        return super().forward_backward(batch)
+
+    def after_epoch(self):
+        if self.stop_at == (self.epoch, "after epoch"):
+            raise Interrupted
+        super().after_epoch()
+
+
+def start(folder, *opts, seed=1, stop_at=None):
+    """A new process' trainer: seeded, built, trained until `stop_at`."""
+    set_random_seed(seed)
+    trainer = Interruptible(toy_cfg(folder, *opts))
+    trainer.stop_at = stop_at
+    if stop_at is None:
+        trainer.train()
+    else:
+        with pytest.raises(Interrupted):
+            trainer.train()
+    return trainer
+
+
+def learned(folder, name="model.pth.tar-4"):
+    """Everything in a run's checkpoint but the random states, and these apart."""
+    parts = {
+        model: load_checkpoint(folder / model / name) for model in ("prompt_learner", "backbone")
+    }
+    states = [part.pop("random_state") for part in parts.values()]
+    return parts, states[0]
+
+
+def assert_same(a, b):
+    """Equal to the bit, through containers."""
+    assert type(a) is type(b)
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+@pytest.fixture(scope="module", params=[NO_EVALUATION, BEST_VAL], ids=["no evaluation", "best_val"])
+def whole(request, tmp_path_factory):
+    """A run without interruption: its settings and what it learned."""
+    folder = tmp_path_factory.mktemp("whole")
+    start(folder, *request.param)
+    return request.param, learned(folder)
+
+
+STOPS = [(epoch, at) for epoch in range(EPOCHS) for at in (0, 1, "after epoch")]
+
+
+@pytest.mark.parametrize("stop_at", STOPS)
+def test_interrupted_anywhere_it_ends_the_same(whole, tmp_path, stop_at):
+    opts, expected = whole
+    start(tmp_path, *opts, stop_at=stop_at)
+    again = start(tmp_path, *opts, seed=99 if stop_at[0] else 1)  # the states are the file's
+    assert again.start_epoch == stop_at[0]
+    assert_same(learned(tmp_path), expected)
+
+
+def test_interrupted_after_every_epoch_it_ends_the_same(whole, tmp_path):
+    opts, expected = whole
+    for epoch in range(1, EPOCHS):
+        start(tmp_path, *opts, seed=epoch if epoch > 1 else 1, stop_at=(epoch, 0))
+    start(tmp_path, *opts)
+    assert_same(learned(tmp_path), expected)
+
+
+def test_from_the_best_checkpoint_alone(whole, tmp_path):
+    """Without CHECKPOINT_FREQ the newest checkpoint is the last best one, and training goes on."""
+    opts, expected = whole
+    rare = (*opts, "TRAIN.CHECKPOINT_FREQ", 0)
+    start(tmp_path, *rare, stop_at=(3, 1))
+    start(tmp_path, *rare)
+    assert_same(learned(tmp_path), expected)
+
+
+def test_evaluation_changes_nothing_that_is_trained(tmp_path):
+    start(tmp_path / "without", *NO_EVALUATION)
+    start(tmp_path / "with", *BEST_VAL)
+    (without, states_without), (with_, states_with) = (
+        learned(tmp_path / name) for name in ("without", "with")
+    )
+    for name in without:
+        for key in ("state_dict", "optimizer", "scheduler", "epoch"):
+            assert_same(without[name][key], with_[name][key])
+    assert_same(states_without, states_with)
+
+
+def test_these_tests_would_notice(tmp_path, capsys):
+    """Random states matter here: a checkpoint without them trains something else, and says so."""
+    start(tmp_path / "whole", *NO_EVALUATION)
+    start(tmp_path / "cut", *NO_EVALUATION, stop_at=(2, 0))
+    for name in ("prompt_learner", "backbone"):
+        path = tmp_path / "cut" / name / "model.pth.tar-2"
+        checkpoint = load_checkpoint(path)
+        del checkpoint["random_state"]
+        torch.save(checkpoint, path)
+    start(tmp_path / "cut", *NO_EVALUATION)
+    assert "holds no random states" in capsys.readouterr().out
+    weights = [learned(tmp_path / n)[0]["backbone"]["state_dict"] for n in ("whole", "cut")]
+    assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
+
+
+def test_best_result_goes_on(tmp_path):
+    """The best epoch of the first part stays the best, and is the one that is tested."""
+
+    class Falling(Interruptible):
+        def test(self, split=None):
+            super().test(split)
+            return 90.0 - self.epoch
+
+    first = Falling(toy_cfg(tmp_path, *BEST_VAL))
+    first.stop_at = (2, 0)
+    with pytest.raises(Interrupted):
+        first.train()
+    again = Falling(toy_cfg(tmp_path, *BEST_VAL))
+    again.train()
+    assert (again.best_result, again.best_epoch) == (90.0, 1)
+    assert load_checkpoint(tmp_path / "backbone" / "model-best.pth.tar")["epoch"] == 1
+
+
+# where checkpoints are looked for
+
+
+def test_from_scratch_is_said(tmp_path, capsys):
+    start(tmp_path, *NO_EVALUATION)
+    assert "No checkpoint found, train from scratch" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_only_tested_again(tmp_path, capsys):
+    start(tmp_path)
+    _, state = learned(tmp_path)
+    capsys.readouterr()
+    start(tmp_path)
+    out = capsys.readouterr().out
+    assert "All 4 epochs are done: nothing left to train" in out
+    assert "epoch [" not in out
+    assert "=> result" in out
+    assert_same(get_random_state()["torch"], state["torch"])
+
+
+def test_resume_names_another_folder_and_takes_its_best_along(tmp_path, capsys):
+    class Falling(Interruptible):
+        def test(self, split=None):
+            super().test(split)
+            return -float(self.epoch)
+
+    old, new = tmp_path / "old", tmp_path / "new"
+    Falling(toy_cfg(old, *BEST_VAL, "OPTIM.MAX_EPOCH", 2)).train()
+    trainer = Falling(toy_cfg(new, *BEST_VAL, "RESUME", str(old)))
+    trainer.train()
+    assert trainer.start_epoch == 2
+    assert (trainer.best_result, trainer.best_epoch) == (0.0, 1)
+    assert load_checkpoint(new / "backbone" / "model-best.pth.tar")["epoch"] == 1
+    assert not (old / "backbone" / "model.pth.tar-3").exists()
+    assert f"Found checkpoint at {old}" in capsys.readouterr().out
+
+
+def test_a_lost_best_model_is_said_and_chosen_anew(tmp_path, capsys):
+    start(tmp_path, *BEST_VAL, stop_at=(3, 0))
+    (tmp_path / "backbone" / "model-best.pth.tar").unlink()
+    trainer = start(tmp_path, *BEST_VAL)
+    assert "the best epoch is chosen from here on" in capsys.readouterr().out
+    assert trainer.best_epoch == EPOCHS
+
+
+def test_a_checkpoint_that_does_not_tell_its_best_result(tmp_path):
+    """As the original's: the best model's own val_result tells."""
+    start(tmp_path, *BEST_VAL, stop_at=(2, 0))
+    for path in tmp_path.glob("*/model*"):
+        checkpoint = load_checkpoint(path)
+        for key in ("best_result", "best_epoch", "random_state"):
+            del checkpoint[key]
+        torch.save(checkpoint, path)
+    best = load_checkpoint(tmp_path / "backbone" / "model-best.pth.tar")
+    trainer = Interruptible(toy_cfg(tmp_path, *BEST_VAL))
+    trainer.before_train()
+    assert (trainer.best_result, trainer.best_epoch) == (best["val_result"], best["epoch"])
+
+
+def test_nothing_where_resume_points_is_an_error(tmp_path):
+    with pytest.raises(
+        UsageError, match=r"nothing to resume in .*nowhere.*prompt_learner, backbone"
+    ):
+        start(tmp_path, "RESUME", str(tmp_path / "nowhere"))
+
+
+def test_more_epochs_seen_than_asked_for_is_an_error(tmp_path):
+    start(tmp_path)
+    with pytest.raises(UsageError, match=r"has seen 4 epochs, more than OPTIM\.MAX_EPOCH 3"):
+        start(tmp_path, "OPTIM.MAX_EPOCH", 3)
+
+
+def test_longer_training_of_a_finished_run(tmp_path, capsys):
+    start(tmp_path)
+    assert start(tmp_path, "OPTIM.MAX_EPOCH", 6).start_epoch == 4
+    assert "which hold" in capsys.readouterr().out  # another cosine
+
+
+def test_an_incomplete_set_is_named(tmp_path):
+    start(tmp_path, stop_at=(2, 0))
+    shutil.rmtree(tmp_path / "backbone")
+    with pytest.raises(UsageError, match=r"incomplete: nothing of backbone; .*remove this one"):
+        start(tmp_path)
+
+
+def test_epochs_that_differ_are_named(tmp_path):
+    start(tmp_path, stop_at=(2, 0))
+    (tmp_path / "backbone" / "checkpoint").write_text("model.pth.tar-1\n")
+    message = r"prompt_learner is at epoch 2 .*backbone is at epoch 1 .*model\.pth\.tar-1, model"
+    with pytest.raises(UsageError, match=message):
+        start(tmp_path)
+    (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
+    assert start(tmp_path).start_epoch == 1
+
+
+def test_a_model_that_changed_is_named(tmp_path):
+    start(tmp_path, stop_at=(1, 0))
+    path = tmp_path / "backbone" / "model.pth.tar-1"
+    checkpoint = load_checkpoint(path)
+    checkpoint["state_dict"]["0.weight"] = torch.zeros(3, 3)
+    torch.save(checkpoint, path)
+    with pytest.raises(UsageError, match=r"the model in .*backbone.* does not fit this run"):
+        start(tmp_path)
+
+
+def test_a_grad_scaler_goes_on(tmp_path):
+    class Scaled(Interruptible):
+        init_scale = 1024.0
+
+        def build_model(self):
+            super().build_model()
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=self.init_scale)
+
+    Scaled(toy_cfg(tmp_path, *NO_EVALUATION, "OPTIM.MAX_EPOCH", 1)).train()
+    Scaled.init_scale = 2.0
+    again = Scaled(toy_cfg(tmp_path, *NO_EVALUATION))
+    again.before_train()
+    assert again.scaler.get_scale() == 1024.0
