@@ -14,7 +14,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -359,11 +359,11 @@ def replay(path: Path) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("trace", type=Path, help="a .npz in the format of tests/data/coop.npz")
-    path = parser.parse_args().trace
+    path = parser.parse_args(argv).trace
     if not path.exists():
         parser.error(f"{path} does not exist")
     with np.load(path) as arrays:

@@ -23,6 +23,15 @@ __all__ = [
 PRECISIONS = ("fp32", "amp", "fp16")
 
 
+# TRAINER.TF key of the release -> key of TRAINER.TEXTREFINER
+RELEASE_KEYS = {
+    "MEMORY_SIZE": "CACHE_SIZE",
+    "ALPHA": "ALPHA",
+    "BALANCE": "LOCAL_WEIGHT",
+    "DISTILL": "REG_WEIGHT",
+}
+
+
 class SettingsError(ValueError):
     """A setting that cannot work; the message is one sentence for the user."""
 
@@ -74,7 +83,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "REG": True,  # False: no regulariser
     },
     # The release's names; None is "not given". adopt_release_names maps them onto TEXTREFINER.
-    "TF": {"MEMORY_SIZE": None, "ALPHA": None, "BALANCE": None, "DISTILL": None},
+    "TF": dict.fromkeys(RELEASE_KEYS),
 }
 
 
@@ -120,12 +129,10 @@ def adopt_release_names(cfg: CfgNode) -> list[str]:
                 f"TRAINER.TF.BALANCE (--loss-factor) divides the local loss and must be > 0, got "
                 f"{value}; to leave the loss out set TRAINER.TEXTREFINER.LOCAL False"
             )
-        target, new = {
-            "MEMORY_SIZE": ("CACHE_SIZE", value),
-            "ALPHA": ("ALPHA", float(value)),
-            "BALANCE": ("LOCAL_WEIGHT", 1.0 / value),
-            "DISTILL": ("REG_WEIGHT", float(value)),
-        }[key]
+        target = RELEASE_KEYS[key]
+        new = 1.0 / value if key == "BALANCE" else value
+        if target != "CACHE_SIZE":
+            new = float(new)
         cfg.TRAINER.TEXTREFINER[target] = new
         cfg.TRAINER.TF[key] = None
         lines.append(f"TRAINER.TF.{key} {value} sets TRAINER.TEXTREFINER.{target} {new:g}")

@@ -1,0 +1,54 @@
+"""The replay of a recorded run passes, and notices a run that is not the recorded one."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests import replay
+
+TRACE = Path(__file__).parent / "data" / "coop.npz"
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """A replay uses the trace's number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_recorded_run_is_followed():
+    command = [sys.executable, str(Path(replay.__file__)), str(TRACE)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["steps"] == 20
+    assert {"loss1", "loss2", "loss3", "cache", "ctx", "eval/logits"} <= report["deviations"].keys()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "noticed"),
+    [("alpha", 0.21, "loss1"), ("momentum", 0.81, "cache"), ("topk", 4, "loss2")],
+)
+def test_another_setting_is_noticed(tmp_path, capsys, setting, value, noticed):
+    arrays = dict(np.load(TRACE))
+    settings = json.loads(str(arrays["hparams"])) | {setting: value}
+    # The debug tensors of another top-k have another shape; the losses tell it, too.
+    arrays = {k: v for k, v in arrays.items() if "/debug/" not in k}
+    np.savez(tmp_path / "other.npz", **(arrays | {"hparams": json.dumps(settings)}))
+    assert replay.main([str(tmp_path / "other.npz")]) == 1
+    row = json.loads(capsys.readouterr().out)["deviations"][noticed]
+    assert row["max_abs"] > row["limit"]
+
+
+@pytest.mark.parametrize("name", ["empty.npz", "missing.npz"])
+def test_what_is_no_trace_is_refused(tmp_path, capsys, name):
+    np.savez(tmp_path / "empty.npz", nothing=np.zeros(1))
+    with pytest.raises(SystemExit, match="2"):
+        replay.main([str(tmp_path / name)])
+    assert name in capsys.readouterr().err

@@ -1,0 +1,161 @@
+"""The command line: flags, exit codes, the sentence of every error, and what a run leaves."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+import train
+from tests.trainers.toy_runs import ToyWorld
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def command(world, tmp_path):
+    """Arguments of a short run; KEY VALUE pairs may follow."""
+    config = tmp_path / "toy.yaml"
+    config.write_text(
+        f"""
+MODEL:
+  BACKBONE:
+    NAME: "{world.clip}"
+DATALOADER:
+  NUM_WORKERS: 0
+  TRAIN_X:
+    BATCH_SIZE: 4
+  TEST:
+    BATCH_SIZE: 5
+INPUT:
+  SIZE: (32, 32)
+  INTERPOLATION: "bicubic"
+  TRANSFORMS: ["random_flip", "normalize"]
+OPTIM:
+  NAME: "sgd"
+  LR: 0.02
+  MAX_EPOCH: 2
+  LR_SCHEDULER: "cosine"
+  WARMUP_EPOCH: 1
+  WARMUP_TYPE: "constant"
+  WARMUP_CONS_LR: 1e-5
+USE_CUDA: False
+"""
+    )
+    return [
+        *("--root", str(world.folder / "data"), "--seed", "1", "--trainer", "TextRefinerCoOp"),
+        *("--dataset-config-file", "configs/datasets/caltech101.yaml"),
+        *("--config-file", str(config), "--output-dir", str(tmp_path / "out")),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def console():
+    """Give stdout back: a run copies it to its log until the process ends."""
+    before = sys.stdout
+    yield
+    if sys.stdout is not before and hasattr(sys.stdout, "close"):
+        sys.stdout.close()
+    sys.stdout = before
+
+
+SHOTS = ["DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base"]
+
+
+def test_train_then_evaluate_the_new_classes(command, tmp_path, capsys):
+    assert train.main([*command, *SHOTS]) == 0
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert log in capsys.readouterr().out
+    for line in ("Seed: 1", "torch: ", "Device: cpu", "Precision: fp32", "=> result", "* total: "):
+        assert line in log
+    assert "Selection rule: last_step (epoch 2 of 2)" in log
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["selection"] == "last_step"
+    assert record["accuracy"] == pytest.approx(100 * record["correct"] / record["total"])
+    assert record["settings"]["TRAINER.TEXTREFINER"]["CACHE_SIZE"] == 25
+    assert list((tmp_path / "out" / "tensorboard").iterdir())
+
+    new = [*command, "--eval-only", "--model-dir", str(tmp_path / "out"), "--load-epoch", "2"]
+    new[new.index("--output-dir") + 1] = str(tmp_path / "new")
+    assert train.main([*new, *SHOTS[:-1], "new"]) == 0
+    record = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert (record["classes"], record["source"], record["epoch"]) == ("new", "Caltech101", 2)
+
+
+def test_the_releases_flags_are_mapped_and_said(command, capsys):
+    flags = ["--loss-factor", "40", "--distill-factor", "0", "--memory-size", "7", "--alpha", "0.3"]
+    assert train.main([*command, *flags, "--no-train", *SHOTS, "TRAINER.TF.ALPHA", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "TRAINER.TF.MEMORY_SIZE 7 sets TRAINER.TEXTREFINER.CACHE_SIZE 7" in out
+    assert (
+        "RefinerSettings(cache_size=7, momentum=0.8, alpha=0.0, topk=5, local_weight=0.025, "
+        "reg_weight=0.0," in out
+    )
+
+
+def test_the_alias_of_the_release_is_registered(command, capsys):
+    command[command.index("TextRefinerCoOp")] = "TextRefiner"
+    assert train.main([*command, "--no-train", *SHOTS]) == 0
+    assert "Loading trainer: TextRefiner\n" in capsys.readouterr().out
+
+
+def swap(command, flag, value):
+    changed = list(command)
+    changed[changed.index(flag) + 1] = str(value)
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "extra", "sentence"),
+    [
+        (("--trainer", "TextRefinerCop"), [], "did you mean 'TextRefinerCoOp'"),
+        (("--config-file", "configs/trainers/CoOp/vit_b61.yaml"), [], "did you mean 'vit_b16'"),
+        (("--root", "/nowhere"), [], "/nowhere"),
+        (None, ["TRAINER.TEXTREFINER.CACHE_SIZ", "3"], "CACHE_SIZE"),
+        (None, ["TRAINER.TEXTREFINER.CACHE_SIZE", "many"], "takes a whole number"),
+        (None, ["TRAINER.TEXTREFINER.CACHE_SIZE"], "KEY VALUE pairs"),
+        (None, ["DATASET.SUBSAMPLE_CLASSES", "old"], "old"),
+        (None, ["MODEL.BACKBONE.NAME", "ViT-B/61"], "ViT-B/16"),
+        (None, ["TRAINER.TEXTREFINER.TOPK", "99"], "the backbone has 16 patches"),
+        (None, ["INPUT.SIZE", "(64,64)"], "set INPUT.SIZE to (32, 32)"),
+        (None, ["INPUT.TRANSFORMS", "('random_flop',)"], "random_flip"),
+        (None, ["TEST.FINAL_MODEL", "best"], "best_val"),
+        (None, ["OPTIM.NAME", "sdg"], "sgd"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change, extra, sentence):
+    command = swap(command, *change) if change else command
+    assert train.main([*command, *SHOTS, *extra]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def test_evaluating_a_folder_without_a_model(command, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert (
+        train.main([*command, "--eval-only", "--model-dir", str(tmp_path / "empty"), *SHOTS]) == 2
+    )
+    assert "holds checkpoints of nothing" in capsys.readouterr().err
+
+
+def test_a_non_finite_loss_stops_and_says_what_to_try(command, world, tmp_path, capsys):
+    weights = torch.load(world.clip)
+    weights["text_projection"] *= float("nan")
+    torch.save(weights, tmp_path / "nan.pt")
+    assert train.main([*command, *SHOTS, "MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt")]) == 2
+    assert "nan" in capsys.readouterr().err
+
+
+def test_interrupting_is_not_a_traceback(command, monkeypatch, capsys):
+    def interrupt(cfg):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "build_trainer", interrupt)
+    assert train.main([*command, *SHOTS]) == 130
+    assert "resumes from the last checkpoint" in capsys.readouterr().err

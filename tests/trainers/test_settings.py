@@ -1,0 +1,60 @@
+"""Config nodes: defaults, the release's names, and code bases that do not know them."""
+
+import pytest
+from yacs.config import CfgNode
+
+from dassl.config import get_cfg_default
+from trainers.settings import RefinerSettings, SettingsError, adopt_release_names, extend_cfg, node
+
+
+@pytest.fixture
+def cfg():
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    return cfg
+
+
+def test_defaults_are_the_releases(cfg):
+    settings = RefinerSettings.from_cfg(cfg)
+    assert settings == RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
+    assert cfg.TRAINER.COOP.N_CTX == 16
+    assert cfg.TRAINER.COOP.PREC == "fp16"
+    assert cfg.DATASET.SUBSAMPLE_CLASSES == "all"
+
+
+def test_nodes_that_are_there_are_left_alone():
+    cfg = get_cfg_default()
+    cfg.TRAINER.COOP = CfgNode({"N_CTX": 3, "OWN": 1})
+    extend_cfg(cfg)
+    assert cfg.TRAINER.COOP == {"N_CTX": 3, "OWN": 1}
+    assert node(cfg, "COOP").N_CTX == 3
+    assert node(cfg, "COOP").CTX_INIT == ""
+
+
+def test_a_code_base_without_the_nodes_gets_the_defaults():
+    cfg = get_cfg_default()
+    cfg.freeze()
+    assert RefinerSettings.from_cfg(cfg).cache_size == 25
+
+
+def test_release_names_are_mapped_once_and_said(cfg):
+    cfg.merge_from_list(
+        [
+            *("TRAINER.TF.MEMORY_SIZE", 50, "TRAINER.TF.ALPHA", 0.1),
+            *("TRAINER.TF.BALANCE", 25.0, "TRAINER.TF.DISTILL", 0),
+        ]
+    )
+    lines = adopt_release_names(cfg)
+    settings = RefinerSettings.from_cfg(cfg)
+    assert (settings.cache_size, settings.alpha) == (50, 0.1)
+    assert (settings.local_weight, settings.reg_weight) == (0.04, 0.0)
+    assert "TRAINER.TF.BALANCE 25.0 sets TRAINER.TEXTREFINER.LOCAL_WEIGHT 0.04" in lines
+    assert len(lines) == 4
+    assert adopt_release_names(cfg) == []
+
+
+@pytest.mark.parametrize("value", [0, -1.0])
+def test_a_loss_factor_that_divides_by_nothing(cfg, value):
+    cfg.TRAINER.TF.BALANCE = value
+    with pytest.raises(SettingsError, match="must be > 0, got"):
+        adopt_release_names(cfg)
