@@ -64,7 +64,9 @@ class SplitDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         self.name = type(self).__name__
-        self.dataset_dir = os.path.join(self._root(cfg), self.dataset_dir)
+        self.root = cfg.DATASET.ROOT
+        root = os.path.abspath(os.path.expanduser(self.root))
+        self.dataset_dir = os.path.join(root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
         self.prepare()
         splits = self.read_splits()
@@ -99,20 +101,6 @@ class SplitDataset(DatasetBase):
         train, val, test = self.read_split(split_path, self.image_dir, hint)
         return {"train": train, "val": val, "test": test}
 
-    def _root(self, cfg: CfgNode) -> str:
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        folder = os.path.join(root, self.dataset_dir)
-        if not os.path.isdir(root):
-            raise UsageError(
-                f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, but there is no folder {root}"
-            )
-        if not cfg.DATASET.ROOT and not os.path.isdir(folder):
-            raise UsageError(
-                f"{self.name}: there is no folder {folder}, and DATASET.ROOT (--root) is empty: "
-                "set it to the folder that holds your data sets"
-            )
-        return root
-
     @property
     def sources(self) -> str:
         """Where the images can be had."""
@@ -127,7 +115,8 @@ class SplitDataset(DatasetBase):
         instead = f" (in {parent} there are: {there})" if there else ""
         raise UsageError(
             f"{self.name}: there is no image folder {folder}{instead}: get the images from "
-            f"{self.sources} and unpack them to that path"
+            f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
+            f"{self.root!r}, to the folder that holds your data sets"
         )
 
     def require_file(self, path: str, url: str) -> None:

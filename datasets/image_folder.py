@@ -31,6 +31,7 @@ class ImageFolder(SplitDataset):
     def read_splits(self) -> Splits:
         if os.path.isfile(os.path.join(self.dataset_dir, SPLIT_FILE)):
             return super().read_splits()
+        self.require_folder(self.image_dir)
         folders = class_folders(self.image_dir)
         if not {"train", "test"} <= set(folders):
             raise UsageError(

@@ -75,7 +75,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
             "impath": item.impath,
             "index": idx,
         }
-        with seeded(*self.stream, idx):
+        with seeded(*self.stream, idx % len(self)):
             output.update(self._views(image))
         if self.return_img0:
             output["img0"] = self.to_tensor(image)

@@ -291,6 +291,7 @@ def test_quiet(root, capsys):
 def test_length_and_index_of_a_wrapper(root):
     wrapper = manager(root).train_loader_x.dataset
     assert [wrapper[index]["index"] for index in range(len(wrapper))] == list(range(16))
+    assert torch.equal(wrapper[-1]["img"], wrapper[15]["img"])
 
 
 def test_unreadable_image_is_named(root, tmp_path):

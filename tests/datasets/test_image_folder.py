@@ -85,6 +85,11 @@ def test_other_files_are_left_out_and_said(parts, capsys):
     assert "Leaving out 1 files in" in capsys.readouterr().out
 
 
+def test_missing_folder(tmp_path):
+    with pytest.raises(UsageError, match=r"no image folder .*nowhere.*now '.*nowhere'"):
+        build_dataset(data_config(tmp_path / "nowhere", "ImageFolder"))
+
+
 def test_no_split_is_drawn_unasked(tmp_path):
     make_classes(tmp_path, 10)
     with pytest.raises(UsageError) as error:

@@ -130,14 +130,21 @@ def test_unknown_data_set_names_the_nearest():
         build_dataset(data_config("", "Oxfordpets"))
 
 
+def test_a_data_set_that_makes_its_files_may_make_the_root(tmp_path, monkeypatch):
+    cls = DATASET_REGISTRY.get("Food101")
+    root = tmp_path / "not/yet"
+    monkeypatch.setattr(cls, "prepare", lambda self: LAYOUTS["Food101"].make(root))
+    assert len(build_dataset(data_config(root, "Food101")).test) == 6
+
+
 def test_missing_root_is_said(tmp_path):
-    with pytest.raises(UsageError, match=r"DATASET.ROOT \(--root\) is '.*nowhere'"):
+    with pytest.raises(UsageError, match=r"set DATASET.ROOT \(--root\), now '.*nowhere'"):
         build_dataset(data_config(tmp_path / "nowhere", "Food101"))
 
 
 def test_empty_root_is_the_working_folder_and_said_if_nothing_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"food-101, and DATASET.ROOT \(--root\) is empty"):
+    with pytest.raises(UsageError, match=r"no image folder .*set DATASET.ROOT \(--root\), now ''"):
         build_dataset(data_config("", "Food101"))
     LAYOUTS["Food101"].make(tmp_path)
     assert len(build_dataset(data_config("", "Food101")).test) == 6
