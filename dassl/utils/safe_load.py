@@ -91,10 +91,10 @@ def _stand_ins() -> tuple[Any, ...]:
             for _, cls in inspect.getmembers(namespace, inspect.isclass)
             if cls.__module__.startswith("torch.optim.")
         }
-    # The private base's name before torch 2.0, and the counter that MultiStepLR keeps, are plain.
-    names.add(("torch.optim.lr_scheduler", "_LRScheduler"))
+    # An optimiser's state is a defaultdict(dict); Python 2's name of the module is in old files.
+    names |= {("builtins", "dict"), ("__builtin__", "dict")}
     classes = tuple(_inert_class(module, name) for module, name in sorted(names))
-    return (*classes, _plain_defaultdict(), dict)
+    return (*classes, _plain_defaultdict())
 
 
 def _inert_class(module: str, name: str) -> type[Inert]:
@@ -104,8 +104,8 @@ def _inert_class(module: str, name: str) -> type[Inert]:
 def _plain_defaultdict() -> Any:
     """A stand-in for collections.defaultdict that makes a plain dict and calls no factory."""
 
-    def make(factory: Any = None) -> dict[Any, Any]:
+    def defaultdict(factory: Any = None) -> dict[Any, Any]:
         return {}
 
-    make.__module__, make.__qualname__ = "collections", "defaultdict"
-    return make
+    defaultdict.__module__, defaultdict.__qualname__ = "collections", "defaultdict"
+    return defaultdict

@@ -259,6 +259,14 @@ def test_env_info_names_what_matters():
         assert word in info
 
 
+def test_env_info_names_each_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"GPU {index}")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 90100)
+    assert "cudnn 90100, GPU 0, GPU 1\n" in collect_env_info()
+
+
 def test_env_info_says_what_is_not_installed(monkeypatch):
     monkeypatch.setattr("dassl.utils.env.PACKAGES", ("no-such-package",))
     assert "no-such-package: not installed" in collect_env_info()
@@ -314,6 +322,16 @@ def test_states_of_another_number_of_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="of 2 GPUs, this run sees 1"):
         set_random_state(state)
+
+
+def test_states_of_gpus_go_back_to_them(monkeypatch):
+    state = {**get_random_state(), "cuda": [torch.get_rng_state(), torch.get_rng_state() + 1]}
+    restored = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", restored.extend)
+    set_random_state(state)
+    assert all(torch.equal(a, b) for a, b in zip(restored, state["cuda"], strict=True))
 
 
 def test_state_is_that_of_the_original_seed_order():
