@@ -5,7 +5,7 @@ picture = render(SPECIES[0].creature, "grass", STYLES["photo"], rng).image  # (6
 """
 
 from datasets.critters_world.looks import PHOTO, SHIFTS, STYLES, Look
-from datasets.critters_world.render import Rendering, render
+from datasets.critters_world.renderer import Rendering, render
 from datasets.critters_world.species import (
     BACKGROUNDS,
     COLOURS,

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from dassl.utils import UsageError, atomic_path
 from datasets.critters_world.looks import SHIFTS
-from datasets.critters_world.render import render
+from datasets.critters_world.renderer import render
 from datasets.critters_world.species import BACKGROUNDS, SPECIES
 
 # Raised whenever a picture made from the same numbers comes out different: folders of images that

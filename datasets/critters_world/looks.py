@@ -1,6 +1,6 @@
 """How pictures are taken: the styles of pre-training and the domain shifts of the data set.
 
-A look is a set of numbers for render.py. A style is what pre-training shows and names ("a sketch
+A look is a set of numbers for renderer.py. A style is what pre-training shows and names ("a sketch
 of a dax"); a shift is a look that pre-training has never shown, under which the data set is
 rendered, so that there is something to learn on it.
 """

@@ -21,7 +21,7 @@ _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 def normalise(images: np.ndarray) -> Tensor:
     """CLIP's input (B, 3, S, S) float32 from pictures (B, S, S, 3) uint8."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     return (pixels - _MEAN) / _STD
 
 
@@ -31,7 +31,7 @@ def accuracy_by_style(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> dict[str, float]:
-    """Percent correct per style, and over "all", of the pictures that show a species.
+    """Percent correct per style that occurs, and over "all", of the pictures of a species.
 
     Args:
         encode_image: normalised images (B, 3, S, S) to features (B, d).
@@ -51,4 +51,6 @@ def accuracy_by_style(
     correct = np.concatenate(guesses) == species[shown]
     scores = {"all": correct}
     scores |= {name: correct[style[shown] == i] for i, name in enumerate(FACTS["style"])}
-    return {name: round(100 * float(np.mean(hits)), 1) for name, hits in scores.items()}
+    return {
+        name: round(100 * float(np.mean(hits)), 1) for name, hits in scores.items() if len(hits)
+    }
