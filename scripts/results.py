@@ -3,6 +3,7 @@
     python scripts/results.py output
     python scripts/results.py output/demo                          # after make demo, on a CPU
     python scripts/results.py output --seeds 1 2 3 --format latex --out table.tex
+    python scripts/results.py output --plot bars.png
 
 Reads the result.json that train.py writes after each test; a folder with a log but no result is
 named as unfinished. An average is given only where no seed is missing: --seeds says which are due,
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError, atomic_path  # noqa: E402
+from scripts.lib.plots import plot_bars  # noqa: E402
 from scripts.lib.render import FORMATS  # noqa: E402
 from scripts.lib.rows import Options  # noqa: E402
 from scripts.lib.runs import find  # noqa: E402
@@ -33,6 +35,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="seeds that are due")
     parser.add_argument("--format", choices=FORMATS, default="markdown")
     parser.add_argument("--out", type=Path, help="write here instead of to the screen")
+    parser.add_argument("--plot", type=Path, help="also draw bars into this PNG")
     return parser.parse_args(words)
 
 
@@ -53,6 +56,9 @@ def main(words: list[str]) -> int:
         with atomic_path(args.out) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"wrote {args.out}")
+    if args.plot is not None and tables:
+        plot_bars(tables, args.plot)
+        print(f"wrote {args.plot}")
     if args.out is not None or args.format == "csv":  # elsewhere the notes stand in the text
         for note in [note for table in tables for note in table.notes]:
             print(f"note: {note}", file=sys.stderr)

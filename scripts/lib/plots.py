@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")  # files only: no window, no display
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from dassl.utils import atomic_path
+from scripts.lib.cells import Cell
 from scripts.lib.render import heading
 from scripts.lib.tables import Table
 
 
-def plot_bars(table: Table, path: Path) -> None:
-    """Draw a bar for each method and column: its average, with std and every seed as a point.
+def plot_bars(tables: Sequence[Table], path: Path) -> None:
+    """Draw the tables below each other: a bar for each method and column, with std and seeds.
 
     A cell without an average (a seed is missing) has its points and no bar.
     """
+    columns = max(len(table.columns) for table in tables)
+    size = (4 + 1.8 * columns, 4.5 * len(tables))
+    figure = Figure(size, layout="constrained")  # without pyplot: a file, never a window
+    rows = figure.subplots(len(tables), squeeze=False)
+    for table, axes in zip(tables, rows[:, 0], strict=True):
+        _plot_table(table, axes)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _plot_table(table: Table, axes: Axes) -> None:
     positions = np.arange(len(table.columns))
     width = 0.8 / len(table.rows)
-    figure, axes = plt.subplots(figsize=(2 + 2 * len(table.columns), 4.5), layout="constrained")
     for index, row in enumerate(table.rows):
         centres = positions + (index - (len(table.rows) - 1) / 2) * width
-        cells = [row.cells.get(column) for column in table.columns]
-        means = [np.nan if cell is None or cell.mean is None else cell.mean for cell in cells]
-        stds = [np.nan if cell is None or cell.std is None else cell.std for cell in cells]
+        cells = [row.cells.get(column, Cell({})) for column in table.columns]
+        means = [np.nan if cell.mean is None else cell.mean for cell in cells]
+        stds = [np.nan if cell.std is None else cell.std for cell in cells]
         axes.bar(centres, means, width * 0.92, yerr=stds, capsize=3, label=row.method, alpha=0.75)
         for centre, cell in zip(centres, cells, strict=True):
-            values = [] if cell is None else list(cell.values.values())
-            axes.plot([centre] * len(values), values, "k.", markersize=4)
+            axes.plot([centre] * len(cell.values), list(cell.values.values()), "k.", markersize=4)
     axes.set_xticks(positions, table.columns)
     axes.set_ylabel("accuracy (%)")
     axes.set_ylim(0, 100)
     axes.set_title(heading(table), fontsize=9)
-    axes.legend(fontsize=8, ncols=2)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    plt.close(figure)
+    axes.legend(fontsize=8, ncols=2, title="average, std, and each seed as a point")

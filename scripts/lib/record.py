@@ -13,9 +13,9 @@ from typing import Any
 
 from dassl.utils import read_json, write_json
 from scripts.lib.jobs import Job, Place
+from scripts.lib.result import PACKAGES
 
 STARTED, FINISHED = "job.json", "finished.json"
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 
 
 def read(folder: Path, name: str) -> dict[str, Any] | None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from dassl.utils import UsageError, read_json
 from scripts.lib import record
+from scripts.lib.result import RESULT
 
-RESULT, LOG = "result.json", "log.txt"
+LOG = "log.txt"
 ZERO_SHOT = "zero-shot"
 
 

@@ -41,6 +41,16 @@ with open(folder / "log.txt", "a") as log:
         (models / "model-best.pth.tar").write_text("2")
         print("Finish training", file=log)
     print("=> result\\n* accuracy: 50.0%", file=log)
+options = dict(zip(args.opts[::2], args.opts[1::2]))
+classes = options.pop("DATASET.SUBSAMPLE_CLASSES", "all")
+accuracy = (60.0 if classes == "base" else 40.0) + int(args.seed)
+(folder / "result.json").write_text(json.dumps({
+    "trainer": args.trainer, "dataset": "Critters", "config": Path(args.config_file).stem,
+    "seed": int(args.seed), "shots": 16, "classes": classes, "source": None, "epoch": 3,
+    "selection": "zero-shot" if args.trainer == "ZeroshotCLIP" else "last_step",
+    "backbone": "toy", "split": "test", "settings": options,
+    "accuracy": accuracy, "total": 100, "correct": int(accuracy),
+}))
 sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
 """
 

@@ -11,7 +11,6 @@ import pytest
 from dassl.utils import UsageError
 from scripts import results
 from scripts.lib.cells import Cell, harmonic
-from scripts.lib.plots import plot_bars
 from scripts.lib.render import FORMATS
 from scripts.lib.rows import Options
 from scripts.lib.runs import find
@@ -357,5 +356,5 @@ def test_nothing_to_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_the_plot_is_a_png(filled: Output, tmp_path: Path) -> None:
     filled.add_seeds(65.0, 66.0, 67.0, trainer="TextRefinerCoOp")
     path = tmp_path / "plots" / "bars.png"
-    plot_bars(filled.table(), path)
+    assert results.main([str(filled.root), "--plot", str(path)]) == 0
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -11,9 +11,11 @@ from dassl.utils import UsageError
 from scripts import run as cli
 from scripts.lib.jobs import Request
 from scripts.lib.plans import PLANS
+from scripts.lib.protocols import ProtocolTable
 from tests.scripts.fake_project import ROOT, add_scripts, make_project
 
-ENTRIES = sorted((ROOT / "scripts").glob("*/*.sh"))
+METHODS = ProtocolTable.load(ROOT / "configs" / "protocols.yaml").methods
+ENTRIES = [path for name in METHODS for path in sorted((ROOT / "scripts" / name).iterdir())]
 
 
 def test_words_and_environment_become_a_request() -> None:
@@ -156,7 +158,12 @@ def test_an_entry_hands_its_words_to_the_runner(path: Path, tmp_path: Path) -> N
     script, *words = ran.stdout.split("|")[:-1]
     assert Path(script).resolve() == ROOT / "scripts" / "run.py"
     assert words == [path.parent.name, path.stem, *command[2:]]
-    assert path.stem in PLANS
+
+
+def test_every_method_has_an_entry_for_every_protocol() -> None:
+    assert sorted(path.name for path in ENTRIES) == sorted(
+        f"{protocol}.sh" for protocol in PLANS for _ in METHODS
+    )
 
 
 @pytest.mark.parametrize("path", ENTRIES, ids=lambda path: f"{path.parent.name}-{path.stem}")

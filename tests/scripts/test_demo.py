@@ -1,0 +1,88 @@
+"""The demo over a train.py that only writes files: its jobs, its table, its failures."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts import demo
+from scripts.lib.jobs import Place
+from tests.scripts.fake_project import make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = make_project(tmp_path)
+    monkeypatch.setattr(demo, "ROOT", place.root)
+    monkeypatch.setattr(demo, "prepare_folder", lambda plan, folder: None)
+    return tmp_path
+
+
+def test_four_rows_three_seeds_base_new_and_harmonic_mean(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.main({}) == 0
+    out = project / "output" / "demo"
+    (table,) = json.loads((out / "results.json").read_text())["tables"]
+    assert [row["method"] for row in table["rows"]] == [
+        "zero-shot CLIP",
+        "CoOp",
+        "CoOp + TextRefiner",
+        "aggregation only (no cache, no local loss)",
+    ]
+    assert table["columns"] == ["base", "new", "H"]
+    assert table["notes"] == []
+    for row in table["rows"][1:]:
+        assert row["cells"]["base"]["seeds"] == {"1": 61.0, "2": 62.0, "3": 63.0}
+        assert row["cells"]["new"]["mean"] == pytest.approx(42.0)
+    assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
+
+    shown = capsys.readouterr().out
+    assert (out / "results.md").read_text() in shown
+    assert shown.count("seed 2: ") == 6
+    assert "[20/20] " in shown
+    assert f"runs   {out}: " in shown
+
+
+def test_aggregation_only_has_its_switches_and_its_own_folder(project: Path) -> None:
+    place = Place(project, project / "data", project / "output")
+    chains = demo.METHODS[-1].chains(place)
+    assert [len(chain) for chain in chains] == [2, 2, 2]
+    for job in chains[0]:
+        assert job.folder.is_relative_to(project / "output/aggregation_only/base2new")
+        assert job.options["TRAINER.TEXTREFINER.CACHE"] == "False"
+        assert job.options["TRAINER.TEXTREFINER.LOCAL"] == "False"
+
+
+def test_run_again_it_skips_what_is_finished(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
+    assert demo.main({}) == 0
+    logs = {path: path.read_text() for path in project.rglob("log.txt")}
+    capsys.readouterr()
+    assert demo.main({}) == 0
+    assert capsys.readouterr().out.count("(finished before)") == 2
+    assert {path: path.read_text() for path in project.rglob("log.txt")} == logs
+
+
+def test_a_failed_job_is_named_with_the_end_of_its_log(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_EXIT", "9")
+    assert demo.main({}) == 9
+    error = capsys.readouterr().err
+    assert "seed 1 failed with exit code 9" in error
+    assert "the last lines of " in error
+    assert "  the fake speaks" in error
+    assert not (project / "output/demo/results.md").exists()
+
+
+def test_data_and_output_come_from_the_environment(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
+    assert demo.main({"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}) == 0
+    assert (project / "elsewhere/demo/results.md").is_file()
+    log = next((project / "elsewhere/demo").rglob("log.txt")).read_text()
+    assert "--root images --seed 1" in log  # relative to the repository's root
