@@ -143,12 +143,20 @@ def run(args: argparse.Namespace) -> None:
         write_result(trainer, cfg, args)
 
 
+def sentence(error: Exception) -> str:
+    """The error's one sentence; a data loader's worker wraps it into its traceback."""
+    text = str(error)
+    if "DataLoader worker process" not in text:
+        return text
+    return text.strip().splitlines()[-1].split("Error: ", 1)[-1]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for a usage or config error (one sentence, no traceback), 130 for Ctrl-C."""
     try:
         run(build_parser().parse_args(argv))
     except (UsageError, SettingsError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command line: flags, exit codes, the sentence of every error, and what a run leaves."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -150,6 +151,18 @@ def test_a_non_finite_loss_stops_and_says_what_to_try(command, world, tmp_path, 
     torch.save(weights, tmp_path / "nan.pt")
     assert train.main([*command, *SHOTS, "MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt")]) == 2
     assert "nan" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_broken_image_is_one_sentence(command, world, tmp_path, capsys, workers):
+    shutil.copytree(world.folder / "data", tmp_path / "data")
+    for image in (tmp_path / "data").rglob("*.jpg"):
+        image.write_bytes(b"not an image")
+    command = swap(command, "--root", tmp_path / "data")
+    assert train.main([*command, *SHOTS, "DATALOADER.NUM_WORKERS", workers]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot read the image")
+    assert error.count("\n") == 1
 
 
 def test_interrupting_is_not_a_traceback(command, monkeypatch, capsys):
