@@ -7,7 +7,10 @@ are base classes, the other 18, again three of each genus, new ones. See dataset
 
 from pathlib import Path
 
+from yacs.config import CfgNode
+
 from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import UsageError
 
 from .base import Counts, SplitDataset
 from .critters_world import downstream_species
@@ -26,6 +29,17 @@ class Critters(SplitDataset):
     counts = Counts(classes=36, train=1440, val=720, test=3600)
     # The shift was chosen by scripts/critters/choose_shift.py, on validation images.
     plan = Plan(species=(*_BASE, *_NEW), shift="morph50")
+
+    def __init__(self, cfg: CfgNode) -> None:
+        if cfg.DATASET.ROOT:  # in a fresh clone there is no data folder yet
+            try:
+                Path(cfg.DATASET.ROOT).expanduser().mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UsageError(
+                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, and Critters cannot be drawn "
+                    f"there ({error}): set it to a folder that can be written to"
+                ) from error
+        super().__init__(cfg)
 
     def prepare(self) -> None:
         prepare_folder(self.plan, Path(self.dataset_dir))

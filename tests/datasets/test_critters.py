@@ -152,6 +152,17 @@ def test_shots_are_drawn_as_for_any_other_data_set(tmp_path, few_images):
     assert (tmp_path / "critters/split_fewshot/shot_1-seed_1.pkl").exists()
 
 
+def test_the_data_folder_is_made_too(tmp_path, few_images):
+    build_dataset(config(tmp_path / "not/yet"))
+    assert (tmp_path / "not/yet/critters/split_critters.json").exists()
+
+
+def test_a_data_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be drawn there"):
+        build_dataset(config(tmp_path / "file" / "data"))
+
+
 def test_the_shipped_plan():
     base, new = downstream_species()
     plan, counts = Critters.plan, Critters.counts
