@@ -117,6 +117,8 @@ class SimpleTrainer(TrainerBase):
                 self._find_best_so_far(directory)
             if self.start_epoch == self.max_epoch:
                 print(f"All {self.max_epoch} epochs are done: nothing left to train")
+            elif self.cfg.SEED < 0:
+                print("SEED is negative: the images come in an order that this process drew anew")
         elif self.cfg.RESUME:
             raise UsageError(
                 f"nothing to resume in {directory!r}: it has no checkpoint of "

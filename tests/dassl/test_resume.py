@@ -229,6 +229,13 @@ def test_more_epochs_seen_than_asked_for_is_an_error(tmp_path):
         start(tmp_path, "OPTIM.MAX_EPOCH", 3)
 
 
+def test_a_resumed_run_without_a_seed_says_what_is_new(tmp_path, capsys):
+    start(tmp_path, "SEED", -1, stop_at=(1, 0))
+    assert "SEED is negative" not in capsys.readouterr().out
+    start(tmp_path, "SEED", -1)
+    assert "SEED is negative: the images come in an order" in capsys.readouterr().out
+
+
 def test_longer_training_of_a_finished_run(tmp_path, capsys):
     start(tmp_path)
     assert start(tmp_path, "OPTIM.MAX_EPOCH", 6).start_epoch == 4
