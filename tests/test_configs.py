@@ -1,0 +1,96 @@
+"""Every trainer config builds: differences resolve, the trainer exists, the model is made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import trainers
+from dassl.config import get_cfg_default, merge_file, merge_opts
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from tests.toy import toy_resnet_state_dict
+from tests.trainers.toy_runs import ToyWorld
+
+FOLDER = Path(__file__).parents[1] / "configs" / "trainers"
+CONFIGS = sorted(FOLDER.glob("*/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory):
+    """Toy weights for each kind of backbone, and the size of their images."""
+    world = ToyWorld(tmp_path_factory.mktemp("world"))
+    resnet = world.folder / "resnet.pt"
+    torch.save(toy_resnet_state_dict(), resnet)
+    return world, {"ViT": (world.clip, 32), "RN": (str(resnet), 64)}
+
+
+def merged(path):
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    merge_file(cfg, path)
+    return cfg
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_config_builds(path, backbones, tmp_path):
+    world, weights = backbones
+    cfg = merged(path)
+    kind = cfg.MODEL.BACKBONE.NAME
+    overrides = ["TRAINER.NAME", path.parent.name, "OUTPUT_DIR", str(tmp_path), "USE_CUDA", False]
+    overrides += ["DATASET.NAME", "Caltech101", "DATASET.ROOT", str(world.folder / "data")]
+    overrides += ["DATALOADER.NUM_WORKERS", 0]
+    if kind != "critters-vit-t":  # which is here, and is built as it is
+        file, side = weights["RN" if kind.startswith("RN") else "ViT"]
+        overrides += ["MODEL.BACKBONE.NAME", file, "INPUT.SIZE", (side, side)]
+    merge_opts(cfg, overrides)
+    set_random_seed(1)
+    trainer = build_trainer(cfg)
+    assert type(trainer).__name__ == path.parent.name
+    assert trainer.optim.param_groups[0]["lr"] == pytest.approx(cfg.OPTIM.WARMUP_CONS_LR) or (
+        cfg.OPTIM.WARMUP_EPOCH < 1
+    )
+
+
+# file -> what the public config of that name sets (facts), beyond what all have in common
+PUBLIC = {
+    "CoOp/rn50": ("RN50", 200, 0.002, ""),
+    "CoOp/rn50_ep50": ("RN50", 50, 0.002, ""),
+    "CoOp/rn50_ep100": ("RN50", 100, 0.002, ""),
+    "CoOp/rn50_ctxv1": ("RN50", 200, 0.002, "a photo of a"),
+    "CoOp/rn50_ep50_ctxv1": ("RN50", 50, 0.002, "a photo of a"),
+    "CoOp/rn101": ("RN101", 200, 0.002, ""),
+    "CoOp/rn101_ep50": ("RN101", 50, 0.002, ""),
+    "CoOp/vit_b32": ("ViT-B/32", 200, 0.002, ""),
+    "CoOp/vit_b32_ep50": ("ViT-B/32", 50, 0.002, ""),
+    "CoOp/vit_b16": ("ViT-B/16", 200, 0.002, ""),
+    "CoOp/vit_b16_ep50": ("ViT-B/16", 50, 0.002, ""),
+    "CoOp/vit_b16_ep100": ("ViT-B/16", 100, 0.002, ""),
+    "CoOp/vit_b16_ctxv1": ("ViT-B/16", 200, 0.002, "a photo of a"),
+    "CoOp/vit_b16_ep50_ctxv1": ("ViT-B/16", 50, 0.002, "a photo of a"),
+    "CoOp/vit_b16_ep100_ctxv1": ("ViT-B/16", 100, 0.002, "a photo of a"),
+    "TextRefiner/vit_b16_ep10_ctxv1": ("ViT-B/16", 10, 0.002, "a photo of a"),
+    "TextRefiner/vit_b16_ep10_lr1e-3_ctxv1": ("ViT-B/16", 10, 0.001, "a photo of a"),
+    "TextRefiner/vit_b16_ep10_lr8e-4_ctxv1": ("ViT-B/16", 10, 0.0008, "a photo of a"),
+    "TextRefinerCoOp/vit_b16_ep10_ctxv1": ("ViT-B/16", 10, 0.002, "a photo of a"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_config_sets_what_the_public_one_does(name):
+    cfg = merged(FOLDER / f"{name}.yaml")
+    found = (
+        cfg.MODEL.BACKBONE.NAME,
+        cfg.OPTIM.MAX_EPOCH,
+        cfg.OPTIM.LR,
+        cfg.TRAINER.COOP.CTX_INIT,
+    )
+    assert found == PUBLIC[name]
+    assert cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 32
+    assert cfg.DATALOADER.TEST.BATCH_SIZE == 100
+    assert cfg.DATALOADER.NUM_WORKERS == 8
+    assert cfg.INPUT.SIZE == (224, 224)
+    assert cfg.INPUT.INTERPOLATION == "bicubic"
+    assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
+    assert (cfg.OPTIM.LR_SCHEDULER, cfg.OPTIM.WARMUP_CONS_LR) == ("cosine", 1e-5)
+    assert (cfg.TEST.FINAL_MODEL == "best_val") == name.startswith("TextRefiner/")
