@@ -14,6 +14,15 @@ from dassl.utils import UsageError, nearest
 from scripts.lib.protocols import ProtocolTable
 from scripts.lib.settings import decode, read_config
 
+# Speed and output only: a job may be resumed, and counts as finished, with other values.
+HARMLESS_KEYS = (
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.PRINT_FREQ",
+    "VERBOSE",
+)
+
 
 @dataclass(frozen=True)
 class Place:
@@ -111,12 +120,13 @@ class Job:
         return words + ["--eval-only"] * self.eval_only + _flatten(self.options)
 
     def settings(self, place: Place) -> dict[str, Any]:
-        """All that decides its outcome, flat: configs, KEY VALUE pairs, flags; no paths."""
+        """What decides its outcome, flat: configs, KEY VALUE pairs, flags; no paths, no speed."""
         flat = read_config(place.dataset_config(self.dataset))
         flat.update(read_config(place.trainer_config(self.config)))
         flat.update({key: decode(value) for key, value in self.options.items()})
         flat |= {"--trainer": self.trainer, "--seed": self.seed, "--eval-only": self.eval_only}
         flat["--load-epoch"] = self.epoch
+        flat = {key: value for key, value in flat.items() if key not in HARMLESS_KEYS}
         return json.loads(json.dumps(flat, default=str))  # as it will be read back from a file
 
 

@@ -136,6 +136,7 @@ class _Planner:
         self.place.trainer_config(
             setting.config_path
         )  # a missing file is said before anything runs
+        trains = shots is not None and model is None
         parts = [request.protocol, request.dataset, f"{classes} classes"]
         parts += [] if shots is None else [f"{shots} shots"]
         return Job(
@@ -145,15 +146,19 @@ class _Planner:
             seed=request.seed,
             config=setting.config_path,
             folder=folder,
-            options=self.options(setting, shots, classes),
-            eval_only=shots is None or model is not None,
+            options=self.options(setting, shots, classes, trains),
+            eval_only=not trains,
             model_folder=model,
             epoch=None if model is None else self.epoch(setting),
         )
 
-    def options(self, setting: Setting, shots: int | None, classes: str) -> dict[str, str]:
+    def options(
+        self, setting: Setting, shots: int | None, classes: str, trains: bool
+    ) -> dict[str, str]:
         """KEY VALUE pairs: the method's, the protocol's, the user's; the later one wins."""
         pairs = dict(setting.options)
+        if trains and setting.save_every is not None:
+            pairs["TRAIN.CHECKPOINT_FREQ"] = setting.save_every
         if shots is not None:
             pairs["DATASET.NUM_SHOTS"] = shots
         if classes != "all":  # as in CoOp's scripts, which name a part only

@@ -23,7 +23,8 @@ PROTOCOLS = ("base2new", "xd", "fewshot", "zeroshot")
 class Setting:
     """One method in one protocol on one data set.
 
-    ``epoch`` None means the last epoch of the config; ``shots`` is empty where nothing is trained.
+    ``epoch`` None means the last epoch of the config; ``shots`` is empty where nothing is trained;
+    ``save_every`` None leaves the number of checkpoints to the config.
     """
 
     trainer: str
@@ -31,6 +32,7 @@ class Setting:
     config_folder: str = ""  # below configs/trainers; the trainer's name unless given
     shots: tuple[int, ...] = ()
     epoch: int | None = None
+    save_every: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -68,6 +68,7 @@ def test_base2new_trains_then_tests_what_it_trained(place: Place) -> None:
         *("--dataset-config-file", "configs/datasets/dtd.yaml"),
         *("--config-file", "configs/trainers/CoOp/vit_b16_ctxv1.yaml"),
         *("--output-dir", "output/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1"),
+        *("TRAIN.CHECKPOINT_FREQ", "10"),
         *("DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base"),
     ]
     assert test.command(place)[-9:] == [

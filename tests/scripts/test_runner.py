@@ -124,6 +124,12 @@ def test_a_pair_that_repeats_the_config_is_no_difference(place: Place) -> None:
     assert run(again, place).skipped
 
 
+def test_pairs_that_change_speed_or_output_only_are_no_difference(place: Place) -> None:
+    run(base2new(place)[0], place)
+    again, _ = base2new(place, DATALOADER__NUM_WORKERS="0", TRAIN__PRINT_FREQ="1")
+    assert run(again, place).skipped
+
+
 def test_checkpoints_of_another_command_are_not_resumed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
