@@ -28,7 +28,7 @@ class Critters(SplitDataset):
     split_file = SPLIT_FILE
     counts = Counts(classes=36, train=1440, val=720, test=3600)
     # The shift was chosen by scripts/critters/choose_shift.py, on validation images.
-    plan = Plan(species=(*_BASE, *_NEW), shift="morph50")
+    plan = Plan(species=(*_BASE, *_NEW), shift="hue50")
 
     def __init__(self, cfg: CfgNode) -> None:
         if cfg.DATASET.ROOT:  # in a fresh clone there is no data folder yet

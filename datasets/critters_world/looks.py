@@ -64,4 +64,11 @@ SHIFTS: dict[str, Look] = {
     "hue36": replace(_WORN, hue_shift=0.36),
     "morph35": replace(_WORN, hue_shift=0.36, hue_share=0.35),
     "morph50": replace(_WORN, hue_shift=0.36, hue_share=0.5),
+    # Added when the first six had been measured and left little to learn:
+    "hue50": replace(_WORN, hue_shift=0.5),
+    "far36": replace(_WORN, hue_shift=0.36, scale=(0.34, 0.50)),
+    "faded36": replace(_WORN, hue_shift=0.36, pattern_contrast=0.45, fill=0.7, occlusion=0.6),
+    "away36": replace(_WORN, hue_shift=0.36, scale=(0.42, 0.60)),
+    "pale36": replace(_WORN, hue_shift=0.36, pattern_contrast=0.65, fill=0.8, occlusion=0.45),
+    "far50": replace(_WORN, hue_shift=0.5, scale=(0.34, 0.50)),
 }

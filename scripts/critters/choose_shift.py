@@ -2,7 +2,7 @@
 
     python -m scripts.critters.choose_shift          # a few minutes on one core
 
-Run once, with the weights frozen. For every candidate (datasets/critters_world/looks.py, SHIFTS)
+Run with the weights frozen. For every candidate (datasets/critters_world/looks.py, SHIFTS)
 it draws 16 training images of each base class and the validation images of all classes, and
 measures accuracy on the validation images:
 
@@ -13,8 +13,10 @@ measures accuracy on the validation images:
 The rule, stated before the numbers were seen: zero-shot is at least 50 % on base and on new
 classes (the weights know these species); the linear probe is at least 10 points above zero-shot on
 base classes (there is something to learn); of the candidates that are left, the one where CoOp
-gains most over zero-shot on base classes. No test image is drawn. The table is written to
-assets/critters-shift.{json,md}; the choice is then set by hand in datasets/critters.py.
+gains most over zero-shot on base classes. The rule was written before the first run; six of the
+candidates were added after it, because the others left little to learn. No test image is drawn.
+The table is written to assets/critters-shift.{json,md}; the choice is then set by hand in
+datasets/critters.py.
 """
 
 from __future__ import annotations
