@@ -91,13 +91,10 @@ def _remove_stale(path: Path, say: Callable[[str], None]) -> None:
             f"cannot read the lock {path} ({error}); if nobody runs this job, delete the file"
         ) from error
     if host != socket.gethostname():
-        raise LockHeldError(
-            f"this job is run by process {pid} on {host}; if it is not, delete {path}"
-        )
-    if any(_is_alive(process) for process in (pid, child) if process is not None):
-        raise LockHeldError(
-            f"this job is run by process {pid} on this machine; if it is not, delete {path}"
-        )
+        raise LockHeldError(f"process {pid} on {host} runs this job; if it does not, delete {path}")
+    for process in (pid, child):
+        if process is not None and _is_alive(process):
+            raise LockHeldError(f"process {process} runs this job; if it does not, delete {path}")
     say(f"take over the lock of process {pid}, which is gone: {path}")
     path.unlink()
 

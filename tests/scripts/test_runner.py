@@ -11,7 +11,7 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts.lib.jobs import Job, Place, Request
-from scripts.lib.lock import LockHeldError, job_lock
+from scripts.lib.lock import JobLock, LockHeldError, job_lock
 from scripts.lib.plans import plan
 from scripts.lib.runner import LOCK, JobFailedError, run
 from tests.scripts.fake_project import make_project
@@ -195,10 +195,30 @@ def test_a_running_job_is_left_alone(place: Place) -> None:
     training.folder.mkdir(parents=True)
     with (
         job_lock(training.folder / LOCK, print),
-        pytest.raises(LockHeldError, match=f"run by process {os.getpid()} on this machine"),
+        pytest.raises(LockHeldError, match=f"process {os.getpid()} runs this job"),
     ):
         run(training, place)
     assert not run(training, place).skipped
+
+
+def test_an_interrupted_runner_ends_its_child_and_gives_the_lock_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, _ = base2new(place)
+    (place.root / "train.py").write_text("import time\ntime.sleep(60)")
+    children = []
+
+    def interrupted(lock: JobLock, pid: int) -> None:
+        children.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobLock, "note_child", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(training, place)
+    with pytest.raises(ProcessLookupError):
+        os.kill(children[0], 0)
+    assert not (training.folder / LOCK).exists()
+    assert not (training.folder / "finished.json").exists()
 
 
 def write_lock(path: Path, **owner: object) -> None:
@@ -232,7 +252,10 @@ def test_a_child_that_outlives_its_runner_keeps_the_lock(tmp_path: Path) -> None
 
 def test_a_lock_of_another_machine_is_never_taken_over(tmp_path: Path) -> None:
     write_lock(tmp_path / LOCK, pid=dead_pid(), host="elsewhere")
-    with pytest.raises(LockHeldError, match="on elsewhere"), job_lock(tmp_path / LOCK, print):
+    with (
+        pytest.raises(LockHeldError, match="on elsewhere runs this job"),
+        job_lock(tmp_path / LOCK, print),
+    ):
         pass
 
 
