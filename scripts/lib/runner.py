@@ -34,7 +34,8 @@ class JobFailedError(Exception):
     """train.py ended with ``code``; the job stays unfinished."""
 
     def __init__(self, job: Job, code: int, log: Path) -> None:
-        super().__init__(f"{job.name} failed with exit code {code}; its log: {log}")
+        where = f"its log: {log}" if log.is_file() else "it wrote no log.txt: the reason is above"
+        super().__init__(f"{job.name} failed with exit code {code}; {where}")
         self.job, self.code = job, code
 
 

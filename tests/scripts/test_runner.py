@@ -147,7 +147,7 @@ def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
     typo, _ = base2new(place, OPTIM__LR="O.1")
     (place.root / "train.py").rename(place.root / "real.py")
     (place.root / "train.py").write_text("raise SystemExit(2)")
-    with pytest.raises(JobFailedError):
+    with pytest.raises(JobFailedError, match=r"it wrote no log\.txt: the reason is above"):
         run(typo, place)
     (place.root / "real.py").rename(place.root / "train.py")
     assert not run(base2new(place, OPTIM__LR="0.1")[0], place).skipped
