@@ -138,7 +138,7 @@ class _Planner:
         )  # a missing file is said before anything runs
         trains = shots is not None and model is None
         parts = [request.protocol, request.dataset, f"{classes} classes"]
-        parts += [] if shots is None else [f"{shots} shots"]
+        parts += [] if shots is None else [f"{shots}-shot"]
         return Job(
             name=f"{request.method} {', '.join(parts)}, seed {request.seed}",
             trainer=setting.trainer,

@@ -48,7 +48,7 @@ accuracy = (60.0 if classes == "base" else 40.0) + int(args.seed)
     "trainer": args.trainer, "dataset": "Critters", "config": Path(args.config_file).stem,
     "seed": int(args.seed), "shots": 16, "classes": classes, "source": None, "epoch": 3,
     "selection": "zero-shot" if args.trainer == "ZeroshotCLIP" else "last_step",
-    "backbone": "toy", "split": "test", "settings": options,
+    "backbone": "toy", "split": "test", "settings": {key: value for key, value in options.items() if key.startswith("TRAINER.")},
     "accuracy": accuracy, "total": 100, "correct": int(accuracy),
 }))
 sys.exit(int(os.environ.get("FAKE_EXIT", "0")))

@@ -167,6 +167,14 @@ def test_a_test_needs_its_model(place: Place, monkeypatch: pytest.MonkeyPatch) -
     assert not run(test, place).skipped
 
 
+def test_a_test_takes_the_settings_of_its_model(place: Place) -> None:
+    training, _ = base2new(place, OPTIM__LR="0.1")
+    run(training, place)
+    with pytest.raises(UsageError, match=r"other settings \(OPTIM\.LR was 0\.1, now is not set\)"):
+        run(base2new(place)[1], place)
+    assert not run(base2new(place, OPTIM__LR="0.1")[1], place).skipped
+
+
 def test_a_model_of_coops_own_scripts_can_be_tested(place: Place) -> None:
     _, test = base2new(place)
     assert test.model_folder is not None
