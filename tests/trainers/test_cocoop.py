@@ -220,6 +220,9 @@ def test_the_bound_bounds_memory_and_the_automatic_one_holds(toy, monkeypatch):
     assert prompts / 4 < automatic <= prompts, (
         "half of the memory holds that many, and not far more"
     )
+    # A GPU is asked instead; its answer is (free, total).
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * needed, 99 * needed))
+    assert automatic_max_prompts(toy, length, torch.device("cuda")) == 4 * automatic
     monkeypatch.setattr(cocoop, "CPU_MEMORY", 1)
     assert automatic_max_prompts(toy, length, torch.device("cpu")) == 1
     assert saved_bytes(build(toy, False, max_prompts=4)) < needed / 3
