@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import clip
@@ -20,7 +19,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
 from .checkpoint import load_trained
-from .encode import is_vision_transformer
+from .encode import is_vision_transformer, unit
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .prompts import PromptLearner
 from .refiner import TextRefiner, full_precision
@@ -74,7 +73,7 @@ class RefinedCLIP(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C) of images (B, 3, H, W) at test: no local tokens, no write."""
-        features = F.normalize(self.learner.encode_image(image, local=False).pooled.float(), dim=-1)
+        features = unit(self.learner.encode_image(image, local=False).pooled)
         text = self.text(features) if self._text is None else self._text
         with full_precision(features):
             return class_logits(features, text, self.learner.logit_scale)
@@ -102,7 +101,7 @@ class RefinedCLIP(nn.Module):
         """Logits and losses of one batch; writes to the cache after the read (method.md)."""
         needs_tokens = self.settings is not None and self.settings.needs_tokens
         tokens = self.learner.encode_image(image, local=needs_tokens)
-        features = F.normalize(tokens.pooled.float(), dim=-1)
+        features = unit(tokens.pooled)
         text = self.learner.encode_text(features)
         scale = self.learner.logit_scale
         with full_precision(features):
@@ -112,7 +111,7 @@ class RefinedCLIP(nn.Module):
             if self.refiner is None or self.settings is None:
                 return StepLosses(logits, losses)
             if tokens.local is not None and tokens.saliency is not None:
-                local = self.refiner.align(tokens.local.float())
+                local = self.refiner.align(tokens.local)
                 self.refiner.cache.update(local)
                 if self.settings.local:
                     salient = salient_tokens(local, tokens.saliency, self.settings.topk)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
-from .encode import ImageTokens, encode_image, encode_text
+from .encode import ImageTokens, encode_image, encode_text, unit
 from .prompts import ContextPrompts
 from .settings import node
 
@@ -50,7 +50,7 @@ class CoOpLearner(nn.Module):
         """(C, d); ``features`` are not used."""
         embeddings, eot, prefix, length = self.prompts()
         text = encode_text(self.clip_model, embeddings, eot, prefix=prefix, length=length)
-        return F.normalize(text.float(), dim=-1)
+        return unit(text)
 
     def task_losses(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
         """Cross-entropy."""

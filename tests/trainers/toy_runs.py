@@ -18,6 +18,8 @@ TEST_CASES = [
     ("CoOp", "COOP"),
     ("TextRefinerCoOp", "COOP"),
     ("TextRefiner", "COOP"),
+    ("CoCoOp", "COCOOP"),
+    ("TextRefinerCoCoOp", "COCOOP"),
 ]
 
 
