@@ -73,7 +73,7 @@ def test_regulariser_and_its_gradient(tensors):
     for r, t in zip(refined.detach(), text.detach(), strict=True):
         expected += float((r / r.norm() - t).abs().sum()) / text.numel()
     loss = regulariser(refined, text)
-    assert float(loss) == pytest.approx(expected, abs=1e-12)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
     loss.backward()
     assert text.grad.abs().sum() > 0
     assert refined.grad.abs().sum() > 0
