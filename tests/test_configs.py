@@ -9,7 +9,7 @@ import trainers
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from tests.toy import toy_resnet_state_dict
+from tests.toy import save_toy_clip, toy_resnet_state_dict
 from tests.trainers.toy_runs import ToyWorld
 
 FOLDER = Path(__file__).parents[1] / "configs" / "trainers"
@@ -22,7 +22,9 @@ def backbones(tmp_path_factory):
     world = ToyWorld(tmp_path_factory.mktemp("world"))
     resnet = world.folder / "resnet.pt"
     torch.save(toy_resnet_state_dict(), resnet)
-    return world, {"ViT": (world.clip, 32), "RN": (str(resnet), 64)}
+    # 9 blocks: as deep as the prompts of these configs reach.
+    vit = save_toy_clip(world.folder / "vit.pt", vision_layers=9, text_layers=9)
+    return world, {"ViT": (str(vit), 32), "RN": (str(resnet), 64)}
 
 
 def merged(path):
@@ -94,3 +96,49 @@ def test_config_sets_what_the_public_one_does(name):
     assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
     assert (cfg.OPTIM.LR_SCHEDULER, cfg.OPTIM.WARMUP_CONS_LR) == ("cosine", 1e-5)
     assert (cfg.TEST.FINAL_MODEL == "best_val") == name.startswith("TextRefiner/")
+
+
+COMMON = {
+    "DATALOADER.TEST.BATCH_SIZE": 100,
+    "OPTIM.NAME": "sgd",
+    "OPTIM.WARMUP_CONS_LR": 1e-5,
+    "TRAIN.PRINT_FREQ": 20,
+    "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+}
+PROMPTS = {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "CTX_INIT": "a photo of a", "PREC": "fp16"}
+# file -> backbone, batch, rate, epochs, depth, and what is set besides (facts of the public files)
+DEEP = {
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx": (
+        *("ViT-B/16", 4, 0.0025, 20, 9),
+        {"GPA_MEAN": 15, "GPA_STD": 1, "TEXT_LOSS_WEIGHT": 25, "IMAGE_LOSS_WEIGHT": 10},
+    ),
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets": (
+        *("ViT-B/16", 4, 0.0025, 20, 3),
+        {"GPA_MEAN": 6, "GPA_STD": 10},
+    ),
+    "PromptSRC/vit_b16_c2_ep50_batch4_4+4ctx_few_shot": (
+        *("ViT-B/16", 4, 0.0025, 50, 9),
+        {"GPA_MEAN": 30, "GPA_STD": 30},
+    ),
+    "PromptSRC/vit_l14_c2_ep20_batch8_4+4ctx": (
+        *("ViT-L/14", 8, 0.005, 20, 9),
+        {"GPA_MEAN": 15, "GPA_STD": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
+    cfg = merged(FOLDER / f"{name}.yaml")
+    backbone, batch, rate, epochs, depth, more = DEEP[name]
+    assert backbone == cfg.MODEL.BACKBONE.NAME
+    assert batch == cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    assert (rate, epochs) == (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH)
+    section = cfg.TRAINER["PROMPTSRC" if name.startswith("PromptSRC") else "PROMPTKD"]
+    expected = {"PROMPT_DEPTH_VISION": depth, "PROMPT_DEPTH_TEXT": depth, **PROMPTS, **more}
+    assert {key: section[key] for key in expected} == expected
+    for key, value in COMMON.items():
+        owner = cfg
+        for part in key.split("."):
+            owner = owner[part]
+        assert owner == value

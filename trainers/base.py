@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import clip
@@ -20,9 +19,9 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
 from .checkpoint import load_trained
-from .encode import is_vision_transformer
+from .encode import ImageTokens, is_vision_transformer, unit
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
-from .prompts import PromptLearner
+from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
 from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, node
 
@@ -74,7 +73,7 @@ class RefinedCLIP(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C) of images (B, 3, H, W) at test: no local tokens, no write."""
-        features = F.normalize(self.learner.encode_image(image, local=False).pooled.float(), dim=-1)
+        features = unit(self.learner.encode_image(image, local=False).pooled)
         text = self.text(features) if self._text is None else self._text
         with full_precision(features):
             return class_logits(features, text, self.learner.logit_scale)
@@ -102,25 +101,35 @@ class RefinedCLIP(nn.Module):
         """Logits and losses of one batch; writes to the cache after the read (method.md)."""
         needs_tokens = self.settings is not None and self.settings.needs_tokens
         tokens = self.learner.encode_image(image, local=needs_tokens)
-        features = F.normalize(tokens.pooled.float(), dim=-1)
+        features = unit(tokens.pooled)
         text = self.learner.encode_text(features)
-        scale = self.learner.logit_scale
+        task = self.learner.task(image, label)
         with full_precision(features):
             refined = text if self.refiner is None else self.refiner.refine(text)
-            logits = class_logits(features, refined, scale)
-            losses = self.learner.task_losses(logits, label)
-            if self.refiner is None or self.settings is None:
-                return StepLosses(logits, losses)
-            if tokens.local is not None and tokens.saliency is not None:
-                local = self.refiner.align(tokens.local.float())
-                self.refiner.cache.update(local)
-                if self.settings.local:
-                    salient = salient_tokens(local, tokens.saliency, self.settings.topk)
-                    loss = semantic_loss(salient, text, label, scale)
-                    losses["semantic"] = self.settings.local_weight * loss
-            if self.settings.reg:
-                losses["regulariser"] = self.settings.reg_weight * regulariser(refined, text)
-        return StepLosses(logits, losses)
+            logits = class_logits(features, refined, self.learner.logit_scale)
+            losses = {task.name: task.weight * task.loss(logits, task.target)}
+            losses |= self._refiner_losses(tokens, text, refined, task)
+        return StepLosses(logits, losses | self.learner.own_losses(image, features, text, logits))
+
+    def _refiner_losses(
+        self, tokens: ImageTokens, text: Tensor, refined: Tensor, task: Task
+    ) -> dict[str, Tensor]:
+        """Write to the cache; semantic loss and regulariser, relative to the weight of the task."""
+        losses: dict[str, Tensor] = {}
+        if self.refiner is None or self.settings is None:
+            return losses
+        if tokens.local is not None and tokens.saliency is not None:
+            local = self.refiner.align(tokens.local)
+            self.refiner.cache.update(local)
+            if self.settings.local:
+                salient = salient_tokens(local, tokens.saliency, self.settings.topk)
+                scale = self.learner.logit_scale
+                loss = semantic_loss(salient, text, task.target, scale, task.loss)
+                losses["semantic"] = task.weight * self.settings.local_weight * loss
+        if self.settings.reg:
+            weight = task.weight * self.settings.reg_weight
+            losses["regulariser"] = weight * regulariser(refined, text)
+        return losses
 
 
 def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextRefiner:
@@ -180,7 +189,7 @@ class PromptTrainer(TrainerX):
         settings = refiner = None
         if self.refined:
             settings = RefinerSettings.from_cfg(cfg)
-            refiner = build_refiner(clip_model, clip_model.text_projection.shape[1], settings)
+            refiner = build_refiner(clip_model, learner.text_dim, settings)
             print(f"TextRefiner: {settings}")
         self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
         self.model.freeze()

@@ -21,6 +21,9 @@ __all__ = ["load_trained"]
 # Buffers that belong to the class names of the training run (compat.md).
 CLASS_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
+# What a training goes on from: read where it is there, not missed in others' files.
+TRAINING_STATE = ("aggregate",)
+
 # The release's names (its alignment is two 1x1 convolutions around a BatchNorm) -> ours.
 RELEASE_NAMES = {
     "mid_image_trans.conv1.0.": "Memory.align.inner.",
@@ -28,7 +31,13 @@ RELEASE_NAMES = {
     "mid_image_trans.conv1.3.": "Memory.align.outer.",
     "extractor.": "Memory.aggregate.",
 }
-RELEASE_TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}
+RELEASE_TOWERS = {
+    "prompt_learner.ZS_image_encoder.": "visual.",  # PromptSRC's frozen copy
+    "image_encoder.": "visual.",
+    "text_encoder.": "",
+    "logit_scale": "logit_scale",
+}
+DEEP_PROMPTS = ("VPT", "VPT_shallow")  # parameters that stand inside the public towers
 
 
 def load_trained(
@@ -110,7 +119,8 @@ def _own_name(name: str, key: str) -> str | None:
     for old, new in RELEASE_NAMES.items():
         if key.startswith(old):
             return new + key[len(old) :]
-    if key.startswith(tuple(RELEASE_TOWERS)):
+    inside = key.startswith(tuple(RELEASE_TOWERS))
+    if inside and key.rsplit(".", 1)[-1] not in DEEP_PROMPTS:
         return None
     return key if key.startswith(f"{name}.") else f"{name}.{key}"
 
@@ -132,12 +142,14 @@ def _check_clip(clip_model: Any, key: str, value: Tensor, path: str) -> None:
 def _fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
     """Load strictly; say which key differs and how."""
     own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing = sorted(own.keys() - state.keys() - set(TRAINING_STATE))
+    extra = sorted(state.keys() - own.keys())
     if missing or extra:
         problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
         raise SettingsError(
             f"the checkpoint of {name} in {directory} {problem}; expected exactly {', '.join(own)}"
         )
+    state = {key: state.get(key, value) for key, value in own.items()}
     for key, value in own.items():
         if state[key].numel() == value.numel():
             state[key] = state[key].reshape(value.shape)  # the release's 1x1 convolutions

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .settings import SettingsError
 
-__all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer"]
+__all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer", "unit"]
 
 
 class ImageTokens(NamedTuple):
@@ -39,6 +39,12 @@ class ImageTokens(NamedTuple):
 def is_vision_transformer(visual: nn.Module) -> bool:
     """Whether ``visual`` is a ViT of OpenAI's structure (and not a ModifiedResNet)."""
     return hasattr(visual, "class_embedding") and hasattr(visual, "transformer")
+
+
+def unit(features: Tensor) -> Tensor:
+    """``features`` (..., d), L2-normalised, in float32 or wider whatever the tower's precision."""
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    return F.normalize(features.to(dtype), dim=-1)
 
 
 def encode_image(

@@ -116,7 +116,7 @@ class FeatureAlignment(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(..., token_dim) -> (..., dim); in training mode at least two rows in all."""
-        rows = self.inner(tokens.reshape(-1, tokens.shape[-1]))
+        rows = self.inner(tokens.reshape(-1, tokens.shape[-1]).to(self.inner.weight.dtype))
         return self.outer(F.relu(self.norm(rows))).view(*tokens.shape[:-1], -1)
 
 

@@ -18,7 +18,17 @@ TEST_CASES = [
     ("CoOp", "COOP"),
     ("TextRefinerCoOp", "COOP"),
     ("TextRefiner", "COOP"),
+    ("PromptSRC", "PROMPTSRC"),
 ]
+
+# What a node needs on a CLIP of 3 blocks and in a run of 3 epochs.
+TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "PROMPTSRC": {
+        "PROMPT_DEPTH_VISION": 3,
+        "PROMPT_DEPTH_TEXT": 3,
+        "GPA_MEAN": 2,
+    },
+}
 
 
 class ToyWorld:
@@ -58,6 +68,8 @@ class ToyWorld:
             "OPTIM.WARMUP_CONS_LR": 1e-5,
             "TEST.NO_TEST": True,
         }
+        for node, options in TOY_OPTIONS.items():
+            values |= {f"TRAINER.{node}.{key}": value for key, value in options.items()}
         merge_opts(cfg, [part for pair in values.items() for part in pair])
         merge_opts(cfg, opts)
         cfg.freeze()
