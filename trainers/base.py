@@ -163,6 +163,8 @@ class PromptTrainer(TrainerX):
 
     config_node: str
     refined = False
+    # LOCAL_WEIGHT and REG_WEIGHT, relative to the task's weight, where the config leaves them open.
+    refiner_weights = {"local_weight": 0.02, "reg_weight": 20.0}
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
@@ -178,7 +180,7 @@ class PromptTrainer(TrainerX):
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
         if self.refined:
-            RefinerSettings.from_cfg(cfg)
+            RefinerSettings.from_cfg(cfg, **self.refiner_weights)
 
     def build_model(self) -> None:
         """Load CLIP, build learner and refiner, freeze, build the optimiser, register."""
@@ -188,7 +190,7 @@ class PromptTrainer(TrainerX):
         learner = self.build_learner(clip_model, classnames)
         settings = refiner = None
         if self.refined:
-            settings = RefinerSettings.from_cfg(cfg)
+            settings = RefinerSettings.from_cfg(cfg, **self.refiner_weights)
             refiner = build_refiner(clip_model, learner.text_dim, settings)
             print(f"TextRefiner: {settings}")
         self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
@@ -262,13 +264,13 @@ class PromptTrainer(TrainerX):
         load_trained(modules, directory, epoch, self.model.learner.clip_model)
 
 
-def load_clip(cfg: Any, precision: str, device: torch.device) -> tuple[Any, str]:
-    """CLIP by cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision that it really has.
+def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:
+    """CLIP by name or cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision it really has.
 
     fp16 keeps the towers' weights in half precision, which only CUDA computes well; elsewhere
     fp32 is used and said.
     """
-    clip_model, _ = clip.load(cfg.MODEL.BACKBONE.NAME, device="cpu")
+    clip_model, _ = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
         print(f"PREC fp16 is not supported on {device.type}: running in fp32")

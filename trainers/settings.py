@@ -66,6 +66,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",
+        "TEACHER_WEIGHTS": "",  # a checkpoint file of PromptSRC; "": where PromptKD's code looks
         "PROJECT_LAYER": 2,
         "CE_WEIGHT": 0.0,
         "KD_WEIGHT": 1.0,
@@ -76,8 +77,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MOMENTUM": 0.8,
         "ALPHA": 0.2,
         "TOPK": 5,
-        "LOCAL_WEIGHT": 0.02,
-        "REG_WEIGHT": 20.0,
+        "LOCAL_WEIGHT": None,  # None: the learner's own, 0.02 with cross-entropy
+        "REG_WEIGHT": None,  # None: the learner's own, 20 with cross-entropy
         "CACHE": True,  # False: text reads zeros, nothing is written
         "LOCAL": True,  # False: no semantic loss on local tokens
         "REG": True,  # False: no regulariser
@@ -154,14 +155,18 @@ class RefinerSettings:
     reg: bool
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> "RefinerSettings":
-        """Read and check the node.
+    def from_cfg(
+        cls, cfg: CfgNode, local_weight: float = 0.02, reg_weight: float = 20.0
+    ) -> "RefinerSettings":
+        """Read and check the node; the two weights hold where it says None.
 
         Raises:
             SettingsError: a value outside its range.
         """
         values = node(cfg, "TEXTREFINER")
-        settings = cls(**{key.lower(): value for key, value in values.items()})
+        own = {"local_weight": local_weight, "reg_weight": reg_weight}
+        given = {key.lower(): value for key, value in values.items() if value is not None}
+        settings = cls(**(own | given))
         settings.check()
         return settings
 
@@ -176,7 +181,8 @@ class RefinerSettings:
             "REG_WEIGHT": (self.reg_weight, 0, math.inf),
         }
         for key, (value, low, high) in bounds.items():
-            if not (math.isfinite(value) and low <= value <= high):
+            number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not (number and low <= value <= high):
                 raise SettingsError(
                     f"TRAINER.TEXTREFINER.{key} must be a finite number in [{low}, {high}], "
                     f"got {value}"
