@@ -146,7 +146,7 @@ class PromptKDKind:
         **EQUAL,
     }
     relative = ("loss", "L_ukd", "L_sem")
-    # Its gradients pass 12 blocks of both a trained and a prompted tower, and a weight of 20.
+    # Its gradients pass 12 blocks and carry KD_WEIGHT.
     share = 1e-4
 
     def __init__(self, trace: Trace) -> None:
@@ -179,6 +179,7 @@ class PromptKDKind:
             "TRAINER.PROMPTKD.KD_WEIGHT": trace.settings["kd_weight"],
             "TRAINER.PROMPTKD.TEMPERATURE": trace.settings["temperature"],
             "TRAINER.PROMPTKD.PREC": "fp32",
+            "DATASET.DISTILL_ON": "few_shot",  # the images that the data set lists
         }
 
     @torch.no_grad()

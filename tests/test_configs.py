@@ -42,6 +42,8 @@ def test_config_builds(path, backbones, tmp_path):
     overrides = ["TRAINER.NAME", path.parent.name, "OUTPUT_DIR", str(tmp_path), "USE_CUDA", False]
     overrides += ["DATASET.NAME", "Caltech101", "DATASET.ROOT", str(world.folder / "data")]
     overrides += ["DATALOADER.NUM_WORKERS", 0]
+    overrides += ["TRAINER.PROMPTKD.TEACHER_NAME", world.teacher_clip]
+    overrides += ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", world.teacher]
     if kind != "critters-vit-t":  # which is here, and is built as it is
         file, side = weights["RN" if kind.startswith("RN") else "ViT"]
         overrides += ["MODEL.BACKBONE.NAME", file, "INPUT.SIZE", (side, side)]
@@ -125,6 +127,17 @@ DEEP = {
         {"GPA_MEAN": 15, "GPA_STD": 1},
     ),
 }
+DISTILLED = {
+    "TEACHER_NAME": "ViT-L/14",
+    "PROJECT_LAYER": 2,
+    "CE_WEIGHT": 0.0,
+    "KD_WEIGHT": 1000.0,  # 1.0 in the public file, but every script that uses it sets this
+    "TEMPERATURE": 1.0,
+}
+for trainer in ("PromptKD", "TextRefinerPromptKD"):
+    for ending, depth in (("", 9), ("_cross_datasets", 3)):
+        values = ("ViT-B/16", 8, 0.005, 20, depth, DISTILLED)
+        DEEP[f"{trainer}/vit_b16_c2_ep20_batch8_4+4ctx{ending}"] = values
 
 
 @pytest.mark.parametrize("name", DEEP)
@@ -142,3 +155,11 @@ def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
         for part in key.split("."):
             owner = owner[part]
         assert owner == value
+
+
+@pytest.mark.parametrize("trainer", ["PromptKD", "TextRefinerPromptKD"])
+def test_distillation_configs_say_on_what_and_how_it_is_selected(trainer):
+    for ending, modal in (("", "base2novel"), ("_cross_datasets", "cross")):
+        cfg = merged(FOLDER / trainer / f"vit_b16_c2_ep20_batch8_4+4ctx{ending}.yaml")
+        assert ("all", modal) == (cfg.DATASET.DISTILL_ON, cfg.TRAINER.MODAL)
+        assert (cfg.TEST.FINAL_MODEL, cfg.TEST.SELECT_ON_TEST) == ("best_val", True)

@@ -4,7 +4,7 @@
 family does: build, freeze, step, precision, checkpoint, evaluate.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from .encode import ImageTokens, is_vision_transformer, unit
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
-from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, node
+from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, check_images, node
 
 __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
 
@@ -163,6 +163,8 @@ class PromptTrainer(TrainerX):
 
     config_node: str
     refined = False
+    _compared: Sequence[int] = ()
+    distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
     # LOCAL_WEIGHT and REG_WEIGHT, relative to the task's weight, where the config leaves them open.
     refiner_weights = {"local_weight": 0.02, "reg_weight": 20.0}
 
@@ -179,12 +181,18 @@ class PromptTrainer(TrainerX):
         """Refuse settings that cannot work before anything is loaded."""
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
+        check_images(cfg, self.distils)
         if self.refined:
             RefinerSettings.from_cfg(cfg, **self.refiner_weights)
 
     def build_model(self) -> None:
         """Load CLIP, build learner and refiner, freeze, build the optimiser, register."""
         cfg = self.cfg
+        if cfg.DATASET.get("DISTILL_ON") == "all" and not self._class_groups():
+            raise SettingsError(
+                f"DATASET.DISTILL_ON all: {type(self.dm.dataset).__name__} does not know it (its "
+                "class must derive from datasets.base.SplitDataset of this project)"
+            )
         clip_model, precision = load_clip(cfg, node(cfg, self.config_node).PREC, self.device)
         classnames = list(self.dm.dataset.classnames)
         learner = self.build_learner(clip_model, classnames)
@@ -243,14 +251,28 @@ class PromptTrainer(TrainerX):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self.model(input)
+        """Logits (B, C); -inf for classes that the split under test does not compare."""
+        logits = self.model(input)
+        if not self._compared:
+            return logits
+        others = torch.full_like(logits, -torch.inf)
+        others[:, self._compared] = logits[:, self._compared]
+        return others
 
     def test(self, split: str | None = None) -> Any:
         """Evaluate, with the refined text matrix computed once for the class list."""
         self.set_model_mode("eval")
-        with self.model.cached_text():
-            return super().test(split)
+        group = self._class_groups().get(split or self.cfg.TEST.SPLIT)
+        self._compared = list(group.labels) if group else []
+        try:
+            with self.model.cached_text():
+                return super().test(split)
+        finally:
+            self._compared = []
+
+    def _class_groups(self) -> Mapping[str, Any]:
+        """Split -> its group of classes, where the data set tests groups apart."""
+        return getattr(self.dm.dataset, "class_groups", {})
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load trained modules from an output folder of ours, of CoOp or of the release.

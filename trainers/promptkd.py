@@ -105,6 +105,7 @@ class PromptKD(PromptTrainer):
     """Prompt distillation."""
 
     config_node = "PROMPTKD"
+    distils = True
     refiner_weights = {"local_weight": 0.01, "reg_weight": 0.02}
 
     def check_cfg(self, cfg: Any) -> None:
@@ -112,19 +113,15 @@ class PromptKD(PromptTrainer):
         super().check_cfg(cfg)
         settings, batch = node(cfg, "PROMPTKD"), cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         check_choice("TRAINER.MODAL", cfg.TRAINER.get("MODAL", MODALS[0]), MODALS)
-        problems = {
-            f"CE_WEIGHT must be 0 (PromptKD uses no labels), got {settings.CE_WEIGHT}": (
-                settings.CE_WEIGHT != 0
-            ),
-            f"PROJECT_LAYER must be 2, the one projector there is, got {settings.PROJECT_LAYER}": (
-                settings.PROJECT_LAYER != 2
-            ),
-            f"TEMPERATURE must be > 0, got {settings.TEMPERATURE}": settings.TEMPERATURE <= 0,
-            f"KD_WEIGHT must be > 0, got {settings.KD_WEIGHT}": settings.KD_WEIGHT <= 0,
+        rules = {
+            "CE_WEIGHT": (settings.CE_WEIGHT == 0, "0: PromptKD uses no labels"),
+            "PROJECT_LAYER": (settings.PROJECT_LAYER == 2, "2: there is one form of projector"),
+            "TEMPERATURE": (settings.TEMPERATURE > 0, "> 0"),
+            "KD_WEIGHT": (settings.KD_WEIGHT > 0, "> 0"),
         }
-        for problem, occurs in problems.items():
-            if occurs:
-                raise SettingsError(f"TRAINER.PROMPTKD.{problem}")
+        for key, (holds, rule) in rules.items():
+            if not holds:
+                raise SettingsError(f"TRAINER.PROMPTKD.{key} is {settings[key]}, must be {rule}")
         if batch < 2:
             raise SettingsError(
                 f"DATALOADER.TRAIN_X.BATCH_SIZE must be at least 2, got {batch}: the projector's "

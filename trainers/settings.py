@@ -94,7 +94,8 @@ def add_node(name: str, defaults: dict[str, Any]) -> None:
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add this family's keys to a Dassl config: TRAINER.{COOP,...} and DATASET.SUBSAMPLE_CLASSES.
+    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, DATASET.SUBSAMPLE_CLASSES and
+    DATASET.DISTILL_ON.
 
     Keys that are already there are left alone, so a CoOp train.py may have added its own.
     """
@@ -105,6 +106,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
         cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
+    if "DISTILL_ON" not in cfg.DATASET:
+        cfg.DATASET.DISTILL_ON = ""  # few_shot, all: which images a trainer without labels sees
 
 
 def node(cfg: CfgNode, name: str) -> CfgNode:
@@ -201,3 +204,23 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"{key} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+
+
+def check_images(cfg: CfgNode, distils: bool) -> None:
+    """Raise SettingsError where DATASET.DISTILL_ON does not suit a trainer.
+
+    ``distils`` says that it trains without labels: then the choice must be made by name, because
+    results with and without images of the test's classes are not comparable.
+    """
+    choice = cfg.DATASET.get("DISTILL_ON", "few_shot")  # a code base that does not know the key
+    if distils and not choice:
+        raise SettingsError(
+            f"{cfg.TRAINER.NAME} learns from unlabelled images: say which with DATASET.DISTILL_ON, "
+            "all (images of all classes, PromptKD's protocol) or few_shot (those of NUM_SHOTS and "
+            "SUBSAMPLE_CLASSES)"
+        )
+    if choice == "all" and not distils:
+        raise SettingsError(
+            f"DATASET.DISTILL_ON all is for trainers without labels, {cfg.TRAINER.NAME} learns "
+            "from labels or not at all: leave it out"
+        )

@@ -12,7 +12,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from .base import load_clip
 from .encode import encode_image, encode_text, unit
 from .losses import class_logits
-from .settings import SettingsError
+from .settings import SettingsError, check_images
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
@@ -55,6 +55,10 @@ def template_features(
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(TrainerX):
     """CLIP as it is; has nothing to train, run it with --eval-only."""
+
+    def check_cfg(self, cfg: Any) -> None:
+        """Refuse settings of other trainers."""
+        check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:
         """The prompt templates of the data set at hand."""

@@ -74,6 +74,7 @@ class ToyWorld:
             "DATASET.NAME": "Caltech101",
             "DATASET.NUM_SHOTS": 4,
             "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATASET.DISTILL_ON": "few_shot",
             "DATALOADER.NUM_WORKERS": 0,
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "DATALOADER.TEST.BATCH_SIZE": 5,
