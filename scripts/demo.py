@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -88,6 +88,7 @@ class Progress:
         self.count = 0
         self.begin = time.monotonic()
         self.stop = Event()
+        self.lock = Lock()  # one line at a time
         # One thread a job: two jobs share two cores.
         self.env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -103,14 +104,15 @@ class Progress:
             self.report(job, "finished before" if outcome.skipped else f"{outcome.seconds:.0f} s")
 
     def report(self, job: Job, took: str) -> None:
-        self.count += 1
         tested = read_run(job.folder / RESULT)
         elapsed = time.strftime("%M:%S", time.gmtime(time.monotonic() - self.begin))
-        print(
-            f"[{self.count:2}/{len(self.labels)}] {elapsed}  {self.labels[job.folder]}, "
-            f"{tested.classes} classes, seed {job.seed}: {tested.accuracy:.1f} % ({took})",
-            flush=True,
-        )
+        with self.lock:
+            self.count += 1
+            print(
+                f"[{self.count:2}/{len(self.labels)}] {elapsed}  {self.labels[job.folder]}, "
+                f"{tested.classes} classes, seed {job.seed}: {tested.accuracy:.1f} % ({took})",
+                flush=True,
+            )
 
 
 def log_path(job: Job, place: Place) -> Path:

@@ -80,6 +80,16 @@ PUBLIC = {
 }
 
 
+# the same for CoCoOp: the number of random context tokens, the words that replace them
+PUBLIC_COCOOP = {
+    "CoCoOp/vit_b16_c4_ep10_batch1": (4, ""),
+    "CoCoOp/vit_b16_c8_ep10_batch1": (8, ""),
+    "CoCoOp/vit_b16_c16_ep10_batch1": (16, ""),
+    "CoCoOp/vit_b16_c4_ep10_batch1_ctxv1": (4, "a photo of a"),
+    "TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1": (4, "a photo of a"),
+}
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_config_sets_what_the_public_one_does(name):
     cfg = merged(FOLDER / f"{name}.yaml")
@@ -91,22 +101,34 @@ def test_config_sets_what_the_public_one_does(name):
     )
     assert found == PUBLIC[name]
     assert cfg.DATALOADER.TRAIN_X.BATCH_SIZE == 32
+    assert cfg.TRAIN.PRINT_FREQ == 5
+    check_common_base(cfg)
+    assert (cfg.TEST.FINAL_MODEL == "best_val") == name.startswith("TextRefiner/")
+
+
+@pytest.mark.parametrize("name", PUBLIC_COCOOP)
+def test_config_sets_what_cocoops_public_one_does(name):
+    cfg = merged(FOLDER / f"{name}.yaml")
+    cocoop = cfg.TRAINER.COCOOP
+    found = (cocoop.N_CTX, cocoop.CTX_INIT)
+    assert found == PUBLIC_COCOOP[name]
+    assert (cocoop.PREC, cocoop.MAX_PROMPTS) == ("fp16", 0)
+    assert (cfg.MODEL.BACKBONE.NAME, cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR) == ("ViT-B/16", 10, 0.002)
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (1, 20)
+    assert cfg.TEST.FINAL_MODEL == "last_step"
+    check_common_base(cfg)
+
+
+def check_common_base(cfg):
+    """What all public configs have in common."""
     assert cfg.DATALOADER.TEST.BATCH_SIZE == 100
     assert cfg.DATALOADER.NUM_WORKERS == 8
     assert cfg.INPUT.SIZE == (224, 224)
     assert cfg.INPUT.INTERPOLATION == "bicubic"
     assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
     assert (cfg.OPTIM.LR_SCHEDULER, cfg.OPTIM.WARMUP_CONS_LR) == ("cosine", 1e-5)
-    assert (cfg.TEST.FINAL_MODEL == "best_val") == name.startswith("TextRefiner/")
 
 
-COMMON = {
-    "DATALOADER.TEST.BATCH_SIZE": 100,
-    "OPTIM.NAME": "sgd",
-    "OPTIM.WARMUP_CONS_LR": 1e-5,
-    "TRAIN.PRINT_FREQ": 20,
-    "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
-}
 PROMPTS = {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "CTX_INIT": "a photo of a", "PREC": "fp16"}
 # file -> backbone, batch, rate, epochs, depth, and what is set besides (facts of the public files)
 DEEP = {
@@ -150,11 +172,8 @@ def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
     section = cfg.TRAINER["PROMPTSRC" if name.startswith("PromptSRC") else "PROMPTKD"]
     expected = {"PROMPT_DEPTH_VISION": depth, "PROMPT_DEPTH_TEXT": depth, **PROMPTS, **more}
     assert {key: section[key] for key in expected} == expected
-    for key, value in COMMON.items():
-        owner = cfg
-        for part in key.split("."):
-            owner = owner[part]
-        assert owner == value
+    assert cfg.TRAIN.PRINT_FREQ == 20
+    check_common_base(cfg)
 
 
 @pytest.mark.parametrize("trainer", ["PromptKD", "TextRefinerPromptKD"])

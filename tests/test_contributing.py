@@ -26,7 +26,7 @@ def followed(tmp_path_factory):
     text = (ROOT / "CONTRIBUTING.md").read_text()
     cases = project / "tests" / "trainers" / "toy_runs.py"
     files = {}
-    for block in re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL):
+    for block in re.findall(r"```(?:python|yaml|text)\n(.*?)```", text, re.DOTALL):
         name = re.match(r"# (\S+/\S+)\n", block)
         if name:
             files[name[1]] = block[name.end() :]

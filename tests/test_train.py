@@ -86,6 +86,21 @@ def test_train_then_evaluate_the_new_classes(command, tmp_path, capsys):
     assert (record["classes"], record["source"], record["epoch"]) == ("new", "Caltech101", 2)
 
 
+@pytest.mark.parametrize("permitted", [False, True])
+def test_best_val_is_said_in_the_record_and_in_that_of_a_later_test(command, tmp_path, permitted):
+    # Permission to select on test images changes nothing where there are validation images.
+    best = ["TEST.FINAL_MODEL", "best_val", "TEST.SELECT_ON_TEST", str(permitted)]
+    assert train.main([*command, *SHOTS, *best]) == 0
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (record["selection"], record["epoch"] in (1, 2)) == ("best_val", True)
+    later = swap(command, "--output-dir", tmp_path / "later")
+    later += ["--eval-only", "--model-dir", str(tmp_path / "out")]
+    assert train.main([*later, *SHOTS]) == 0
+    again = json.loads((tmp_path / "later" / "result.json").read_text())
+    assert (again["selection"], again["epoch"]) == ("best_val", record["epoch"])
+    assert again["accuracy"] == record["accuracy"]
+
+
 def test_the_releases_flags_are_mapped_and_said(command, capsys):
     flags = ["--loss-factor", "40", "--distill-factor", "0", "--memory-size", "7", "--alpha", "0.3"]
     assert train.main([*command, *flags, "--no-train", *SHOTS, "TRAINER.TF.ALPHA", "0"]) == 0

@@ -55,7 +55,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PREC": "fp16",
         "CLASS_TOKEN_POSITION": "end",  # end, middle, front
     },
-    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
+    "COCOOP": {
+        "N_CTX": 16,
+        "CTX_INIT": "",
+        "PREC": "fp16",
+        "MAX_PROMPTS": 0,  # images x classes in the text tower at once; 0: from the free memory
+    },
     "PROMPTSRC": {
         **_DEEP_PROMPTS,
         "TEXT_LOSS_WEIGHT": 25,

@@ -28,7 +28,7 @@ def selects_best(cfg: CfgNode) -> bool:
 
 def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
     """Refuse to choose the best epoch by test images, unless the config asks for it by name."""
-    problem = _val_problem(val_loader, dm)
+    problem = val_problem(val_loader, dm)
     if not problem:
         return
     name = cfg.DATASET.NAME or "the data set"
@@ -47,7 +47,7 @@ def describe_selection(trainer: Any) -> str:
     if not selects_best(trainer.cfg):
         return f"Selection rule: last_step (epoch {last} of {last})"
     images = "val images"
-    if _val_problem(trainer.val_loader, trainer.dm):
+    if val_problem(trainer.val_loader, trainer.dm):
         images = "TEST images, as TEST.SELECT_ON_TEST asks"
     return (
         f"Selection rule: best_val (epoch {trainer.best_epoch} of {last}, "
@@ -55,7 +55,7 @@ def describe_selection(trainer: Any) -> str:
     )
 
 
-def _val_problem(val_loader: Any, dm: Any) -> str:
+def val_problem(val_loader: Any, dm: Any) -> str:
     """Why there is no validation split of its own, to follow the data set's name; "" if fine."""
     if val_loader is None:
         return "has no val split"

@@ -138,7 +138,7 @@ class _Planner:
         )  # a missing file is said before anything runs
         trains = shots is not None and model is None
         parts = [request.protocol, request.dataset, f"{classes} classes"]
-        parts += [] if shots is None else [f"{shots} shots"]
+        parts += [] if shots is None else [f"{shots}-shot"]
         return Job(
             name=f"{request.method} {', '.join(parts)}, seed {request.seed}",
             trainer=setting.trainer,
@@ -191,10 +191,11 @@ class _Planner:
         It tells what is used: words of CTX_INIT replace the N_CTX vectors, for all classes alike.
         """
         flat = self.effective(setting)
-        words = flat.get("TRAINER.COOP.CTX_INIT", "").replace("_", " ").split()
-        n_ctx = len(words) or flat.get("TRAINER.COOP.N_CTX", 16)
-        csc = not words and flat.get("TRAINER.COOP.CSC", False)
-        return f"nctx{n_ctx}_csc{csc}_ctp{flat.get('TRAINER.COOP.CLASS_TOKEN_POSITION', 'end')}"
+        node = "TRAINER.COCOOP" if setting.trainer.endswith("CoCoOp") else "TRAINER.COOP"
+        words = flat.get(f"{node}.CTX_INIT", "").replace("_", " ").split()
+        n_ctx = len(words) or flat.get(f"{node}.N_CTX", 16)
+        csc = not words and flat.get(f"{node}.CSC", False)
+        return f"nctx{n_ctx}_csc{csc}_ctp{flat.get(f'{node}.CLASS_TOKEN_POSITION', 'end')}"
 
 
 PLANS: dict[str, Callable[[_Planner], list[Job]]] = {

@@ -16,7 +16,7 @@ from scripts.lib.tables import Table
 
 
 def plot_bars(tables: Sequence[Table], path: Path) -> None:
-    """Draw the tables below each other: a bar for each method and column, with std and seeds.
+    """Draw the tables below each other: bars are averages, with std and a point for each seed.
 
     A cell without an average (a seed is missing) has its points and no bar.
     """
@@ -45,4 +45,4 @@ def _plot_table(table: Table, axes: Axes) -> None:
     axes.set_ylabel("accuracy (%)")
     axes.set_ylim(0, 100)
     axes.set_title(heading(table), fontsize=9)
-    axes.legend(fontsize=8, ncols=2, title="average, std, and each seed as a point")
+    axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.08))

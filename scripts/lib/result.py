@@ -12,6 +12,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from dassl.engine.selection import val_problem
 from dassl.utils import read_json, write_json
 
 RESULT = "result.json"
@@ -22,7 +23,8 @@ SECTIONS = ("OPTIM", "INPUT")  # besides the trainer's own: what decides a resul
 def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     """Write what the newest test of ``trainer`` found, and the setting it belongs to."""
     tested = trainer.last_test
-    selection, epoch = _selection(trainer, cfg, args)
+    model = _model_record(args)
+    selection, epoch = _selection(trainer, cfg, args, model)
     group = getattr(trainer.dm.dataset, "class_groups", {}).get(tested["split"])
     write_json(
         {
@@ -32,7 +34,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
-            "source": _source(cfg, args),
+            "source": model.get("dataset") if args.eval_only else cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "selection": selection,
             "epoch": epoch,
@@ -55,29 +57,32 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     )
 
 
-def _selection(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> tuple[str, int | None]:
-    """By which rule the tested checkpoint was chosen, and its epoch."""
+def _model_record(args: argparse.Namespace) -> dict[str, Any]:
+    """The result.json beside the model that --eval-only loads; empty where there is none."""
+    record = Path(args.model_dir) / RESULT
+    return read_json(record) if args.model_dir and record.is_file() else {}
+
+
+def _selection(
+    trainer: Any, cfg: CfgNode, args: argparse.Namespace, model: dict[str, Any]
+) -> tuple[str, int | None]:
+    """By which rule the tested checkpoint was chosen, and its epoch.
+
+    A best model whose training left no record counts as best_val, the only rule of the original.
+    """
     if not trainer.get_model_names():
         return "zero-shot", None
     if args.eval_only:
         if not args.model_dir:
             return "untrained", None
         if args.load_epoch is None:
-            return "best_val", None
+            return model.get("selection", "best_val"), model.get("epoch")
         last = args.load_epoch == cfg.OPTIM.MAX_EPOCH
         return "last_step" if last else f"epoch {args.load_epoch}", args.load_epoch
     if cfg.TEST.FINAL_MODEL == "best_val":
-        rule = "best_test" if cfg.TEST.SELECT_ON_TEST else "best_val"
-        return rule, trainer.best_epoch
+        on_test = val_problem(trainer.val_loader, trainer.dm)
+        return "best_test" if on_test else "best_val", trainer.best_epoch
     return "last_step", trainer.max_epoch
-
-
-def _source(cfg: CfgNode, args: argparse.Namespace) -> str | None:
-    """The data set of the training; None where no record of it is beside the model."""
-    if not args.eval_only:
-        return cfg.DATASET.NAME
-    record = Path(args.model_dir) / RESULT
-    return read_json(record)["dataset"] if args.model_dir and record.is_file() else None
 
 
 def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:

@@ -140,21 +140,19 @@ def _selection(group: Sequence[Run]) -> str:
 
 
 def _names(groups: Sequence[Sequence[Run]], options: Options) -> list[str]:
-    """The trainer, with those of its options on which rows of the same trainer differ."""
-    names = []
-    for group in groups:
-        run = group[0]
-        twins = [other for other in groups if other[0].trainer == run.trainer]
-        common = [_common_options(twin) for twin in twins]
+    """The method, with those options on which rows of the same method differ."""
+    names = [options.name(group[0]) or group[0].trainer for group in groups]
+    common = [_common_options(group) for group in groups]
+    full_names = []
+    for name, own in zip(names, common, strict=True):
+        twins = [other for other, twin in zip(common, names, strict=True) if twin == name]
         differing = [
-            key
-            for key in sorted(set().union(*common))
-            if len({json.dumps(twin.get(key)) for twin in common}) > 1
+            f"{key.removeprefix('TRAINER.')} {own.get(key)}"
+            for key in sorted(set().union(*twins))
+            if len({json.dumps(twin.get(key)) for twin in twins}) > 1
         ]
-        own = _common_options(group)
-        shown = ", ".join(f"{key.removeprefix('TRAINER.')} {own.get(key)}" for key in differing)
-        names.append(options.name(run) or (f"{run.trainer} ({shown})" if shown else run.trainer))
-    return names
+        full_names.append(f"{name} ({', '.join(differing)})" if differing else name)
+    return full_names
 
 
 def _common_options(group: Sequence[Run]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class JobFailedError(Exception):
     """train.py ended with ``code``; the job stays unfinished."""
 
     def __init__(self, job: Job, code: int, log: Path) -> None:
-        super().__init__(f"{job.name} failed with exit code {code}; its log: {log}")
+        where = f"its log: {log}" if log.is_file() else "it wrote no log.txt: the reason is above"
+        super().__init__(f"{job.name} failed with exit code {code}; {where}")
         self.job, self.code = job, code
 
 
@@ -98,14 +99,22 @@ def _check_unfinished(job: Job, place: Place) -> None:
     if started is not None and any(job.folder.glob("*/model*.pth.tar*")):
         _refuse_other_command(job, place, started, "holds the checkpoints of another command")
     if job.model_folder is not None:
-        _check_model(job, job.model_folder)
+        _check_model(job, job.model_folder, place)
 
 
-def _check_model(job: Job, folder: Path) -> None:
-    if record.read(folder, record.STARTED) and not record.read(folder, record.FINISHED):
+def _check_model(job: Job, folder: Path, place: Place) -> None:
+    started = record.read(folder, record.STARTED)
+    if started is not None and record.read(folder, record.FINISHED) is None:
         raise UsageError(
             f"{job.name} reads a model whose training is not finished: run the training in {folder}"
         )
+    if started is not None:
+        changed = differences(_of_model(started["settings"]), _of_model(job.settings(place)))
+        if changed:
+            raise UsageError(
+                f"{job.name} reads a model that was trained with other settings "
+                f"({'; '.join(changed)}), see {folder}: give the test the same ones"
+            )
     name = "model-best.pth.tar" if job.epoch is None else f"model.pth.tar-{job.epoch}"
     if not any(folder.glob(f"*/{name}")):
         there = sorted({path.name for path in folder.glob("*/model*.pth.tar*")})
@@ -113,6 +122,11 @@ def _check_model(job: Job, folder: Path) -> None:
             f"{job.name} reads {name}, but {folder} has {', '.join(there) or 'no checkpoint'}: "
             "run the training first"
         )
+
+
+def _of_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a training and a test of its model have in common: not flags, not data."""
+    return {k: v for k, v in settings.items() if not k.startswith(("--", "DATASET."))}
 
 
 def _refuse_other_command(job: Job, place: Place, old: Mapping[str, Any], how: str) -> None:

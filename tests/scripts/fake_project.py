@@ -48,23 +48,27 @@ accuracy = (60.0 if classes == "base" else 40.0) + int(args.seed)
     "trainer": args.trainer, "dataset": "Critters", "config": Path(args.config_file).stem,
     "seed": int(args.seed), "shots": 16, "classes": classes, "source": None, "epoch": 3,
     "selection": "zero-shot" if args.trainer == "ZeroshotCLIP" else "last_step",
-    "backbone": "toy", "split": "test", "settings": options,
+    "backbone": "toy", "split": "test",
+    "settings": {key: value for key, value in options.items() if key.startswith("TRAINER.")},
     "accuracy": accuracy, "total": 100, "correct": int(accuracy),
 }))
 sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
 """
 
 CONFIG = "OPTIM:\n  MAX_EPOCH: 3\nTRAINER:\n  COOP:\n    CTX_INIT: a photo of a\n"
+COCOOP = CONFIG.replace("3", "10").replace("COOP", "COCOOP")
 CONFIGS = {
     "datasets/critters": "DATASET:\n  NAME: Critters\n",
     "datasets/dtd": "DATASET:\n  NAME: DescribableTextures\n",
     "datasets/imagenet": "DATASET:\n  NAME: ImageNet\n",
+    "trainers/CoCoOp/vit_b16_c4_ep10_batch1_ctxv1": COCOOP,
     "trainers/CoOp/critters": CONFIG,
     "trainers/CoOp/vit_b16": "OPTIM:\n  MAX_EPOCH: 200\n",
     "trainers/CoOp/vit_b16_ctxv1": "_BASE_: vit_b16.yaml\n" + CONFIG.partition("3\n")[2],
     "trainers/CoOp/vit_b16_ep50": "_BASE_: vit_b16.yaml\nOPTIM:\n  MAX_EPOCH: 50\n",
     "trainers/CoOp/vit_b16_ep50_ctxv1": "_BASE_: vit_b16_ctxv1.yaml\nOPTIM:\n  MAX_EPOCH: 50\n",
     "trainers/CoOp/vit_b16_ep100": "_BASE_: vit_b16.yaml\nOPTIM:\n  MAX_EPOCH: 100\n",
+    "trainers/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1": COCOOP,
     "trainers/TextRefinerCoOp/critters": CONFIG,
     "trainers/TextRefinerCoOp/vit_b16_ep10_ctxv1": CONFIG.replace("3", "10"),
 }

@@ -42,6 +42,16 @@ dtd/CoOp/vit_b16_ep100_2shots/nctx16_cscFalse_ctpend/seed1 \
 dtd/CoOp/vit_b16_ep100_4shots/nctx16_cscFalse_ctpend/seed1 \
 dtd/CoOp/vit_b16_8shots/nctx16_cscFalse_ctpend/seed1 \
 dtd/CoOp/vit_b16_16shots/nctx16_cscFalse_ctpend/seed1
+cocoop base2new_test dtd: \
+base2new/test_new/dtd/shots_16/CoCoOp/vit_b16_c4_ep10_batch1_ctxv1/seed1
+textrefiner-cocoop xd_test dtd: \
+evaluation/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_16shots/dtd/seed1
+textrefiner-cocoop fewshot dtd: \
+dtd/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_1shots/nctx4_cscFalse_ctpend/seed1 \
+dtd/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_2shots/nctx4_cscFalse_ctpend/seed1 \
+dtd/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_4shots/nctx4_cscFalse_ctpend/seed1 \
+dtd/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_8shots/nctx4_cscFalse_ctpend/seed1 \
+dtd/TextRefinerCoCoOp/vit_b16_c4_ep10_batch1_ctxv1_16shots/nctx4_cscFalse_ctpend/seed1
 coop zeroshot dtd: \
 ZeroshotCLIP/vit_b16/dtd/all/seed1 \
 ZeroshotCLIP/vit_b16/dtd/base/seed1 \
@@ -76,6 +86,11 @@ def test_base2new_trains_then_tests_what_it_trained(place: Place) -> None:
         *("--load-epoch", "200", "--eval-only"),
         *("DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "new"),
     ]
+
+
+def test_cocoop_reads_epoch_10(place: Place) -> None:
+    for method in ("cocoop", "textrefiner-cocoop"):
+        assert [job.epoch for job in jobs(place, method, "base2new")] == [None, 10]
 
 
 def test_the_epoch_read_is_that_of_the_command_line(place: Place) -> None:

@@ -150,6 +150,18 @@ def test_rows_of_one_trainer_are_told_apart_by_the_options_that_differ(output: O
     assert names == ["CoOp (TEXTREFINER.CACHE True)", "CoOp (TEXTREFINER.CACHE False)"]
 
 
+def test_a_given_name_is_kept_and_told_apart_in_the_same_way(output: Output) -> None:
+    output.add(70.0, settings={"OPTIM.LR": 0.1})
+    output.add(80.0, settings={"OPTIM.LR": 0.2})
+    output.add(90.0, trainer="TextRefinerCoOp")
+    names = {"CoOp": "ours"}
+    (table,) = build(find(output.root).runs, Options(name=lambda run: names.get(run.trainer)))
+    assert [row.method for row in table.rows] == [
+        *("ours (OPTIM.LR 0.1)", "ours (OPTIM.LR 0.2)"),
+        "TextRefinerCoOp",
+    ]
+
+
 @pytest.mark.parametrize(
     "other", [{"dataset": "DTD"}, {"backbone": "RN50"}, {"shots": 4}, {"split": "val"}]
 )

@@ -98,7 +98,8 @@ def test_usage_errors_exit_with_2_and_one_line(
 ) -> None:
     assert cli.main(["cop", "base2new", "critters", "1"], {}) == 2
     assert capsys.readouterr().err == (
-        "error: unknown method 'cop': did you mean 'coop'? allowed: coop, textrefiner\n"
+        "error: unknown method 'cop': did you mean 'coop' or 'cocoop'? "
+        "allowed: cocoop, coop, textrefiner, textrefiner-cocoop\n"
     )
 
 

@@ -147,7 +147,7 @@ def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
     typo, _ = base2new(place, OPTIM__LR="O.1")
     (place.root / "train.py").rename(place.root / "real.py")
     (place.root / "train.py").write_text("raise SystemExit(2)")
-    with pytest.raises(JobFailedError):
+    with pytest.raises(JobFailedError, match=r"it wrote no log\.txt: the reason is above"):
         run(typo, place)
     (place.root / "real.py").rename(place.root / "train.py")
     assert not run(base2new(place, OPTIM__LR="0.1")[0], place).skipped
@@ -165,6 +165,14 @@ def test_a_test_needs_its_model(place: Place, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("FAKE_STOP")
     run(training, place)
     assert not run(test, place).skipped
+
+
+def test_a_test_takes_the_settings_of_its_model(place: Place) -> None:
+    training, _ = base2new(place, OPTIM__LR="0.1")
+    run(training, place)
+    with pytest.raises(UsageError, match=r"other settings \(OPTIM\.LR was 0\.1, now is not set\)"):
+        run(base2new(place)[1], place)
+    assert not run(base2new(place, OPTIM__LR="0.1")[1], place).skipped
 
 
 def test_a_model_of_coops_own_scripts_can_be_tested(place: Place) -> None:

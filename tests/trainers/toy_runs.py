@@ -20,6 +20,8 @@ TEST_CASES = [
     ("CoOp", "COOP"),
     ("TextRefinerCoOp", "COOP"),
     ("TextRefiner", "COOP"),
+    ("CoCoOp", "COCOOP"),
+    ("TextRefinerCoCoOp", "COCOOP"),
     ("PromptSRC", "PROMPTSRC"),
     ("PromptKD", "PROMPTKD"),
     ("TextRefinerPromptKD", "PROMPTKD"),
