@@ -145,7 +145,8 @@ class PromptKDKind:
         "eval/logits": RECORDED * 2.2e-4,
         **EQUAL,
     }
-    relative = ("loss", "L_ukd", "L_sem")
+    # The total carries KD_WEIGHT, so its deviation is told relative to it.
+    relative = ("loss", "L_sem")
     # Its gradients pass 12 blocks and carry KD_WEIGHT.
     share = 1e-4
 
