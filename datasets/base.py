@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 
@@ -15,6 +15,7 @@ from dassl.utils import UsageError
 
 from .cache import find_images, load_pickle, save_pickle
 from .split import read_split, save_split, split_trainval, subsample_classes
+from .unlabelled import ClassGroup, unlabelled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
 Splits = dict[str, list[Datum]]
@@ -39,13 +40,15 @@ class SplitDataset(DatasetBase):
 
     A subclass names its files and says where they come from; one whose split is told by other
     files overrides :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
-    SUBSAMPLE_CLASSES (all, base, new), SEED.
+    SUBSAMPLE_CLASSES (all, base, new), SEED, DISTILL_ON (datasets/unlabelled.py).
 
     Attributes:
         dataset_dir: folder below DATASET.ROOT; in an instance, its absolute path.
         image_dir: folder below ``dataset_dir``; in an instance, its absolute path.
         split_file: name of the split file in ``dataset_dir``.
         images_url, split_url, mirror: where to get them, for error messages.
+        class_groups: split -> the classes among which its images are tested; empty: all.
+        val_is_test: whether the validation images are taken from the test split.
         counts, base_test: the size of the official data set, and of its base classes' test split.
     """
 
@@ -56,6 +59,8 @@ class SplitDataset(DatasetBase):
     mirror = MIRROR
     counts: Counts | None = None
     base_test: int | None = None
+    class_groups: Mapping[str, ClassGroup] = {}
+    val_is_test = False
 
     read_split = staticmethod(read_split)
     save_split = staticmethod(save_split)
@@ -74,6 +79,12 @@ class SplitDataset(DatasetBase):
         if cfg.DATASET.NUM_SHOTS >= 1:
             splits |= self.draw_shots(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
 
+        if uses_all_classes(cfg):
+            splits, self.class_groups = unlabelled(splits, cfg.TRAINER.get("MODAL", "base2novel"))
+            self.val_is_test = True
+            print(
+                f"DATASET.DISTILL_ON all: {len(splits['train']):,} unlabelled images of all classes"
+            )
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
         # A data set for testing only has no training images: its test images tell the classes.
         train, val, test = subsample_classes(

@@ -78,8 +78,8 @@ class ImageNet(ClassFolderDataset):
 
     @property
     def val(self) -> Sequence[Datum] | None:
-        """The test images, as in the original: there are no others. Select no model on them."""
-        return self.test
+        """Test images, as in the original: there are no others. Select no model on them."""
+        return self._val or self.test
 
     def read_splits(self) -> Splits:
         train_dir, val_dir = (os.path.join(self.image_dir, part) for part in ("train", "val"))

@@ -165,6 +165,13 @@ def folder_images(folder: str, label: int, classname: str) -> Images:
     return [Datum(os.path.join(folder, name), label=label, classname=classname) for name in images]
 
 
+def base_and_new(items: Sequence[Datum]) -> dict[str, list[int]]:
+    """The sorted labels of ``items``: the first ceil(n / 2) are "base", the rest "new"."""
+    labels = sorted({item.label for item in items})
+    half = math.ceil(len(labels) / 2)
+    return {"base": labels[:half], "new": labels[half:]}
+
+
 def subsample_classes(*args: Sequence[Datum], subsample: str = "all") -> Sequence[Any]:
     """Keep the base or the new classes of each list, with labels that count from 0 again.
 
@@ -180,10 +187,10 @@ def subsample_classes(*args: Sequence[Datum], subsample: str = "all") -> Sequenc
         )
     if subsample == "all":
         return args
-    labels = sorted({item.label for item in args[0]})
-    half = math.ceil(len(labels) / 2)
-    selected = labels[:half] if subsample == "base" else labels[half:]
-    print(f"Keeping the {len(selected)} {subsample} classes of {len(labels)}")
+    groups = base_and_new(args[0])
+    selected = groups[subsample]
+    total = sum(map(len, groups.values()))
+    print(f"Keeping the {len(selected)} {subsample} classes of {total}")
     relabel = {label: new for new, label in enumerate(selected)}
     return [
         [

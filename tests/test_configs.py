@@ -9,7 +9,7 @@ import trainers
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from tests.toy import toy_resnet_state_dict
+from tests.toy import save_toy_clip, toy_resnet_state_dict
 from tests.trainers.toy_runs import ToyWorld
 
 FOLDER = Path(__file__).parents[1] / "configs" / "trainers"
@@ -22,7 +22,9 @@ def backbones(tmp_path_factory):
     world = ToyWorld(tmp_path_factory.mktemp("world"))
     resnet = world.folder / "resnet.pt"
     torch.save(toy_resnet_state_dict(), resnet)
-    return world, {"ViT": (world.clip, 32), "RN": (str(resnet), 64)}
+    # 9 blocks: as deep as the prompts of these configs reach.
+    vit = save_toy_clip(world.folder / "vit.pt", vision_layers=9, text_layers=9)
+    return world, {"ViT": (str(vit), 32), "RN": (str(resnet), 64)}
 
 
 def merged(path):
@@ -40,6 +42,8 @@ def test_config_builds(path, backbones, tmp_path):
     overrides = ["TRAINER.NAME", path.parent.name, "OUTPUT_DIR", str(tmp_path), "USE_CUDA", False]
     overrides += ["DATASET.NAME", "Caltech101", "DATASET.ROOT", str(world.folder / "data")]
     overrides += ["DATALOADER.NUM_WORKERS", 0]
+    overrides += ["TRAINER.PROMPTKD.TEACHER_NAME", world.teacher_clip]
+    overrides += ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", world.teacher]
     if kind != "critters-vit-t":  # which is here, and is built as it is
         file, side = weights["RN" if kind.startswith("RN") else "ViT"]
         overrides += ["MODEL.BACKBONE.NAME", file, "INPUT.SIZE", (side, side)]
@@ -123,3 +127,58 @@ def check_common_base(cfg):
     assert cfg.INPUT.INTERPOLATION == "bicubic"
     assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
     assert (cfg.OPTIM.LR_SCHEDULER, cfg.OPTIM.WARMUP_CONS_LR) == ("cosine", 1e-5)
+
+
+PROMPTS = {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "CTX_INIT": "a photo of a", "PREC": "fp16"}
+# file -> backbone, batch, rate, epochs, depth, and what is set besides (facts of the public files)
+DEEP = {
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx": (
+        *("ViT-B/16", 4, 0.0025, 20, 9),
+        {"GPA_MEAN": 15, "GPA_STD": 1, "TEXT_LOSS_WEIGHT": 25, "IMAGE_LOSS_WEIGHT": 10},
+    ),
+    "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets": (
+        *("ViT-B/16", 4, 0.0025, 20, 3),
+        {"GPA_MEAN": 6, "GPA_STD": 10},
+    ),
+    "PromptSRC/vit_b16_c2_ep50_batch4_4+4ctx_few_shot": (
+        *("ViT-B/16", 4, 0.0025, 50, 9),
+        {"GPA_MEAN": 30, "GPA_STD": 30},
+    ),
+    "PromptSRC/vit_l14_c2_ep20_batch8_4+4ctx": (
+        *("ViT-L/14", 8, 0.005, 20, 9),
+        {"GPA_MEAN": 15, "GPA_STD": 1},
+    ),
+}
+DISTILLED = {
+    "TEACHER_NAME": "ViT-L/14",
+    "PROJECT_LAYER": 2,
+    "CE_WEIGHT": 0.0,
+    "KD_WEIGHT": 1000.0,  # 1.0 in the public file, but every script that uses it sets this
+    "TEMPERATURE": 1.0,
+}
+for trainer in ("PromptKD", "TextRefinerPromptKD"):
+    for ending, depth in (("", 9), ("_cross_datasets", 3)):
+        values = ("ViT-B/16", 8, 0.005, 20, depth, DISTILLED)
+        DEEP[f"{trainer}/vit_b16_c2_ep20_batch8_4+4ctx{ending}"] = values
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
+    cfg = merged(FOLDER / f"{name}.yaml")
+    backbone, batch, rate, epochs, depth, more = DEEP[name]
+    assert backbone == cfg.MODEL.BACKBONE.NAME
+    assert batch == cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    assert (rate, epochs) == (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH)
+    section = cfg.TRAINER["PROMPTSRC" if name.startswith("PromptSRC") else "PROMPTKD"]
+    expected = {"PROMPT_DEPTH_VISION": depth, "PROMPT_DEPTH_TEXT": depth, **PROMPTS, **more}
+    assert {key: section[key] for key in expected} == expected
+    assert cfg.TRAIN.PRINT_FREQ == 20
+    check_common_base(cfg)
+
+
+@pytest.mark.parametrize("trainer", ["PromptKD", "TextRefinerPromptKD"])
+def test_distillation_configs_say_on_what_and_how_it_is_selected(trainer):
+    for ending, modal in (("", "base2novel"), ("_cross_datasets", "cross")):
+        cfg = merged(FOLDER / trainer / f"vit_b16_c2_ep20_batch8_4+4ctx{ending}.yaml")
+        assert ("all", modal) == (cfg.DATASET.DISTILL_ON, cfg.TRAINER.MODAL)
+        assert (cfg.TEST.FINAL_MODEL, cfg.TEST.SELECT_ON_TEST) == ("best_val", True)

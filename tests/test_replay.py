@@ -11,7 +11,7 @@ import torch
 
 from tests import replay
 
-TRACE = Path(__file__).parent / "data" / "coop.npz"
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -22,21 +22,37 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_recorded_run_is_followed():
-    command = [sys.executable, str(Path(replay.__file__)), str(TRACE)]
+@pytest.mark.parametrize(
+    ("trace", "steps", "compared"),
+    [
+        ("coop", 20, {"loss1", "loss2", "loss3", "cache", "ctx", "eval/logits"}),
+        (
+            *("promptkd", 12),
+            {"L_ukd", "L_sem", "L_mem", "cache", "student_prompts", "teacher/2", "eval/logits"},
+        ),
+    ],
+)
+def test_recorded_run_is_followed(trace, steps, compared):
+    command = [sys.executable, str(Path(replay.__file__)), str(DATA / f"{trace}.npz")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
-    assert report["steps"] == 20
-    assert {"loss1", "loss2", "loss3", "cache", "ctx", "eval/logits"} <= report["deviations"].keys()
+    assert report["steps"] == steps
+    assert compared <= report["deviations"].keys()
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "noticed"),
-    [("alpha", 0.21, "loss1"), ("momentum", 0.81, "cache"), ("topk", 4, "loss2")],
+    ("trace", "setting", "value", "noticed"),
+    [
+        ("coop", "alpha", 0.21, "loss1"),
+        ("coop", "momentum", 0.81, "cache"),
+        ("coop", "topk", 4, "loss2"),
+        ("promptkd", "temperature", 1.01, "L_ukd"),
+        ("promptkd", "topk", 4, "L_sem"),
+    ],
 )
-def test_another_setting_is_noticed(tmp_path, capsys, setting, value, noticed):
-    arrays = dict(np.load(TRACE))
+def test_another_setting_is_noticed(tmp_path, capsys, trace, setting, value, noticed):
+    arrays = dict(np.load(DATA / f"{trace}.npz"))
     settings = json.loads(str(arrays["hparams"])) | {setting: value}
     # The debug tensors of another top-k have another shape; the losses tell it, too.
     arrays = {k: v for k, v in arrays.items() if "/debug/" not in k}

@@ -4,7 +4,7 @@
 family does: build, freeze, step, precision, checkpoint, evaluate.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -19,11 +19,11 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
 from .checkpoint import load_trained
-from .encode import is_vision_transformer, unit
+from .encode import ImageTokens, is_vision_transformer, unit
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
-from .prompts import PromptLearner
+from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
-from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, node
+from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, check_images, node
 
 __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
 
@@ -103,23 +103,33 @@ class RefinedCLIP(nn.Module):
         tokens = self.learner.encode_image(image, local=needs_tokens)
         features = unit(tokens.pooled)
         text = self.learner.encode_text(features)
-        scale = self.learner.logit_scale
+        task = self.learner.task(image, label)
         with full_precision(features):
             refined = text if self.refiner is None else self.refiner.refine(text)
-            logits = class_logits(features, refined, scale)
-            losses = self.learner.task_losses(logits, label)
-            if self.refiner is None or self.settings is None:
-                return StepLosses(logits, losses)
-            if tokens.local is not None and tokens.saliency is not None:
-                local = self.refiner.align(tokens.local)
-                self.refiner.cache.update(local)
-                if self.settings.local:
-                    salient = salient_tokens(local, tokens.saliency, self.settings.topk)
-                    loss = semantic_loss(salient, text, label, scale)
-                    losses["semantic"] = self.settings.local_weight * loss
-            if self.settings.reg:
-                losses["regulariser"] = self.settings.reg_weight * regulariser(refined, text)
-        return StepLosses(logits, losses)
+            logits = class_logits(features, refined, self.learner.logit_scale)
+            losses = {task.name: task.weight * task.loss(logits, task.target)}
+            losses |= self._refiner_losses(tokens, text, refined, task)
+        return StepLosses(logits, losses | self.learner.own_losses(image, features, text, logits))
+
+    def _refiner_losses(
+        self, tokens: ImageTokens, text: Tensor, refined: Tensor, task: Task
+    ) -> dict[str, Tensor]:
+        """Write to the cache; semantic loss and regulariser, relative to the weight of the task."""
+        losses: dict[str, Tensor] = {}
+        if self.refiner is None or self.settings is None:
+            return losses
+        if tokens.local is not None and tokens.saliency is not None:
+            local = self.refiner.align(tokens.local)
+            self.refiner.cache.update(local)
+            if self.settings.local:
+                salient = salient_tokens(local, tokens.saliency, self.settings.topk)
+                scale = self.learner.logit_scale
+                loss = semantic_loss(salient, text, task.target, scale, task.loss)
+                losses["semantic"] = task.weight * self.settings.local_weight * loss
+        if self.settings.reg:
+            weight = task.weight * self.settings.reg_weight
+            losses["regulariser"] = weight * regulariser(refined, text)
+        return losses
 
 
 def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextRefiner:
@@ -153,6 +163,10 @@ class PromptTrainer(TrainerX):
 
     config_node: str
     refined = False
+    _compared: Sequence[int] = ()
+    distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
+    # LOCAL_WEIGHT and REG_WEIGHT, relative to the task's weight, where the config leaves them open.
+    refiner_weights = {"local_weight": 0.02, "reg_weight": 20.0}
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
@@ -167,19 +181,25 @@ class PromptTrainer(TrainerX):
         """Refuse settings that cannot work before anything is loaded."""
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
+        check_images(cfg, self.distils)
         if self.refined:
-            RefinerSettings.from_cfg(cfg)
+            RefinerSettings.from_cfg(cfg, **self.refiner_weights)
 
     def build_model(self) -> None:
         """Load CLIP, build learner and refiner, freeze, build the optimiser, register."""
         cfg = self.cfg
+        if cfg.DATASET.get("DISTILL_ON") == "all" and not self._class_groups():
+            raise SettingsError(
+                f"DATASET.DISTILL_ON all: {type(self.dm.dataset).__name__} does not know it (its "
+                "class must derive from datasets.base.SplitDataset of this project)"
+            )
         clip_model, precision = load_clip(cfg, node(cfg, self.config_node).PREC, self.device)
         classnames = list(self.dm.dataset.classnames)
         learner = self.build_learner(clip_model, classnames)
         settings = refiner = None
         if self.refined:
-            settings = RefinerSettings.from_cfg(cfg)
-            refiner = build_refiner(clip_model, clip_model.text_projection.shape[1], settings)
+            settings = RefinerSettings.from_cfg(cfg, **self.refiner_weights)
+            refiner = build_refiner(clip_model, learner.text_dim, settings)
             print(f"TextRefiner: {settings}")
         self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
         self.model.freeze()
@@ -231,14 +251,28 @@ class PromptTrainer(TrainerX):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self.model(input)
+        """Logits (B, C); -inf for classes that the split under test does not compare."""
+        logits = self.model(input)
+        if not self._compared:
+            return logits
+        others = torch.full_like(logits, -torch.inf)
+        others[:, self._compared] = logits[:, self._compared]
+        return others
 
     def test(self, split: str | None = None) -> Any:
         """Evaluate, with the refined text matrix computed once for the class list."""
         self.set_model_mode("eval")
-        with self.model.cached_text():
-            return super().test(split)
+        group = self._class_groups().get(split or self.cfg.TEST.SPLIT)
+        self._compared = list(group.labels) if group else []
+        try:
+            with self.model.cached_text():
+                return super().test(split)
+        finally:
+            self._compared = []
+
+    def _class_groups(self) -> Mapping[str, Any]:
+        """Split -> its group of classes, where the data set tests groups apart."""
+        return getattr(self.dm.dataset, "class_groups", {})
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load trained modules from an output folder of ours, of CoOp or of the release.
@@ -252,13 +286,13 @@ class PromptTrainer(TrainerX):
         load_trained(modules, directory, epoch, self.model.learner.clip_model)
 
 
-def load_clip(cfg: Any, precision: str, device: torch.device) -> tuple[Any, str]:
-    """CLIP by cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision that it really has.
+def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:
+    """CLIP by name or cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision it really has.
 
     fp16 keeps the towers' weights in half precision, which only CUDA computes well; elsewhere
     fp32 is used and said.
     """
-    clip_model, _ = clip.load(cfg.MODEL.BACKBONE.NAME, device="cpu")
+    clip_model, _ = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
         print(f"PREC fp16 is not supported on {device.type}: running in fp32")

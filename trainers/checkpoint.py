@@ -16,19 +16,31 @@ from dassl.utils import load_checkpoint
 
 from .settings import SettingsError
 
-__all__ = ["load_trained"]
+__all__ = ["fill", "load_trained", "read_tensors"]
 
 # Buffers that belong to the class names of the training run (compat.md).
 CLASS_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
-# The release's names (its alignment is two 1x1 convolutions around a BatchNorm) -> ours.
+# What a training goes on from: read where it is there, not missed in others' files.
+TRAINING_STATE = ("aggregate",)
+
+# The release's names (alignment and projector are two 1x1 convolutions around a BatchNorm) -> ours.
 RELEASE_NAMES = {
     "mid_image_trans.conv1.0.": "Memory.align.inner.",
     "mid_image_trans.conv1.1.": "Memory.align.norm.",
     "mid_image_trans.conv1.3.": "Memory.align.outer.",
+    "VPT_image_trans.conv1.0.": "VLPromptLearner.VPT_image_trans.inner.",
+    "VPT_image_trans.conv1.1.": "VLPromptLearner.VPT_image_trans.norm.",
+    "VPT_image_trans.conv1.3.": "VLPromptLearner.VPT_image_trans.outer.",
     "extractor.": "Memory.aggregate.",
 }
-RELEASE_TOWERS = {"image_encoder.": "visual.", "text_encoder.": "", "logit_scale": "logit_scale"}
+RELEASE_TOWERS = {
+    "prompt_learner.ZS_image_encoder.": "visual.",  # PromptSRC's frozen copy
+    "image_encoder.": "visual.",
+    "text_encoder.": "",
+    "logit_scale": "logit_scale",
+}
+DEEP_PROMPTS = ("VPT", "VPT_shallow")  # parameters that stand inside the public towers
 
 
 def load_trained(
@@ -45,27 +57,53 @@ def load_trained(
     Raises:
         SettingsError: a file or key is missing, unknown, of another shape, or of another CLIP.
     """
-    found: dict[str, Tensor] = {}
+    found: dict[str, dict[str, Tensor]] = {}
     for name in _check_folder(modules, directory):
         path = _checkpoint_path(directory, name, epoch)
-        checkpoint = load_checkpoint(path)
-        for key, value in _named_tensors(name, checkpoint):
-            target = _own_name(name, key)
-            if target is None:
-                _check_clip(clip_model, key, value, path)
-            elif target.rsplit(".", 1)[-1] not in CLASS_BUFFERS:
-                found[target] = value
-        print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
+        for key, value in _read(name, path, clip_model, "MODEL.BACKBONE.NAME").items():
+            owner, _, parameter = key.partition(".")
+            found.setdefault(owner, {})[parameter] = value
     for name, module in modules.items():
-        prefix = f"{name}."
-        state = {k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)}
-        _fill(name, module, state, directory)
-    unknown = [key for key in found if key.split(".", 1)[0] not in modules]
-    if unknown:
+        fill(name, module, found.pop(name, {}), directory)
+    if found:
+        keys = ", ".join(f"{owner}.{key}" for owner, state in found.items() for key in state)
         raise SettingsError(
-            f"{directory} holds {', '.join(unknown)}, which this trainer does not have: evaluate "
-            "it with the trainer that made it (--trainer TextRefinerCoOp for a refined CoOp)"
+            f"{directory} holds {keys}, which this trainer does not have: evaluate it with the "
+            "trainer that made it (--trainer TextRefinerCoOp for a refined CoOp)"
         )
+
+
+def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
+    """What was learned under ``name`` in one checkpoint file, by our names.
+
+    Args:
+        name: of the registered model.
+        path: the file.
+        clip_model: the frozen CLIP, compared with a copy of it in the file.
+        setting: the config key that names this CLIP, for the error.
+
+    Raises:
+        SettingsError: the file is of another CLIP, or holds keys of another model.
+    """
+    found = _read(name, path, clip_model, setting)
+    unknown = [key for key in found if not key.startswith(f"{name}.")]
+    if unknown:
+        raise SettingsError(f"{path} holds {', '.join(unknown)}, which {name} does not have")
+    return {key[len(name) + 1 :]: value for key, value in found.items()}
+
+
+def _read(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
+    """The learned tensors of a file as "<module>.<parameter>"."""
+    found = {}
+    checkpoint = load_checkpoint(path)
+    for key, value in _named_tensors(name, checkpoint):
+        target = _own_name(name, key)
+        if target is None:
+            _check_clip(clip_model, key, value, path, setting)
+        elif target.rsplit(".", 1)[-1] not in CLASS_BUFFERS:
+            found[target] = value
+    print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
+    return found
 
 
 def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]:
@@ -110,12 +148,13 @@ def _own_name(name: str, key: str) -> str | None:
     for old, new in RELEASE_NAMES.items():
         if key.startswith(old):
             return new + key[len(old) :]
-    if key.startswith(tuple(RELEASE_TOWERS)):
+    inside = key.startswith(tuple(RELEASE_TOWERS))
+    if inside and key.rsplit(".", 1)[-1] not in DEEP_PROMPTS:
         return None
     return key if key.startswith(f"{name}.") else f"{name}.{key}"
 
 
-def _check_clip(clip_model: Any, key: str, value: Tensor, path: str) -> None:
+def _check_clip(clip_model: Any, key: str, value: Tensor, path: str, setting: str) -> None:
     """Compare a CLIP weight in a release file with the CLIP in use."""
     old = next(prefix for prefix in RELEASE_TOWERS if key.startswith(prefix))
     own = RELEASE_TOWERS[old] + key[len(old) :]
@@ -124,20 +163,22 @@ def _check_clip(clip_model: Any, key: str, value: Tensor, path: str) -> None:
     # Files may have passed through fp16.
     if not same or not torch.allclose(weight.float(), value.float(), rtol=1e-2, atol=1e-3):
         raise SettingsError(
-            f"{path} was trained on another CLIP ({key} differs): set MODEL.BACKBONE.NAME to the "
-            "backbone of that run"
+            f"{path} was trained on another CLIP ({key} differs): set {setting} to the backbone of "
+            "that run"
         )
 
 
-def _fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
+def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
     """Load strictly; say which key differs and how."""
     own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    missing = sorted(own.keys() - state.keys() - set(TRAINING_STATE))
+    extra = sorted(state.keys() - own.keys() - set(TRAINING_STATE))
     if missing or extra:
         problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
         raise SettingsError(
             f"the checkpoint of {name} in {directory} {problem}; expected exactly {', '.join(own)}"
         )
+    state = {key: state.get(key, value) for key, value in own.items()}
     for key, value in own.items():
         if state[key].numel() == value.numel():
             state[key] = state[key].reshape(value.shape)  # the release's 1x1 convolutions

@@ -10,7 +10,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
 from .encode import ImageTokens, encode_image, encode_text, unit
-from .prompts import ContextPrompts
+from .prompts import ContextPrompts, Task
 from .settings import node
 
 __all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
@@ -41,6 +41,11 @@ class CoOpLearner(nn.Module):
         """tau."""
         return self.clip_model.logit_scale.exp()
 
+    @property
+    def text_dim(self) -> int:
+        """d, CLIP's joint width."""
+        return self.clip_model.text_projection.shape[1]
+
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
         """The frozen vision tower."""
         with torch.no_grad():
@@ -52,9 +57,15 @@ class CoOpLearner(nn.Module):
         text = encode_text(self.clip_model, embeddings, eot, prefix=prefix, length=length)
         return unit(text)
 
-    def task_losses(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Cross-entropy."""
-        return {"ce": F.cross_entropy(logits, label)}
+    def task(self, image: Tensor, label: Tensor) -> Task:
+        """Cross-entropy with the labels."""
+        return Task("ce", 1.0, label, F.cross_entropy)
+
+    def own_losses(
+        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
+    ) -> dict[str, Tensor]:
+        """None."""
+        return {}
 
 
 @TRAINER_REGISTRY.register()

@@ -4,11 +4,15 @@ B images, C classes, P patches, K = top-k + 2 local features an image, d joint w
 (C, d), or (B, C, d) where prompts differ per image (CoCoOp).
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_logits", "regulariser", "salient_tokens", "semantic_loss"]
+__all__ = ["class_logits", "distillation_loss", "regulariser", "salient_tokens", "semantic_loss"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def class_logits(features: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -34,17 +38,27 @@ def salient_tokens(local: Tensor, saliency: Tensor, topk: int = 5) -> Tensor:
     return torch.cat([local[:, :1], picked, local.mean(dim=1, keepdim=True)], dim=1)
 
 
-def semantic_loss(salient: Tensor, text: Tensor, label: Tensor, scale: Tensor) -> Tensor:
-    """L2 = CE(tau S T^T, y repeated): trains the alignment, and the prompts through T.
+def semantic_loss(
+    salient: Tensor, text: Tensor, target: Tensor, scale: Tensor, loss: Loss = F.cross_entropy
+) -> Tensor:
+    """L2: the task's loss on tau S T^T; trains the alignment, and the prompts through T.
 
     Args:
         salient: S, (B, K, d), not normalised.
         text: the *unrefined* T, (C, d) or (B, C, d), L2-normalised.
-        label: (B,), class indices.
+        target: labels (B,) or a teacher's logits (B, C); each row is repeated K times.
         scale: tau.
+        loss: of logits (B K, C) and the repeated target.
     """
     logits = class_logits(salient, text, scale)
-    return F.cross_entropy(logits.flatten(0, 1), label.repeat_interleave(salient.shape[1]))
+    return loss(logits.flatten(0, 1), target.repeat_interleave(salient.shape[1], dim=0))
+
+
+def distillation_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """t^2 KL(softmax(target / t) || softmax(logits / t)), summed over (N, C) and divided by N C."""
+    ours, theirs = ((z / temperature).log_softmax(dim=-1) for z in (logits, target))
+    divergence = F.kl_div(ours, theirs, reduction="sum", log_target=True)
+    return temperature**2 * divergence / logits.numel()
 
 
 def regulariser(refined: Tensor, text: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Class names -> token embeddings, learned contexts, and what a prompt learner must provide."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -13,9 +13,26 @@ from clip.simple_tokenizer import SimpleTokenizer
 from .encode import ImageTokens
 from .settings import SettingsError, check_choice
 
-__all__ = ["ClassTokens", "ContextPrompts", "PromptLearner", "TextPrompts", "class_tokens"]
+__all__ = ["ClassTokens", "ContextPrompts", "PromptLearner", "Task", "TextPrompts", "class_tokens"]
 
 POSITIONS = ("end", "middle", "front")
+INIT_WORDS = 4  # MaPLe and PromptSRC start longer contexts at random
+
+
+class Task(NamedTuple):
+    """What the logits of a batch should be; the refiner's losses are relative to its weight.
+
+    name: of the loss in the log.
+    weight: of the loss.
+    target: a row an image: labels (B,), or a teacher's logits (B, C).
+    loss: (logits (N, C), target (N, ...)) -> mean loss; the task's own, and with every row of the
+        target repeated that of the refiner's local tokens.
+    """
+
+    name: str
+    weight: float
+    target: Tensor
+    loss: Callable[[Tensor, Tensor], Tensor]
 
 
 class PromptLearner(Protocol):
@@ -24,6 +41,7 @@ class PromptLearner(Protocol):
     clip_model: the frozen CLIP.
     logit_scale: tau = exp(CLIP's logit_scale), a frozen scalar.
     trained: checkpoint name -> module whose parameters are trained and saved; all else is frozen.
+    text_dim: d, the width of the text features.
     text_per_image: False if text features depend on the class names alone, so that they are
         computed once per class list at test.
     """
@@ -37,6 +55,9 @@ class PromptLearner(Protocol):
     @property
     def logit_scale(self) -> Tensor: ...
 
+    @property
+    def text_dim(self) -> int: ...
+
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
         """(B, 3, H, W) -> tokens; `ImageTokens.local` and `.saliency` only if ``local``."""
         ...
@@ -49,8 +70,21 @@ class PromptLearner(Protocol):
         """
         ...
 
-    def task_losses(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Named, weighted losses on the logits (B, C)."""
+    def task(self, image: Tensor, label: Tensor) -> Task:
+        """How logits of these images are judged."""
+        ...
+
+    def own_losses(
+        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
+    ) -> dict[str, Tensor]:
+        """Named, weighted losses beyond the task's.
+
+        Args:
+            image: (B, 3, H, W).
+            features: g, (B, d).
+            text: what `encode_text` returned.
+            logits: (B, C).
+        """
         ...
 
 
@@ -124,6 +158,9 @@ class ContextPrompts(nn.Module):
             ``class_specific`` (as in CoOp, said in the log).
         class_specific: one context a class.
         position: of the class name: "end", "middle" (half of the context before it) or "front".
+        init_first_words: as in MaPLe and PromptSRC, ``n_ctx`` counts with ``ctx_init``, too: its
+            first ``n_ctx`` words are learned, the others stay as text behind them; more than
+            `INIT_WORDS` tokens start at random.
     """
 
     embeddings: Tensor
@@ -138,17 +175,17 @@ class ContextPrompts(nn.Module):
         ctx_init: str = "",
         class_specific: bool = False,
         position: str = "end",
+        init_first_words: bool = False,
     ) -> None:
         super().__init__()
         check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
         width = clip_model.ln_final.weight.shape[0]
+        if init_first_words and n_ctx > INIT_WORDS and ctx_init:
+            print(f'CTX_INIT "{ctx_init}" is not used: it starts at most {INIT_WORDS} tokens')
+            ctx_init = ""
         if ctx_init:
             context = ctx_init.replace("_", " ")
-            n_ctx = len(context.split(" "))
-            print(
-                f'Initial context: "{context}" ({n_ctx} tokens; with CTX_INIT set, N_CTX and CSC '
-                "are ignored)"
-            )
+            n_ctx = _initial_tokens(context, n_ctx if init_first_words else None)
             start = class_tokens(clip_model, context, ["X"]).embeddings[0, 1 : 1 + n_ctx].float()
         else:
             if n_ctx < 1:
@@ -193,6 +230,24 @@ class ContextPrompts(nn.Module):
         if self.order is not None:
             prompts = prompts.gather(1, self.order[..., None].expand(-1, -1, prompts.shape[-1]))
         return TextPrompts(prompts, self.eot, None, self.length)
+
+
+def _initial_tokens(context: str, learned: int | None) -> int:
+    """How many words of the initial context are learned (all, unless told), said in the log."""
+    words = len(context.split(" "))
+    if learned is None:
+        print(
+            f'Initial context: "{context}" ({words} tokens; with CTX_INIT set, N_CTX and CSC '
+            "are ignored)"
+        )
+        return words
+    if not 1 <= learned <= words:
+        raise SettingsError(
+            f'the number of text tokens is {learned}, CTX_INIT "{context}" starts 1 to {words}: '
+            "change one of them, or leave CTX_INIT empty for a random start"
+        )
+    print(f'Initial context: "{context}", of which the first {learned} words are learned')
+    return learned
 
 
 def _token_order(length: int, n_ctx: int, before: int, name: int) -> list[int]:

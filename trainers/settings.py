@@ -71,6 +71,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",
+        "TEACHER_WEIGHTS": "",  # a checkpoint file of PromptSRC; "": where PromptKD's code looks
         "PROJECT_LAYER": 2,
         "CE_WEIGHT": 0.0,
         "KD_WEIGHT": 1.0,
@@ -81,8 +82,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MOMENTUM": 0.8,
         "ALPHA": 0.2,
         "TOPK": 5,
-        "LOCAL_WEIGHT": 0.02,
-        "REG_WEIGHT": 20.0,
+        "LOCAL_WEIGHT": None,  # None: the learner's own, 0.02 with cross-entropy
+        "REG_WEIGHT": None,  # None: the learner's own, 20 with cross-entropy
         "CACHE": True,  # False: text reads zeros, nothing is written
         "LOCAL": True,  # False: no semantic loss on local tokens
         "REG": True,  # False: no regulariser
@@ -98,7 +99,8 @@ def add_node(name: str, defaults: dict[str, Any]) -> None:
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add this family's keys to a Dassl config: TRAINER.{COOP,...} and DATASET.SUBSAMPLE_CLASSES.
+    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, DATASET.SUBSAMPLE_CLASSES and
+    DATASET.DISTILL_ON.
 
     Keys that are already there are left alone, so a CoOp train.py may have added its own.
     """
@@ -109,6 +111,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
         cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
+    if "DISTILL_ON" not in cfg.DATASET:
+        cfg.DATASET.DISTILL_ON = ""  # few_shot, all: which images a trainer without labels sees
 
 
 def node(cfg: CfgNode, name: str) -> CfgNode:
@@ -159,14 +163,18 @@ class RefinerSettings:
     reg: bool
 
     @classmethod
-    def from_cfg(cls, cfg: CfgNode) -> "RefinerSettings":
-        """Read and check the node.
+    def from_cfg(
+        cls, cfg: CfgNode, local_weight: float = 0.02, reg_weight: float = 20.0
+    ) -> "RefinerSettings":
+        """Read and check the node; the two weights hold where it says None.
 
         Raises:
             SettingsError: a value outside its range.
         """
         values = node(cfg, "TEXTREFINER")
-        settings = cls(**{key.lower(): value for key, value in values.items()})
+        own = {"local_weight": local_weight, "reg_weight": reg_weight}
+        given = {key.lower(): value for key, value in values.items() if value is not None}
+        settings = cls(**(own | given))
         settings.check()
         return settings
 
@@ -181,7 +189,8 @@ class RefinerSettings:
             "REG_WEIGHT": (self.reg_weight, 0, math.inf),
         }
         for key, (value, low, high) in bounds.items():
-            if not (math.isfinite(value) and low <= value <= high):
+            number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not (number and low <= value <= high):
                 raise SettingsError(
                     f"TRAINER.TEXTREFINER.{key} must be a finite number in [{low}, {high}], "
                     f"got {value}"
@@ -200,3 +209,23 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise SettingsError(f"{key} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+
+
+def check_images(cfg: CfgNode, distils: bool) -> None:
+    """Raise SettingsError where DATASET.DISTILL_ON does not suit a trainer.
+
+    ``distils`` says that it trains without labels: then the choice must be made by name, because
+    results with and without images of the test's classes are not comparable.
+    """
+    choice = cfg.DATASET.get("DISTILL_ON", "few_shot")  # a code base that does not know the key
+    if distils and not choice:
+        raise SettingsError(
+            f"{cfg.TRAINER.NAME} learns from unlabelled images: say which with DATASET.DISTILL_ON, "
+            "all (images of all classes, PromptKD's protocol) or few_shot (those of NUM_SHOTS and "
+            "SUBSAMPLE_CLASSES)"
+        )
+    if choice == "all" and not distils:
+        raise SettingsError(
+            f"DATASET.DISTILL_ON all is for trainers without labels, {cfg.TRAINER.NAME} learns "
+            "from labels or not at all: leave it out"
+        )

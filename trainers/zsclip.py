@@ -1,18 +1,18 @@
 """Zero-shot CLIP (Radford et al., 2021) with one template a data set, or with an ensemble."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from .base import load_clip
-from .encode import encode_image, encode_text
+from .encode import encode_image, encode_text, unit
 from .losses import class_logits
-from .settings import SettingsError
+from .settings import SettingsError, check_images
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
@@ -30,10 +30,15 @@ TEMPLATES = {
 }
 
 
-def template_features(clip_model: Any, templates: list[str], classnames: list[str]) -> Tensor:
-    """Mean over templates of normalised text features, normalised: (C, d) in float32."""
+def template_features(
+    clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalise: bool = True
+) -> Tensor:
+    """Mean over templates of text features, normalised: (C, d).
+
+    ``normalise`` says whether each template's features are normalised before the mean.
+    """
     names = [name.replace("_", " ") for name in classnames]
-    total = torch.zeros(())
+    total: Any = 0
     for template in templates:
         try:
             ids = clip.tokenize([template.format(name) for name in names])
@@ -41,14 +46,19 @@ def template_features(clip_model: Any, templates: list[str], classnames: list[st
             raise SettingsError(f"a class name is too long for {template!r}: {error}") from error
         ids = ids.to(clip_model.positional_embedding.device)
         embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
-        features = encode_text(clip_model, embeddings, ids.argmax(dim=-1)).float()
-        total = total.to(features.device) + F.normalize(features, dim=-1)
-    return F.normalize(total / len(templates), dim=-1)
+        features = encode_text(clip_model, embeddings, ids.argmax(dim=-1))
+        wide = features.to(torch.promote_types(features.dtype, torch.float32))
+        total = total + (unit(wide) if normalise else wide)
+    return unit(total / len(templates))
 
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(TrainerX):
     """CLIP as it is; has nothing to train, run it with --eval-only."""
+
+    def check_cfg(self, cfg: Any) -> None:
+        """Refuse settings of other trainers."""
+        check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:
         """The prompt templates of the data set at hand."""
@@ -67,9 +77,8 @@ class ZeroshotCLIP(TrainerX):
 
     def model_inference(self, input: Tensor) -> Tensor:
         """Logits (B, C)."""
-        features = encode_image(self.clip_model.visual, input).pooled.float()
-        scale = self.clip_model.logit_scale.exp()
-        return class_logits(F.normalize(features, dim=-1), self.text_features, scale)
+        features = unit(encode_image(self.clip_model.visual, input).pooled)
+        return class_logits(features, self.text_features, self.clip_model.logit_scale.exp())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """There is nothing to load; a directory is an error, not ignored."""

@@ -62,6 +62,8 @@ def val_problem(val_loader: Any, dm: Any) -> str:
     dataset = getattr(dm, "dataset", None)
     if dataset is None:
         return ""
+    if getattr(dataset, "val_is_test", False):
+        return "takes its val images from the test split"
     test = {item.impath for item in dataset.test}
     shared = sum(item.impath in test for item in dataset.val)
     return f"has {shared} of its val images in test, too" if shared else ""

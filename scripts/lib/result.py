@@ -25,6 +25,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     tested = trainer.last_test
     model = _model_record(args)
     selection, epoch = _selection(trainer, cfg, args, model)
+    group = getattr(trainer.dm.dataset, "class_groups", {}).get(tested["split"])
     write_json(
         {
             "trainer": cfg.TRAINER.NAME,
@@ -32,12 +33,13 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "config": Path(args.config_file).stem,
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
-            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "classes": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
             "source": model.get("dataset") if args.eval_only else cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "selection": selection,
             "epoch": epoch,
-            "split": tested["split"],
+            # Where classes are tested in groups, all of their images are of the test split.
+            "split": "test" if group else tested["split"],
             "accuracy": tested["accuracy"],
             "error": tested["error_rate"],
             "macro_f1": tested["macro_f1"],
@@ -88,5 +90,8 @@ def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:
     nodes = getattr(trainer, "config_nodes", (cfg.TRAINER.NAME.upper(),))
     sections = {f"TRAINER.{name}": cfg.TRAINER[name] for name in nodes if name in cfg.TRAINER}
     sections |= {name: cfg[name] for name in SECTIONS}
+    if cfg.DATASET.get("DISTILL_ON"):
+        sections["DATASET"] = {"DISTILL_ON": cfg.DATASET.DISTILL_ON}
+        sections["TRAINER"] = {"MODAL": cfg.TRAINER.MODAL}
     sections["DATALOADER.TRAIN_X"] = cfg.DATALOADER.TRAIN_X
     return sections

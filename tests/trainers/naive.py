@@ -6,6 +6,8 @@ it. One image or one class at a time.
 
 import torch
 
+from clip import clip
+
 
 def block(module, x, mask=None):
     """One residual block on (L, W); returns tokens and head-averaged attention (L, L)."""
@@ -41,3 +43,20 @@ def text_feature(clip_model, embedding, eot, prompts=()):
             x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
         x, _ = block(module, x, mask)
     return clip_model.ln_final(x[eot]) @ clip_model.text_projection
+
+
+def class_feature(clip_model, name, context, ctx=(), prompts=()):
+    """Unit text feature (d,) of "<context> <name>."; ``ctx`` (n, W) replaces its first words."""
+    ids = clip.tokenize(f"{context} {name.replace('_', ' ')}.")[0]
+    embedding = clip_model.token_embedding(ids)
+    if len(ctx):
+        embedding = torch.cat([embedding[:1], ctx, embedding[1 + len(ctx) :]])
+    feature = text_feature(clip_model, embedding, int(ids.argmax()), prompts)
+    return feature / feature.norm()
+
+
+def kl(target, logits, temperature=1.0):
+    """t^2 sum_c p_c (log p_c - log q_c), p from the target's logits, for one row (C,)."""
+    p, q = (torch.exp(z / temperature) for z in (target, logits))
+    p, q = p / p.sum(), q / q.sum()
+    return temperature**2 * sum(a * (a.log() - b.log()) for a, b in zip(p, q, strict=True))

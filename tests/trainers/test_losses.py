@@ -6,7 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainers.losses import class_logits, regulariser, salient_tokens, semantic_loss
+from tests.trainers import naive
+from trainers.losses import (
+    class_logits,
+    distillation_loss,
+    regulariser,
+    salient_tokens,
+    semantic_loss,
+)
 
 
 @pytest.fixture
@@ -55,6 +62,16 @@ def test_semantic_loss(tensors, per_image):
             count += 1
     loss = semantic_loss(salient, text, tensors["label"], tensors["scale"])
     assert float(loss) == pytest.approx(total / count, abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distillation_loss(tensors, temperature):
+    ours, theirs = tensors["local"][0, :3], tensors["local"][1, :3]
+    expected = sum(naive.kl(t, o, temperature) for t, o in zip(theirs, ours, strict=True)) / 15
+    loss = distillation_loss(ours, theirs, temperature)
+    torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
+    # A softmax does not see a shift of its logits.
+    assert float(distillation_loss(ours, ours + 1, temperature)) == pytest.approx(0, abs=1e-12)
 
 
 def test_class_logits_shapes_agree(tensors):

@@ -44,7 +44,7 @@ def test_loss_falls(world, name, tmp_path):
 
     def recording(batch):
         summary = original(batch)
-        losses.append(float(summary["ce"]))
+        losses.append(float(summary["loss"]))
         return summary
 
     trainer.forward_backward = recording

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import datasets
 import trainers
 from dassl.config import get_cfg_default, merge_opts
@@ -20,7 +22,34 @@ TEST_CASES = [
     ("TextRefiner", "COOP"),
     ("CoCoOp", "COCOOP"),
     ("TextRefinerCoCoOp", "COCOOP"),
+    ("PromptSRC", "PROMPTSRC"),
+    ("PromptKD", "PROMPTKD"),
+    ("TextRefinerPromptKD", "PROMPTKD"),
 ]
+
+# What a node needs on a CLIP of 3 blocks and in a run of 3 epochs.
+TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "PROMPTSRC": {
+        "PROMPT_DEPTH_VISION": 3,
+        "PROMPT_DEPTH_TEXT": 3,
+        "GPA_MEAN": 2,
+    },
+    "PROMPTKD": {"PROMPT_DEPTH_VISION": 3, "KD_WEIGHT": 20.0},
+}
+
+# Other widths and depths than the student's.
+TEACHER_SIZES = {"embed_dim": 48, "text_width": 128, "vision_width": 128, "seed": 7}
+
+
+def save_teacher(path: Path) -> Path:
+    """A checkpoint of PromptSRC's prompts: 3 text tokens in 2 blocks, 2 visual ones in 3."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"prompt_learner.ctx": 3, "text_encoder.transformer.resblocks.1.VPT_shallow": 3}
+    shapes |= {"image_encoder.VPT": 2}
+    shapes |= {f"image_encoder.transformer.resblocks.{i}.VPT_shallow": 2 for i in (1, 2)}
+    state = {key: torch.randn(n, 128, generator=generator) * 0.1 for key, n in shapes.items()}
+    torch.save({"state_dict": state, "epoch": 20}, path)
+    return path
 
 
 class ToyWorld:
@@ -29,6 +58,8 @@ class ToyWorld:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clip = str(save_toy_clip(folder / "clip.pt"))
+        self.teacher_clip = str(save_toy_clip(folder / "teacher_clip.pt", **TEACHER_SIZES))
+        self.teacher = str(save_teacher(folder / "teacher.pth.tar"))
         self.classnames = caltech101(folder / "data", classes=6, train=8, val=4, test=4)
 
     def cfg(self, trainer: str, output: Path, *opts: Any) -> Any:
@@ -45,6 +76,7 @@ class ToyWorld:
             "DATASET.NAME": "Caltech101",
             "DATASET.NUM_SHOTS": 4,
             "DATASET.SUBSAMPLE_CLASSES": "base",
+            "DATASET.DISTILL_ON": "few_shot",
             "DATALOADER.NUM_WORKERS": 0,
             "DATALOADER.TRAIN_X.BATCH_SIZE": 4,
             "DATALOADER.TEST.BATCH_SIZE": 5,
@@ -59,7 +91,11 @@ class ToyWorld:
             "OPTIM.WARMUP_TYPE": "constant",
             "OPTIM.WARMUP_CONS_LR": 1e-5,
             "TEST.NO_TEST": True,
+            "TRAINER.PROMPTKD.TEACHER_NAME": self.teacher_clip,
+            "TRAINER.PROMPTKD.TEACHER_WEIGHTS": self.teacher,
         }
+        for node, options in TOY_OPTIONS.items():
+            values |= {f"TRAINER.{node}.{key}": value for key, value in options.items()}
         merge_opts(cfg, [part for pair in values.items() for part in pair])
         merge_opts(cfg, opts)
         cfg.freeze()

@@ -1,0 +1,239 @@
+"""What the traces of each learner hold: settings, initial state, quantities of a step, logits."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.replay_trace import Deviations, Trace
+from trainers.encode import unit
+
+# Five times what an independent implementation showed over such traces.
+RECORDED = 5.0
+# Settings and inputs: equal, not close.
+EQUAL = {"epoch": 0.0, "lr": 1e-12, "init/ctx": 0.0, "init/tokenized_prompts": 0.0}
+
+# The authors' 1x1 convolutions and BatchNorm -> the layers of FeatureAlignment.
+LAYERS = {"conv1.0": "inner", "conv1.1": "norm", "conv1.3": "outer"}
+
+
+def load_alignment(module: Any, recorded: dict[str, torch.Tensor]) -> None:
+    """Fill a FeatureAlignment from the authors' names."""
+    state, own = {}, module.state_dict()
+    for key, value in recorded.items():
+        layer, parameter = key.rsplit(".", 1)
+        target = f"{LAYERS[layer]}.{parameter}"
+        state[target] = value.reshape(own[target].shape)
+    module.load_state_dict(state)
+
+
+def alignment_state(module: Any, prefix: str) -> dict[str, Any]:
+    """A FeatureAlignment's state under the authors' names."""
+    return {
+        f"{prefix}/{old}.{name}": value
+        for old, new in LAYERS.items()
+        for name, value in getattr(module, new).state_dict().items()
+    }
+
+
+def alignment_gradients(module: Any, prefix: str) -> dict[str, Any]:
+    """The gradients of a FeatureAlignment under the authors' names."""
+    return {
+        f"{prefix}{old}.{name}": parameter.grad
+        for old, new in LAYERS.items()
+        for name, parameter in getattr(module, new).named_parameters()
+    }
+
+
+class CoOpKind:
+    """TextRefiner on CoOp."""
+
+    mark = "init/ctx"  # an array that only such traces hold
+    limits = {
+        "loss": RECORDED * 6e-6,
+        "loss1": RECORDED * 6e-6,
+        "loss2": RECORDED * 1.6e-5,
+        "loss3": RECORDED * 6e-9,
+        "cache": RECORDED * 1.3e-7,
+        "ctx": RECORDED * 5.4e-7,
+        "extractor": RECORDED * 4e-8,
+        "bn_running_mean": RECORDED * 8e-8,
+        "eval/logits": RECORDED * 3.1e-5,
+        **EQUAL,
+    }
+    relative = ()
+    share = 2e-5
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def heldout(self) -> dict[str, tuple[str, range]]:
+        """Split -> prefix of its recorded logits, and the classes that are their columns."""
+        return {"test": ("eval/logits/", range(len(self.trace.classnames)))}
+
+    def values(self, folder: Path) -> dict[str, Any]:
+        """Config values of this kind; writes the CLIP."""
+        torch.save(self.trace.tensors("clip/"), folder / "clip.pt")
+        own = self.trace.settings
+        return {
+            "MODEL.BACKBONE.NAME": str(folder / "clip.pt"),
+            "TRAINER.NAME": "TextRefinerCoOp",
+            "TRAINER.COOP.N_CTX": own["n_ctx"],
+            "TRAINER.COOP.CTX_INIT": own["ctx_init"],
+            "TRAINER.COOP.CSC": self.trace["init/ctx"].ndim == 3,
+            "TRAINER.COOP.CLASS_TOKEN_POSITION": own["class_token_position"],
+            "TRAINER.COOP.PREC": "fp32",
+            "TRAINER.TEXTREFINER.LOCAL_WEIGHT": 1 / own["balance"],
+            "TRAINER.TEXTREFINER.REG_WEIGHT": float(own["distill"]),
+        }
+
+    @torch.no_grad()
+    def set_initial_state(self, model: Any, deviations: Deviations) -> None:
+        """Put the recorded start in place; the context must already start there by itself."""
+        prompts, trace = model.learner.prompts, self.trace
+        if trace.settings["ctx_init"]:
+            deviations.add("init/ctx", prompts.ctx, trace["init/ctx"])
+        eot = trace["init/tokenized_prompts"].argmax(-1)
+        deviations.add("init/tokenized_prompts", prompts.eot, eot)
+        prompts.ctx.copy_(trace.tensor("init/ctx"))
+
+    def watched(self, model: Any) -> list[tuple[Any, str]]:
+        """Methods whose results are compared, beyond those of every kind."""
+        return [(model.learner, "encode_text")]
+
+    def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
+        """What the trace holds of every step; its losses are unweighted."""
+        return {
+            "loss1": summary["ce"],
+            "loss2": summary["semantic"] / model.settings.local_weight,
+            "loss3": summary["regulariser"] / model.settings.reg_weight,
+            "ctx": model.learner.prompts.ctx,
+            "bn_running_mean": model.refiner.align.norm.running_mean,
+            "bn_running_var": model.refiner.align.norm.running_var,
+        }
+
+    def debug(self, model: Any, seen: dict[str, Any]) -> dict[str, Any]:
+        """What the trace holds of its first and last step."""
+        return {
+            "debug/text_features": seen["encode_text"],
+            "debug/image_features": unit(seen["encode_image"].pooled),
+            "debug/grad_ctx": model.learner.prompts.ctx.grad,
+            **alignment_gradients(model.refiner.align, "debug/grad_mid_image_trans/"),
+        }
+
+    def compare_end(self, model: Any, deviations: Deviations) -> None:
+        """What the trace holds of the trained model beyond its logits."""
+        text = model.learner.encode_text()
+        refined = model.refiner.refine(text)
+        deviations.add("eval/text_features", text, self.trace["eval/text_features"])
+        deviations.add("eval/fine_text_features", refined, self.trace["eval/fine_text_features"])
+
+
+class PromptKDKind:
+    """TextRefiner on PromptKD, base2novel: trained on all classes, val is base and test is new."""
+
+    mark = "init/student_prompts/VPT"
+    limits = {
+        "loss": RECORDED * 1.1e-5,
+        "L_ukd": RECORDED * 3.8e-6,
+        "L_sem": RECORDED * 2.9e-6,
+        "L_mem": RECORDED * 1.9e-9,
+        "cache": RECORDED * 1.5e-6,
+        "extractor": RECORDED * 3.7e-7,
+        "student_prompts": RECORDED * 1.6e-6,
+        "eval/logits": RECORDED * 2.2e-4,
+        **EQUAL,
+    }
+    # The total carries KD_WEIGHT, so its deviation is told relative to it.
+    relative = ("loss", "L_sem")
+    # Its gradients pass 12 blocks and carry KD_WEIGHT.
+    share = 1e-4
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def heldout(self) -> dict[str, tuple[str, range]]:
+        """Split -> prefix of its recorded logits, and the classes that are their columns."""
+        count = len(self.trace.classnames)
+        base = math.ceil(count / 2)
+        return {
+            "val": ("eval/logits/val/", range(base)),
+            "test": ("eval/logits/test/", range(base, count)),
+        }
+
+    def values(self, folder: Path) -> dict[str, Any]:
+        """Config values of this kind; writes both CLIPs and the teacher's checkpoint."""
+        trace, files = self.trace, {name: folder / f"{name}.pt" for name in ("student", "teacher")}
+        for name, path in files.items():
+            torch.save(trace.tensors(f"{name}_clip/"), path)
+        prompts = {"state_dict": trace.tensors("init/teacher_prompt_params/"), "epoch": 20}
+        torch.save(prompts, folder / "teacher.pth.tar")
+        design = trace.settings["student_design"]
+        return {
+            "MODEL.BACKBONE.NAME": str(files["student"]),
+            "TRAINER.NAME": "TextRefinerPromptKD",
+            "TRAINER.PROMPTKD.TEACHER_NAME": str(files["teacher"]),
+            "TRAINER.PROMPTKD.TEACHER_WEIGHTS": str(folder / "teacher.pth.tar"),
+            "TRAINER.PROMPTKD.N_CTX_VISION": design["vision_ctx"],
+            "TRAINER.PROMPTKD.PROMPT_DEPTH_VISION": design["vision_depth"],
+            "TRAINER.PROMPTKD.KD_WEIGHT": trace.settings["kd_weight"],
+            "TRAINER.PROMPTKD.TEMPERATURE": trace.settings["temperature"],
+            "TRAINER.PROMPTKD.PREC": "fp32",
+            "DATASET.DISTILL_ON": "few_shot",  # the images that the data set lists
+        }
+
+    @torch.no_grad()
+    def set_initial_state(self, model: Any, deviations: Deviations) -> None:
+        """Put the recorded start in place; the teacher must already say what was recorded."""
+        learner, trace = model.learner, self.trace
+        learner.prompts.load_state_dict(trace.tensors("init/student_prompts/"))
+        load_alignment(learner.projector, trace.tensors("init/VPT_image_trans/"))
+        eot = trace["init/teacher_tokenized_prompts"].argmax(-1)
+        deviations.add("init/tokenized_prompts", learner.teacher.prompts.eot, eot)
+
+    def watched(self, model: Any) -> list[tuple[Any, str]]:
+        """Methods whose results are compared, beyond those of every kind."""
+        return [(model.learner, "task"), (model.learner.teacher, "encode_image")]
+
+    def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
+        """What the trace holds of every step; its losses are unweighted."""
+        weight, settings = model.learner.weight, model.settings
+        student = seen["encode_image"]
+        return {
+            "L_ukd": summary["kd"] / weight,
+            "L_sem": summary["semantic"] / (weight * settings.local_weight),
+            "L_mem": summary["regulariser"] / (weight * settings.reg_weight),
+            "image_features": unit(student.pooled),
+            **{
+                f"student_prompts/{key}": value
+                for key, value in model.learner.prompts.state_dict().items()
+            },
+        }
+
+    def debug(self, model: Any, seen: dict[str, Any]) -> dict[str, Any]:
+        """What the trace holds of its first and last step."""
+        learner = model.learner
+        return {
+            "teacher/0": unit(seen["teacher.encode_image"].pooled),
+            "teacher/1": learner.teacher_text,
+            "teacher/2": seen["task"].target,
+            "debug/raw_cls": seen["encode_image"].local[:, 0],
+            **{
+                f"debug/grad/image_encoder.{key}": parameter.grad
+                for key, parameter in learner.prompts.named_parameters()
+            },
+            **alignment_gradients(learner.projector, "debug/grad/VPT_image_trans."),
+            **alignment_gradients(model.refiner.align, "debug/grad/mid_image_trans."),
+            **alignment_state(learner.projector, "debug/VPT_image_trans_after"),
+        }
+
+    def compare_end(self, model: Any, deviations: Deviations) -> None:
+        """What the trace holds of the trained model beyond its logits."""
+        own = alignment_state(model.learner.projector, "final/VPT_image_trans")
+        own |= alignment_state(model.refiner.align, "final/mid_image_trans")
+        for key, value in self.trace.below("final/").items():
+            deviations.add(f"final/{key}", own[f"final/{key}"], value)
+
+
+KINDS = (CoOpKind, PromptKDKind)

@@ -1,0 +1,144 @@
+"""PromptSRC (Khattak et al., ICCV 2023, arXiv 2307.06948): the trainer of PromptKD's teachers.
+
+Independent deep prompts in both towers, held to the frozen CLIP by three terms, and averaged over
+the epochs with Gaussian weights (docs/method.md, "The learners").
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from dassl.engine import TRAINER_REGISTRY
+
+from .base import PromptTrainer
+from .deep import IndependentPrompts, IndependentPromptsLearner
+from .encode import encode_image, unit
+from .losses import class_logits, distillation_loss
+from .refiner import full_precision
+from .settings import SettingsError, node
+from .zsclip import template_features
+
+__all__ = ["PromptSRC", "PromptSRCLearner", "gaussian_weights"]
+
+TEMPLATES = 60  # the first of open_clip's OPENAI_IMAGENET_TEMPLATES
+
+
+class AggregatedPrompts(IndependentPrompts):
+    """The prompts, and the weighted sum of their values after each epoch.
+
+    The sum is part of the state dict, so that a resumed run deploys what an uninterrupted one does.
+    """
+
+    aggregate: Tensor
+
+    def __init__(self, clip_model: Any, classnames: Sequence[str], settings: Any) -> None:
+        super().__init__(clip_model, classnames, settings)
+        self.register_buffer(
+            "aggregate", torch.zeros_like(parameters_to_vector(self.parameters()).detach())
+        )
+
+    @torch.no_grad()
+    def add(self, weight: float) -> None:
+        """Add today's prompts with ``weight``."""
+        self.aggregate = self.aggregate + weight * parameters_to_vector(self.parameters())
+
+    @torch.no_grad()
+    def deploy(self) -> None:
+        """Put the sum in place of the prompts."""
+        vector_to_parameters(self.aggregate, self.parameters())
+
+
+class PromptSRCLearner(IndependentPromptsLearner):
+    """Prompts of both towers that stay near what CLIP says without them.
+
+    Args:
+        clip_model: frozen.
+        deep: the prompts.
+        classnames: C names, for the frozen CLIP's text features.
+        text_weight, image_weight: of the distances to the frozen CLIP's features.
+    """
+
+    def __init__(
+        self,
+        clip_model: Any,
+        deep: IndependentPrompts,
+        classnames: Sequence[str],
+        text_weight: float,
+        image_weight: float,
+    ) -> None:
+        super().__init__(clip_model, deep)
+        self.classnames = classnames
+        self.text_weight = text_weight
+        self.image_weight = image_weight
+        self._frozen_text: Tensor | None = None
+
+    @torch.no_grad()
+    def frozen_text(self) -> Tensor:
+        """T0, (C, d): the frozen CLIP's text features, computed at the first training step."""
+        if self._frozen_text is None:
+            # Imported here: it takes seconds, and only training needs it.
+            from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+            templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:TEMPLATES]]
+            self._frozen_text = template_features(
+                self.clip_model, templates, self.classnames, normalise=False
+            )
+        return self._frozen_text
+
+    def own_losses(
+        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
+    ) -> dict[str, Tensor]:
+        """Distances of T, g and the logits to those of the frozen CLIP."""
+        frozen_text = self.frozen_text()
+        with torch.no_grad():
+            frozen_features = unit(encode_image(self.clip_model.visual, image).pooled)
+        with full_precision(features):
+            frozen_logits = class_logits(frozen_features, frozen_text, self.logit_scale)
+            return {
+                "scl_text": self.text_weight * F.l1_loss(text, frozen_text),
+                "scl_image": self.image_weight * F.l1_loss(features, frozen_features),
+                "scl_logits": distillation_loss(logits, frozen_logits),
+            }
+
+
+def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
+    """Weights of epochs 1..E, proportional to exp(-((e - mean) / std)^2 / 2), of sum 1."""
+    distance = (torch.arange(1, epochs + 1, dtype=torch.float64) - mean) / std
+    return (-distance.square() / 2).softmax(dim=0).tolist()
+
+
+@TRAINER_REGISTRY.register()
+class PromptSRC(PromptTrainer):
+    """Self-regulating prompts; the last epoch's checkpoint holds the aggregated ones."""
+
+    config_node = "PROMPTSRC"
+
+    def check_cfg(self, cfg: Any) -> None:
+        """Refuse settings that cannot work before anything is loaded."""
+        super().check_cfg(cfg)
+        if node(cfg, "PROMPTSRC").GPA_STD <= 0:
+            raise SettingsError(
+                f"TRAINER.PROMPTSRC.GPA_STD must be > 0, got {node(cfg, 'PROMPTSRC').GPA_STD}"
+            )
+
+    def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptSRCLearner:
+        """cfg.TRAINER.PROMPTSRC -> learner."""
+        settings = node(self.cfg, "PROMPTSRC")
+        deep = AggregatedPrompts(clip_model, classnames, settings)
+        weights = settings.TEXT_LOSS_WEIGHT, settings.IMAGE_LOSS_WEIGHT
+        return PromptSRCLearner(clip_model, deep, classnames, *weights)
+
+    def after_epoch(self) -> None:
+        """Aggregate; after the last epoch deploy, before anything is evaluated or saved."""
+        settings, epochs = node(self.cfg, "PROMPTSRC"), self.cfg.OPTIM.MAX_EPOCH
+        weights = gaussian_weights(epochs, settings.GPA_MEAN, settings.GPA_STD)
+        prompts = self.model.learner.deep
+        prompts.add(weights[self.epoch])
+        if self.epoch + 1 == epochs:
+            print("Deploy the prompts aggregated over all epochs")
+            prompts.deploy()
+        super().after_epoch()
