@@ -181,6 +181,19 @@ def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (2, "error: PYTHON=no-such-python is not a program\n")
 
 
+def test_a_python_without_torch_says_how_to_get_one(tmp_path: Path) -> None:
+    python = tmp_path / "python"  # -I -S: without the packages that are installed beside it
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    python.chmod(0o755)
+    env = {**os.environ, "PYTHON": str(python)}
+    ran = subprocess.run([ROOT / "scripts/run.sh"], env=env, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (
+        2,
+        f"error: {python} has no torch: run `make demo` once to make .venv, "
+        "or set PYTHON to a Python that has requirements.txt\n",
+    )
+
+
 def test_an_entry_runs_train_py(tmp_path: Path) -> None:
     """The whole way: shell entry, runner, child process, marker; from another working folder."""
     make_project(tmp_path / "project")
