@@ -8,6 +8,7 @@ embedded CLIP, three seeds, through the same runner as every script; results, lo
 go to $OUTPUT/demo (default output/demo). Run again, it skips what is finished.
 """
 
+import argparse
 import os
 import re
 import signal
@@ -167,7 +168,10 @@ def demo(place: Place) -> None:
     print(f"runs   {place.output}: logs/, checkpoints and TensorBoard events in base2new/")
 
 
-def main(env: Mapping[str, str]) -> int:
+def main(words: Sequence[str], env: Mapping[str, str]) -> int:
+    argparse.ArgumentParser(  # it has no options: the environment says all
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(words)
     place = Place(
         ROOT,
         data=Path(env.get("DATA") or ROOT / "data").absolute(),
@@ -193,4 +197,4 @@ def main(env: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(main(sys.argv[1:], os.environ))

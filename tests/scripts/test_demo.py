@@ -21,7 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_four_rows_three_seeds_base_new_and_harmonic_mean(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert demo.main({}) == 0
+    assert demo.main([], {}) == 0
     out = project / "output" / "demo"
     (table,) = json.loads((out / "results.json").read_text())["tables"]
     assert [row["method"] for row in table["rows"]] == [
@@ -58,10 +58,10 @@ def test_run_again_it_skips_what_is_finished(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
-    assert demo.main({}) == 0
+    assert demo.main([], {}) == 0
     logs = {path: path.read_text() for path in project.rglob("log.txt")}
     capsys.readouterr()
-    assert demo.main({}) == 0
+    assert demo.main([], {}) == 0
     assert capsys.readouterr().out.count("(finished before)") == 2
     assert {path: path.read_text() for path in project.rglob("log.txt")} == logs
 
@@ -70,7 +70,7 @@ def test_a_failed_job_is_named_with_the_end_of_its_log(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_EXIT", "9")
-    assert demo.main({}) == 9
+    assert demo.main([], {}) == 9
     error = capsys.readouterr().err
     assert "seed 1 failed with exit code 9" in error
     assert "the last lines of " in error
@@ -82,7 +82,15 @@ def test_data_and_output_come_from_the_environment(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
-    assert demo.main({"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}) == 0
+    assert demo.main([], {"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}) == 0
     assert (project / "elsewhere/demo/results.md").is_file()
     log = next((project / "elsewhere/demo").rglob("log.txt")).read_text()
     assert "--root images --seed 1" in log  # relative to the repository's root
+
+
+@pytest.mark.parametrize(("word", "code"), [("--foo", 2), ("extra", 2), ("--help", 0)])
+def test_a_word_that_it_does_not_know_runs_nothing(project: Path, word: str, code: int) -> None:
+    with pytest.raises(SystemExit) as end:
+        demo.main([word], {})
+    assert end.value.code == code
+    assert not (project / "output").exists()
