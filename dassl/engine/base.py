@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.checkpoint import (
-    load_checkpoint,
+    load_run_checkpoint,
     load_state,
+    load_weights,
     restore,
     save_checkpoints,
     without_module_prefix,
@@ -141,8 +142,8 @@ class TrainerBase:
             return
         for name in self.get_model_names():
             path = checkpoint_path(directory, name, epoch)
-            checkpoint = load_checkpoint(path)
-            load_state(self._models[name], checkpoint["state_dict"], f"{name} in {path}")
+            checkpoint = load_run_checkpoint(path)
+            load_weights(self._models[name], checkpoint["state_dict"], f"{name} in {path}")
             result = checkpoint.get("val_result")
             told = f", val_result={result:.1f}" if result is not None else ""
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{told})")

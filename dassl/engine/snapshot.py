@@ -10,7 +10,7 @@ from typing import Any
 from ..utils.checkpoint import (
     BEST,
     list_checkpoints,
-    load_checkpoint,
+    load_run_checkpoint,
     newest_checkpoint,
 )
 from ..utils.errors import UsageError
@@ -35,7 +35,7 @@ def load_newest_set(
             f"the checkpoints in {str(directory)!r} are incomplete: nothing of "
             f"{', '.join(missing)}; choose another folder, or remove this one to start anew"
         )
-    loaded = {name: (path, load_checkpoint(path)) for name, path in paths.items() if path}
+    loaded = {name: (path, load_run_checkpoint(path)) for name, path in paths.items() if path}
     epochs = {name: checkpoint["epoch"] for name, (_, checkpoint) in loaded.items()}
     if len(set(epochs.values())) > 1:
         told = ", ".join(

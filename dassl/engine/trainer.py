@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..modeling import refuse
-from ..utils.checkpoint import BEST, load_checkpoint
+from ..utils.checkpoint import BEST, load_run_checkpoint
 from ..utils.errors import UsageError, nearest
 from ..utils.random_state import preserved_random_state
 from ..utils.tools import mkdir_if_missing
@@ -135,8 +135,11 @@ class SimpleTrainer(TrainerBase):
             print(f"No best model in {directory}: the best epoch is chosen from here on")
             self.best_result, self.best_epoch = -math.inf, 0
         elif not math.isfinite(self.best_result):  # a checkpoint of the original does not tell
-            best = load_checkpoint(path)
-            self.best_result, self.best_epoch = float(best["val_result"]), int(best["epoch"])
+            best = load_run_checkpoint(path)
+            if best.get("val_result") is None:
+                print(f"{path} does not tell its result: the best epoch is chosen from here on")
+            else:
+                self.best_result, self.best_epoch = float(best["val_result"]), int(best["epoch"])
 
     def after_epoch(self) -> None:
         """Keep the epoch's model if it is the best on val; save every CHECKPOINT_FREQ epochs."""

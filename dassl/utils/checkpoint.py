@@ -17,6 +17,8 @@ from .tools import PathLike, atomic_path
 
 POINTER = "checkpoint"  # the text file that names the newest checkpoint of its folder
 BEST = "model-best.pth.tar"
+# Buffers that CoOp's prompt learners save although they follow from the class names of a run.
+CLASS_NAME_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
 
 def without_module_prefix(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
@@ -106,6 +108,50 @@ def load_checkpoint(fpath: PathLike) -> dict[str, Any]:
     return checkpoint
 
 
+def load_run_checkpoint(path: PathLike) -> dict[str, Any]:
+    """`load_checkpoint` of a file that a run saved: it has the weights and the epoch.
+
+    Raises:
+        UsageError: as of `load_checkpoint`, or the file holds something else, such as bare weights.
+    """
+    checkpoint = load_checkpoint(path)
+    lacking = [key for key in ("state_dict", "epoch") if key not in checkpoint]
+    if lacking:
+        told = f"it lacks {' and '.join(lacking)}"
+    elif not _is_state_dict(checkpoint["state_dict"]):
+        told = "its state_dict is not a dict of tensors"
+    elif not isinstance(checkpoint["epoch"], int):
+        told = f"its epoch is {checkpoint['epoch']!r}, not a whole number"
+    else:
+        return checkpoint
+    raise UsageError(
+        f"{str(path)!r} is not a checkpoint of a run: {told}; name the output folder of a run that "
+        "saved its checkpoints itself"
+    )
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items()
+    )
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], what: str) -> None:
+    """`load_state` of a model, without the class-name buffers that it does not keep.
+
+    CoOp saves them with the context vectors; a model that makes them of its own class names has no
+    place for them. What is dropped is said.
+    """
+    own = model.state_dict()
+    dropped = [
+        key for key in state_dict if key not in own and key.rpartition(".")[2] in CLASS_NAME_BUFFERS
+    ]
+    if dropped:
+        print(f"Dropped {', '.join(dropped)} of {what}: the class names of this run give them")
+        state_dict = {key: value for key, value in state_dict.items() if key not in dropped}
+    load_state(model, state_dict, what)
+
+
 def load_state(target: Any, state: Any, what: str) -> None:
     """`target.load_state_dict(state)`, with a UsageError that says what did not fit."""
     try:
@@ -132,7 +178,7 @@ def resume_from_checkpoint(
     path = newest_checkpoint(fdir)
     if path is None:
         raise UsageError(f"no checkpoint to resume from in {str(fdir)!r}")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_run_checkpoint(path)
     restore(checkpoint, path, model, optimizer, scheduler)
     return int(checkpoint["epoch"])
 
@@ -144,9 +190,9 @@ def restore(
     optimizer: torch.optim.Optimizer | None,
     scheduler: Any,
 ) -> None:
-    """Load a checkpoint's parts into the objects given; a part that is missing is said."""
+    """Load what `load_run_checkpoint` gave into the objects; a part that is missing is said."""
     bare = model.module if isinstance(model, nn.DataParallel) else model
-    load_state(bare, checkpoint["state_dict"], f"the model in {path}")
+    load_weights(bare, checkpoint["state_dict"], f"the model in {path}")
     loaded = ["model"]
     for key, target in (("optimizer", optimizer), ("scheduler", scheduler)):
         if target is None:

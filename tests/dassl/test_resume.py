@@ -5,8 +5,15 @@ import shutil
 import pytest
 import torch
 
-from dassl.utils import UsageError, get_random_state, load_checkpoint, set_random_seed
-from tests.dassl.coop_style import ToyCoOp, toy_cfg
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (
+    UsageError,
+    get_random_state,
+    load_checkpoint,
+    resume_from_checkpoint,
+    set_random_seed,
+)
+from tests.dassl.coop_style import CLASSES, ToyCoOp, toy_cfg
 
 EPOCHS = 4
 NO_EVALUATION = ("TEST.NO_TEST", True)
@@ -282,3 +289,114 @@ def test_a_grad_scaler_goes_on(tmp_path):
     again = Scaled(toy_cfg(tmp_path, *NO_EVALUATION))
     again.before_train()
     assert again.scaler.get_scale() == 1024.0
+
+
+# an output folder of the original CoOp
+
+
+class ContextOnly(Interruptible):
+    """Keeps the context vectors alone: the class names give it the other embeddings."""
+
+    def build_model(self):
+        super().build_model()
+        self._models.clear()
+        self.model.prompt_learner = torch.nn.Module()
+        self.model.prompt_learner.ctx = torch.nn.Parameter(torch.zeros(8, CLASSES))
+        self.model.forward = lambda image: (
+            self.model.backbone.eval()(image) @ self.model.prompt_learner.ctx
+        )
+        self.optim = build_optimizer(self.model.prompt_learner, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("prompt_learner", self.model.prompt_learner, self.optim, self.sched)
+
+
+def write_coop_folder(folder):
+    """What CoOp leaves after 2 epochs: class-name buffers, and its schedule pickled live."""
+    ctx = torch.nn.Parameter(torch.full((8, CLASSES), 0.25))
+    optim = torch.optim.SGD([ctx], lr=0.05, momentum=0.9)
+    successor = torch.optim.lr_scheduler.CosineAnnealingLR(optim, EPOCHS)
+    ctx.sum().backward()
+    optim.step()
+    successor.step()
+    del optim.step  # the closure that a live schedule of today puts there cannot be pickled
+    state = {
+        "state_dict": {
+            "ctx": ctx.detach(),
+            "token_prefix": torch.zeros(CLASSES, 1, 8),
+            "token_suffix": torch.zeros(CLASSES, 72, 8),
+        },
+        "epoch": 2,
+        "optimizer": optim.state_dict(),
+        "scheduler": {"successor": successor, "last_epoch": 1, "_last_lr": [0.05]},
+        "val_result": None,
+    }
+    (folder / "prompt_learner").mkdir(parents=True)
+    torch.save(state, folder / "prompt_learner/model.pth.tar-2")
+    (folder / "prompt_learner/checkpoint").write_text("model.pth.tar-2\n")
+    return ctx.detach()
+
+
+def test_a_run_of_the_original_goes_on(tmp_path, capsys):
+    ctx = write_coop_folder(tmp_path / "coop")
+    trainer = ContextOnly(toy_cfg(tmp_path / "ours", "RESUME", str(tmp_path / "coop")))
+    trainer.before_train()
+    assert trainer.start_epoch == trainer.sched.last_epoch == 2
+    assert torch.equal(trainer.model.prompt_learner.ctx, ctx)
+    assert trainer.optim.state[trainer.model.prompt_learner.ctx]["momentum_buffer"].eq(1).all()
+    out = capsys.readouterr().out
+    assert "Dropped token_prefix, token_suffix of the model in" in out
+    trainer.train()
+    assert load_checkpoint(tmp_path / "ours/prompt_learner/model.pth.tar-4")["epoch"] == EPOCHS
+
+
+def test_load_model_drops_class_name_buffers_too(tmp_path, capsys):
+    ctx = write_coop_folder(tmp_path)
+    trainer = ContextOnly(toy_cfg(tmp_path / "ours"))
+    trainer.load_model(str(tmp_path), epoch=2)
+    assert torch.equal(trainer.model.prompt_learner.ctx, ctx)
+    assert "Dropped token_prefix, token_suffix" in capsys.readouterr().out
+
+
+def test_other_unknown_weights_are_still_refused(tmp_path):
+    write_coop_folder(tmp_path)
+    path = tmp_path / "prompt_learner/model.pth.tar-2"
+    checkpoint = load_checkpoint(path)
+    checkpoint["state_dict"]["token_middle"] = torch.zeros(1)
+    del checkpoint["scheduler"]  # its stand-in cannot be pickled again
+    torch.save(checkpoint, path)
+    with pytest.raises(UsageError, match=r"does not fit this run: .*token_middle"):
+        ContextOnly(toy_cfg(tmp_path)).before_train()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"ctx": torch.zeros(1)}, "it lacks state_dict and epoch"),
+        ({"state_dict": {"ctx": torch.zeros(8, CLASSES)}}, "it lacks epoch"),
+        ({"state_dict": torch.zeros(1), "epoch": 2}, "its state_dict is not a dict of tensors"),
+        ({"state_dict": {"ctx": 1.0}, "epoch": 2}, "its state_dict is not a dict of tensors"),
+        ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not a whole number"),
+    ],
+)
+def test_a_file_of_another_form_is_told(tmp_path, content, message):
+    write_coop_folder(tmp_path)
+    torch.save(content, tmp_path / "prompt_learner/model.pth.tar-2")
+    trainer = ContextOnly(toy_cfg(tmp_path))
+    with pytest.raises(UsageError, match=f"is not a checkpoint of a run: {message}"):
+        trainer.before_train()
+    with pytest.raises(UsageError, match=f"is not a checkpoint of a run: {message}"):
+        trainer.load_model(str(tmp_path), epoch=2)
+    with pytest.raises(UsageError, match=f"is not a checkpoint of a run: {message}"):
+        resume_from_checkpoint(tmp_path / "prompt_learner", trainer.model.prompt_learner)
+
+
+def test_a_best_model_that_does_not_tell_its_result_is_chosen_anew(tmp_path, capsys):
+    write_coop_folder(tmp_path)
+    folder = tmp_path / "prompt_learner"
+    shutil.copy(folder / "model.pth.tar-2", folder / "model-best.pth.tar")
+    trainer = ContextOnly(toy_cfg(tmp_path, *BEST_VAL))
+    trainer.train()
+    assert "does not tell its result: the best epoch is chosen from here on" in (
+        capsys.readouterr().out
+    )
+    assert trainer.best_epoch > 2
