@@ -24,9 +24,10 @@ from threading import Event, Lock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dassl.utils import UsageError, atomic_path  # noqa: E402
+from dassl.utils import UsageError  # noqa: E402
 from datasets.critters import Critters  # noqa: E402
 from datasets.critters_world.folder import prepare_folder  # noqa: E402
+from scripts.lib.files import make_folder, write_text  # noqa: E402
 from scripts.lib.jobs import Job, Place, Request  # noqa: E402
 from scripts.lib.plans import plan  # noqa: E402
 from scripts.lib.plots import plot_bars  # noqa: E402
@@ -146,15 +147,16 @@ def tabulate(labels: Mapping[Path, str]) -> list[Table]:
 
 
 def write(tables: Sequence[Table], folder: Path) -> None:
-    for name, text in (("results.md", markdown(tables, [])), ("results.json", as_json(tables, []))):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "results.md", markdown(tables, []))
+    write_text(folder / "results.json", as_json(tables, []))
     plot_bars(tables, folder / "results.png")
 
 
 def demo(place: Place) -> None:
     """Draw the data, run the jobs, show and write the table."""
     print(f"Demo on {os.cpu_count()} cores: images in {place.data}, results in {place.output}")
+    make_folder(place.data, "DATA")
+    make_folder(place.output, "OUTPUT")
     prepare_folder(Critters.plan, place.data / Critters.dataset_dir)
     chains = [(method, chain) for method in METHODS for chain in method.chains(place)]
     labels = {job.folder: method.label for method, chain in chains for job in chain}

@@ -19,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dassl.utils import UsageError, atomic_path  # noqa: E402
+from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.files import write_text  # noqa: E402
 from scripts.lib.plots import plot_bars  # noqa: E402
 from scripts.lib.render import FORMATS  # noqa: E402
 from scripts.lib.rows import Options  # noqa: E402
@@ -35,26 +36,30 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="seeds that are due")
     parser.add_argument("--format", choices=FORMATS, default="markdown")
     parser.add_argument("--out", type=Path, help="write here instead of to the screen")
-    parser.add_argument("--plot", type=Path, help="also draw bars into this PNG")
+    parser.add_argument("--plot", type=Path, help="also draw bars into this PNG, PDF or SVG")
     return parser.parse_args(words)
 
 
 def main(words: list[str]) -> int:
-    args = parse(words)
     try:
-        found = find(args.folder)
-        if not found.runs and not found.unfinished:
-            raise UsageError(f"no run below {args.folder}: no folder there holds a log.txt")
+        show(parse(words))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print or write the tables of a folder, and the plot."""
+    found = find(args.folder)
+    if not found.runs and not found.unfinished:
+        raise UsageError(f"no run below {args.folder}: no folder there holds a log.txt")
     tables = build(found.runs, Options(seeds=args.seeds))
     text = FORMATS[args.format](tables, found.unfinished)
     if args.out is None:
         print(text, end="")
     else:
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(args.out, text)
         print(f"wrote {args.out}")
     if args.plot is not None and tables:
         plot_bars(tables, args.plot)
@@ -64,7 +69,6 @@ def main(words: list[str]) -> int:
             print(f"note: {note}", file=sys.stderr)
         for folder in found.unfinished:
             print(f"unfinished: {folder}", file=sys.stderr)
-    return 0
 
 
 if __name__ == "__main__":

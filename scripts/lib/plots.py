@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dassl.utils import atomic_path
+from dassl.utils import UsageError
 from scripts.lib.cells import Cell
+from scripts.lib.files import replacing
 from scripts.lib.render import heading
 from scripts.lib.tables import Table
 
@@ -19,14 +20,20 @@ def plot_bars(tables: Sequence[Table], path: Path) -> None:
     """Draw the tables below each other: bars are averages, with std and a point for each seed.
 
     A cell without an average (a seed is missing) has its points and no bar.
+
+    Raises:
+        UsageError: ``path`` ends in no format of figures, or cannot be written.
     """
     columns = max(len(table.columns) for table in tables)
     size = (4 + 1.8 * columns, 4.5 * len(tables))
     figure = Figure(size, layout="constrained")  # without pyplot: a file, never a window
+    formats = figure.canvas.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in formats:
+        raise UsageError(f"cannot draw {path}: its name must end in one of .{', .'.join(formats)}")
     rows = figure.subplots(len(tables), squeeze=False)
     for table, axes in zip(tables, rows[:, 0], strict=True):
         _plot_table(table, axes)
-    with atomic_path(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 

@@ -12,6 +12,14 @@ from scripts.lib import record
 from scripts.lib.result import RESULT
 
 LOG = "log.txt"
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "seed": int,
+    "shots": int,
+    "accuracy": (int, float),
+    "total": int,
+    "correct": int,
+    "settings": dict,
+}
 ZERO_SHOT = "zero-shot"
 
 
@@ -85,11 +93,16 @@ def _has_open_job(folder: Path) -> bool:
 def read_run(path: Path) -> Run:
     """The Run of one result.json."""
     content = read_json(path)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds {content!r:.40}: was it written by this train.py?")
     names = [field.name for field in fields(Run) if field.name != "folder"]
     lacking = [name for name in names if name not in content]
     if lacking:
         raise UsageError(f"{path} lacks {', '.join(lacking)}: was it written by this train.py?")
     values = {name: content[name] for name in names}
+    for name, kind in _KINDS.items():
+        if not isinstance(values[name], kind):
+            raise UsageError(f"{path} has the {name} {values[name]!r:.40}: was it edited?")
     values["settings"] = dict(_flatten(content["settings"]))
     if values["source"] == values["dataset"]:
         values["source"] = None

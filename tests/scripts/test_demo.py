@@ -82,10 +82,20 @@ def test_data_and_output_come_from_the_environment(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
-    assert demo.main([], {"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}) == 0
+    env = {"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}
+    assert demo.main([], env) == 0
     assert (project / "elsewhere/demo/results.md").is_file()
     log = next((project / "elsewhere/demo").rglob("log.txt")).read_text()
     assert "--root images --seed 1" in log  # relative to the repository's root
+
+
+@pytest.mark.parametrize("name", ["DATA", "OUTPUT"])
+def test_a_folder_that_cannot_be_is_one_sentence(
+    project: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "file").touch()
+    assert demo.main([], {name: str(project / "file")}) == 2
+    assert capsys.readouterr().err.startswith(f"error: {name}={project}/file")
 
 
 @pytest.mark.parametrize(("word", "code"), [("--foo", 2), ("extra", 2), ("--help", 0)])

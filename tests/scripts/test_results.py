@@ -290,6 +290,49 @@ def test_a_result_of_something_else_is_named(output: Output) -> None:
         find(output.root)
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("3", "holds 3: was it written by this train.py"),
+        (json.dumps({**RESULT, "settings": 3}), "has the settings 3"),
+        (json.dumps({**RESULT, "accuracy": "high"}), "has the accuracy 'high'"),
+    ],
+)
+def test_a_result_of_another_kind_is_named(
+    output: Output, content: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (output.add(70.0) / "result.json").write_text(content)
+    assert results.main([str(output.root)]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "{file}/table.md"], "error: cannot write {file}/table.md: "),
+        (["--plot", "{file}/bars.png"], "error: cannot write {file}/bars.png: "),
+        (["--plot", "bars.foo"], "error: cannot draw bars.foo: its name must end in one of "),
+        (["--plot", "bars"], "error: cannot draw bars: its name must end in one of "),
+    ],
+)
+def test_what_cannot_be_written_is_one_sentence(
+    output: Output,
+    tmp_path: Path,
+    words: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.add(70.0)
+    file = tmp_path / "file"
+    file.touch()
+    assert results.main([str(output.root), *(word.format(file=file) for word in words)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(sentence.format(file=file))
+    assert error.count("\n") == 1
+
+
 # Formats
 
 

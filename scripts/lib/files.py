@@ -1,0 +1,33 @@
+"""Folders and files that the user names: what cannot be written is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dassl.utils import UsageError, atomic_path
+
+
+def make_folder(path: Path, name: str) -> None:
+    """Make the folder ``path``, which ``name`` named; a UsageError where that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{name}={path} cannot be a folder: {error.strerror}") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """As `atomic_path`, with a UsageError where ``path`` cannot be written."""
+    try:
+        with atomic_path(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text``, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
