@@ -9,6 +9,7 @@ from typing import Any
 
 from ..utils.checkpoint import (
     BEST,
+    epoch_file,
     list_checkpoints,
     load_run_checkpoint,
     newest_checkpoint,
@@ -52,7 +53,7 @@ def load_newest_set(
 def checkpoint_path(directory: PathLike, name: str, epoch: int | None) -> Path:
     """Path of a model's checkpoint of an epoch, or its best one; UsageError if there is none."""
     folder = Path(directory) / name
-    path = folder / (BEST if epoch is None else f"model.pth.tar-{epoch}")
+    path = folder / (BEST if epoch is None else epoch_file(epoch))
     if not path.is_file():
         hint = "name an epoch with --load-epoch" if epoch is None else "name another --load-epoch"
         raise UsageError(
@@ -60,6 +61,11 @@ def checkpoint_path(directory: PathLike, name: str, epoch: int | None) -> Path:
             "or check --model-dir"
         )
     return path
+
+
+def has_epoch(directory: PathLike, names: Iterable[str], epoch: int) -> bool:
+    """Whether the folder holds the checkpoints of all models after `epoch` epochs."""
+    return all((Path(directory) / name / epoch_file(epoch)).is_file() for name in names)
 
 
 def bring_best(source: PathLike, target: PathLike, names: Iterable[str]) -> Path | None:

@@ -29,7 +29,7 @@ from ..utils.tools import mkdir_if_missing
 from .base import TrainerBase
 from .progress import EpochLog, bar
 from .selection import check_selection, check_settings, describe_selection, selects_best
-from .snapshot import bring_best
+from .snapshot import bring_best, has_epoch
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
 
@@ -115,6 +115,11 @@ class SimpleTrainer(TrainerBase):
             self.epoch = self.start_epoch - 1
             if selects_best(self.cfg):
                 self._find_best_so_far(directory)
+            # A run that stopped after it saved its best epoch, and before it saved the epoch.
+            if self._is_saved(self.start_epoch) and not has_epoch(
+                self.output_dir, self.get_model_names(), self.start_epoch
+            ):
+                self.save_model(self.epoch, self.output_dir)
             if self.start_epoch == self.max_epoch:
                 print(f"All {self.max_epoch} epochs are done: nothing left to train")
             elif self.cfg.SEED < 0:
@@ -149,9 +154,13 @@ class SimpleTrainer(TrainerBase):
             if result > self.best_result:
                 self.best_result, self.best_epoch = result, finished
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
-        if finished == self.max_epoch or (frequency > 0 and finished % frequency == 0):
+        if self._is_saved(finished):
             self.save_model(self.epoch, self.output_dir)
+
+    def _is_saved(self, finished: int) -> bool:
+        """Whether a run keeps its checkpoints after so many epochs."""
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return finished == self.max_epoch or (frequency > 0 and finished % frequency == 0)
 
     def after_train(self) -> None:
         """Test the selected model, and say by which rule it was selected."""

@@ -21,6 +21,11 @@ BEST = "model-best.pth.tar"
 CLASS_NAME_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
 
+def epoch_file(epoch: int) -> str:
+    """Name of the checkpoint after `epoch` finished epochs."""
+    return f"model.pth.tar-{epoch}"
+
+
 def without_module_prefix(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """Drop the "module." that DataParallel puts before every key."""
     return OrderedDict((key.removeprefix("module."), value) for key, value in state_dict.items())
@@ -53,7 +58,7 @@ def save_checkpoints(
 
     An interruption leaves the set before or this one, not a mixture.
     """
-    newest = {folder: model_name or f"model.pth.tar-{s['epoch']}" for folder, s in states.items()}
+    newest = {folder: model_name or epoch_file(s["epoch"]) for folder, s in states.items()}
     with ExitStack() as renamed_together:
         for folder, state in states.items():
             for name in {newest[folder], BEST} if is_best else {newest[folder]}:

@@ -1,6 +1,7 @@
 """A run that goes on from a checkpoint ends with the bits of one that was never interrupted."""
 
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -117,6 +118,43 @@ def test_from_the_best_checkpoint_alone(whole, tmp_path):
     start(tmp_path, *rare, stop_at=(3, 1))
     start(tmp_path, *rare)
     assert_same(learned(tmp_path), expected)
+
+
+@pytest.mark.parametrize("frequency", [0, 1])
+@pytest.mark.parametrize("epoch", [2, EPOCHS])
+def test_interrupted_between_the_best_and_the_epochs_own_checkpoint(tmp_path, epoch, frequency):
+    class StopsAfterBest(Interruptible):
+        """Better after every epoch, and stopped right after the best one of `epoch` is saved."""
+
+        stops = True
+
+        def test(self, split=None):
+            super().test(split)
+            return float(self.epoch)
+
+        def save_model(self, index, directory, *args, model_name="", **kwargs):
+            super().save_model(index, directory, *args, model_name=model_name, **kwargs)
+            if self.stops and model_name and index + 1 == epoch:
+                raise Interrupted
+
+    class Whole(StopsAfterBest):
+        stops = False
+
+    opts = (*BEST_VAL, "TRAIN.CHECKPOINT_FREQ", frequency)
+    for folder, trainers in (("whole", [Whole]), ("cut", [StopsAfterBest, Whole])):
+        for cls in trainers:
+            set_random_seed(1)
+            trainer = cls(toy_cfg(tmp_path / folder, *opts))
+            with pytest.raises(Interrupted) if cls is StopsAfterBest else nullcontext():
+                trainer.train()
+    whole, cut = (
+        {p.relative_to(tmp_path / folder) for p in (tmp_path / folder).rglob("model*")}
+        for folder in ("whole", "cut")
+    )
+    assert cut == whole
+    for name in {path.name for path in whole}:
+        expected, got = (learned(tmp_path / folder, name) for folder in ("whole", "cut"))
+        assert_same(got, expected)
 
 
 def test_evaluation_changes_nothing_that_is_trained(tmp_path):
