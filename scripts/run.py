@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.files import make_folder  # noqa: E402
 from scripts.lib.jobs import Place, Request  # noqa: E402
 from scripts.lib.plans import plan  # noqa: E402
 from scripts.lib.runner import JobFailedError, run  # noqa: E402
@@ -103,15 +104,20 @@ def find_place(env: Mapping[str, str]) -> Place:
     return Place(ROOT, folders["DATA"], folders["OUTPUT"])
 
 
-def check_data(place: Place, dataset: str) -> None:
-    """Raise a UsageError without a data folder, unless ``dataset`` is drawn on first use."""
+def check_folders(place: Place, dataset: str) -> None:
+    """Make the folders; a missing data folder only if ``dataset`` is drawn on first use.
+
+    Raises:
+        UsageError: there is no data folder, or one of the two cannot be made.
+    """
     if place.table.is_drawn(dataset):
-        place.data.mkdir(parents=True, exist_ok=True)
+        make_folder(place.data, "DATA")
     elif not place.data.is_dir():
         raise UsageError(
             f"no data folder {place.data}: set DATA to the folder that holds the data sets "
             "(docs/datasets.md says how to get them)"
         )
+    make_folder(place.output, "OUTPUT")
 
 
 def main(words: list[str], env: Mapping[str, str]) -> int:
@@ -127,7 +133,7 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
             for job in jobs:
                 _say(shlex.join(job.command(place)))
             return 0
-        check_data(place, line.request.dataset)
+        check_folders(place, line.request.dataset)
         for job in jobs:
             outcome = run(job, place, say=_say)
             if not outcome.skipped:

@@ -183,7 +183,10 @@ class _Planner:
                 f"configs/trainers/{setting.config_path}.yaml does not set OPTIM.MAX_EPOCH, so the "
                 "epoch to test is unknown; add OPTIM.MAX_EPOCH N to the command"
             )
-        return int(flat["OPTIM.MAX_EPOCH"])
+        epoch = flat["OPTIM.MAX_EPOCH"]
+        if type(epoch) is not int or epoch < 1:
+            raise UsageError(f"OPTIM.MAX_EPOCH takes a positive whole number, got {epoch!r}")
+        return epoch
 
     def context_name(self, setting: Setting) -> str:
         """CoOp's folder name of a context: nctx16_cscFalse_ctpend.
@@ -192,7 +195,10 @@ class _Planner:
         """
         flat = self.effective(setting)
         node = "TRAINER.COCOOP" if setting.trainer.endswith("CoCoOp") else "TRAINER.COOP"
-        words = flat.get(f"{node}.CTX_INIT", "").replace("_", " ").split()
+        context = flat.get(f"{node}.CTX_INIT", "")
+        if not isinstance(context, str):
+            raise UsageError(f"{node}.CTX_INIT takes text such as 'a photo of a', got {context!r}")
+        words = context.replace("_", " ").split()
         n_ctx = len(words) or flat.get(f"{node}.N_CTX", 16)
         csc = not words and flat.get(f"{node}.CSC", False)
         return f"nctx{n_ctx}_csc{csc}_ctp{flat.get(f'{node}.CLASS_TOKEN_POSITION', 'end')}"

@@ -150,6 +150,11 @@ def test_paths_outside_of_the_repository_are_absolute(tmp_path: Path) -> None:
         (("coop", "base2new", "dtd"), {"config": "vit_b61"}, "did you mean 'CoOp/vit_b16'"),
         (("coop", "base2new", "dtd"), {"options": {"DATASET.NUM_SHOTS": "4"}}, "with SHOTS in"),
         (("coop", "base2new", "dtd"), {"options": {"SEED": "4"}}, "SEED cannot be a KEY"),
+        (("coop", "base2new", "dtd"), {"options": {"OPTIM.MAX_EPOCH": "x"}}, "number, got 'x'"),
+        (("coop", "base2new", "dtd"), {"options": {"OPTIM.MAX_EPOCH": "None"}}, "number, got None"),
+        (("coop", "base2new", "dtd"), {"options": {"OPTIM.MAX_EPOCH": "0"}}, "number, got 0"),
+        (("coop", "fewshot", "dtd"), {"options": {"TRAINER.COOP.CTX_INIT": "True"}}, "got True"),
+        (("coop", "fewshot", "dtd"), {"options": {"TRAINER.COOP.CTX_INIT": "None"}}, "got None"),
     ],
 )  # fmt: skip
 def test_wrong_words_are_named_with_the_nearest(

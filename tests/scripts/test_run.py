@@ -113,6 +113,18 @@ def test_a_missing_data_folder_is_named_unless_the_images_are_drawn(
     assert cli.main(["coop", "base2new", "critters", "1"], env) == 0
 
 
+@pytest.mark.parametrize("name", ["DATA", "OUTPUT"])
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(
+    project: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "file").touch()
+    env = {name: str(project / "file")}
+    assert cli.main(["coop", "base2new", "critters", "1"], env) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name}={project}/file cannot be a folder: ")
+    assert error.count("\n") == 1
+
+
 def test_data_and_output_are_relative_to_the_working_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
