@@ -91,6 +91,8 @@ def test_a_wrong_compact_vocabulary_is_refused(
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull"),
         (b"PK\x03\x04 and then nothing", "cut short"),
         (b"\x00\x01\x02 neither this nor that", "damaged, or holds more than tensors"),
+        (b"root:x:0:0:root:/root:/bin/bash\n", "damaged, or holds more than tensors"),
+        (b"torch==2.4\n", "damaged, or holds more than tensors"),
         (b"\xff\x00\x00\x00\x00\x00\x00\x00{", "safetensors says"),
     ],
 )
