@@ -159,26 +159,34 @@ class SplitDataset(DatasetBase):
         """``shots`` training and at most 4 validation images a class, cached in a pickle.
 
         The draw is the original's, to the image: it follows the seed alone. The pickle is the
-        original's, too; images that it names are found below a moved data folder.
+        original's, too; images that it names are found below a moved data folder. Without a seed
+        (negative) every run draws its own images, and there is no pickle.
         """
         parts: list[str] = [part for part in ("train", "val") if part in splits]
         if not parts:
             print(f"{self.name} is for testing only: NUM_SHOTS {shots} is not used")
             return {}
+        whole = {part: splits[part] for part in parts}
+        if seed < 0:
+            return self._draw_parts(whole, shots)
         cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
         if os.path.exists(cache):
-            return self._load_shots(cache, {part: splits[part] for part in parts})
+            return self._load_shots(cache, whole)
         with _python_random(seed):
-            drawn = {
-                part: self.generate_fewshot_dataset(
-                    self.in_drawing_order(splits[part]),
-                    num_shots=shots if part == "train" else min(shots, 4),
-                )
-                for part in parts
-            }
+            drawn = self._draw_parts(whole, shots)
         print(f"Saving preprocessed few-shot data to {cache}")
         save_pickle(cache, drawn)
         return drawn
+
+    def _draw_parts(self, splits: Splits, shots: int) -> Splits:
+        """Draw with Python's ``random``, training images first."""
+        return {
+            part: self.generate_fewshot_dataset(
+                self.in_drawing_order(items),
+                num_shots=shots if part == "train" else min(shots, 4),
+            )
+            for part, items in splits.items()
+        }
 
     def in_drawing_order(self, items: list[Datum]) -> list[Datum]:
         """The images in the order that the draw depends on: that of the split."""
@@ -207,12 +215,8 @@ class SplitDataset(DatasetBase):
 def _python_random(seed: int) -> Iterator[None]:
     """Python's ``random`` as set_random_seed(seed) leaves it, and untouched afterwards.
 
-    So a run that reads the cached shots and one that draws them go on with the same numbers. A
-    negative seed means an unseeded run: the draw takes from the running stream.
+    So a run that reads the cached shots and one that draws them go on with the same numbers.
     """
-    if seed < 0:
-        yield
-        return
     state = random.getstate()
     random.seed(seed)
     try:
