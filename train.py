@@ -18,6 +18,7 @@ CPU-sized, on the embedded data set and model::
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from yacs.config import CfgNode
@@ -28,7 +29,8 @@ from clip.weights import WeightsError
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import UsageError, collect_env_info, set_random_seed, setup_logger
-from scripts.lib.result import write_result
+from scripts.lib.deciding import check_continuation, warn_of_differences
+from scripts.lib.result import RESULT, write_result
 from trainers.settings import SettingsError, adopt_release_names
 
 __all__ = ["extend_cfg", "main", "setup_cfg"]
@@ -97,17 +99,38 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     """
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    notes = []
+    adopted = []
     for path in (args.dataset_config_file, args.config_file):
         if path:
             merge_file(cfg, path)
     given = [(key, getattr(args, flag)) for flag, key in FLAG_KEYS.items()]
-    merge_opts(cfg, [part for pair in given if pair[1] not in (None, "") for part in pair])
-    notes += adopt_release_names(cfg)
+    for key, value in given:
+        if value not in (None, ""):
+            # A text stays a text: a folder may be called 2024.
+            merge_opts(cfg, [key, repr(value) if isinstance(value, str) else value])
+    adopted += adopt_release_names(cfg)
     merge_opts(cfg, args.opts)
-    notes += adopt_release_names(cfg)
+    adopted += adopt_release_names(cfg)
     cfg.freeze()
-    return cfg, notes
+    return cfg, [value.line(cfg) for value in adopted]
+
+
+def check_flags(args: argparse.Namespace) -> None:
+    """Raise UsageError where a flag would be ignored, or has swallowed KEY VALUE pairs."""
+    if args.model_dir and not args.eval_only:
+        raise UsageError(
+            f"--model-dir {args.model_dir} is read with --eval-only; to go on from a training "
+            "give its folder as --resume"
+        )
+    if args.load_epoch is not None and not args.model_dir:
+        raise UsageError(f"--load-epoch {args.load_epoch} needs the folder to load as --model-dir")
+    for flag in ("source_domains", "target_domains", "transforms"):
+        swallowed = [word for word in getattr(args, flag) or [] if "." in word and word.isupper()]
+        if swallowed:
+            raise UsageError(
+                f"--{flag.replace('_', '-')} has taken {swallowed[0]} as its value: put another "
+                "flag between it and the KEY VALUE pairs"
+            )
 
 
 def print_settings(args: argparse.Namespace, cfg: CfgNode) -> None:
@@ -123,6 +146,7 @@ def print_settings(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Everything after the command line."""
+    check_flags(args)
     cfg, notes = setup_cfg(args)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
@@ -134,10 +158,16 @@ def run(args: argparse.Namespace) -> None:
     for line in notes:
         print(line)
     trainer = build_trainer(cfg)
+    if notes and "TEXTREFINER" not in getattr(trainer, "config_nodes", ()):
+        print(f"warning: {cfg.TRAINER.NAME} has no refiner and reads none of these settings")
+    (Path(cfg.OUTPUT_DIR) / RESULT).unlink(missing_ok=True)  # of an earlier run in this folder
     if args.eval_only:
+        if args.model_dir:
+            warn_of_differences(trainer, cfg, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
     elif not args.no_train:
+        check_continuation(trainer, cfg)
         trainer.train()
     if trainer.last_test:
         write_result(trainer, cfg, args)

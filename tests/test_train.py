@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +64,7 @@ def console():
     sys.stdout = before
 
 
+FRONT = ["TRAINER.COOP.CLASS_TOKEN_POSITION", "front"]
 SHOTS = ["DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base"]
 
 
@@ -140,6 +142,8 @@ def swap(command, flag, value):
         (None, ["INPUT.TRANSFORMS", "('random_flop',)"], "random_flip"),
         (None, ["TEST.FINAL_MODEL", "best"], "best_val"),
         (None, ["OPTIM.NAME", "sdg"], "sgd"),
+        (None, ["TRAINER.TF.MEMORY_SIZE", "2.5"], "must be a whole number"),
+        (None, ["TRAINER.COOP.CTX_INIT", "an xylophonist", *FRONT], "every word must be one token"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change, extra, sentence):
@@ -150,6 +154,53 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change
     assert sentence in error
     assert error.count("\n") == 1
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--model-dir", "somewhere"], "is read with --eval-only"),
+        (["--eval-only", "--load-epoch", "3"], "needs the folder to load as --model-dir"),
+        (["--target-domains", "b"], "--target-domains has taken DATASET.NUM_SHOTS"),
+    ],
+)
+def test_a_flag_that_would_be_ignored(command, capsys, flags, sentence):
+    assert train.main([*command, *flags, *SHOTS]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_two_trainings_are_not_mixed_in_one_folder(command, tmp_path, capsys):
+    assert train.main([*command, *SHOTS, "TEST.NO_TEST", "True"]) == 0
+    other = ["TRAINER.TEXTREFINER.ALPHA", "0.9"]
+    assert train.main([*command, *SHOTS, *other]) == 2
+    assert "TRAINER.TEXTREFINER.ALPHA was 0.2, now is 0.9" in capsys.readouterr().err
+    assert train.main([*command, *SHOTS, "OPTIM.MAX_EPOCH", "3"]) == 0, "longer is allowed"
+    assert "Resumed" in capsys.readouterr().out
+    later = swap(command, "--output-dir", tmp_path / "later")
+    later += ["--eval-only", "--model-dir", str(tmp_path / "out"), "--load-epoch", "3"]
+    assert train.main([*later, *SHOTS, *other]) == 0
+    assert "warning: the model in" in capsys.readouterr().out
+
+
+def test_the_result_of_an_earlier_run_does_not_survive(command, tmp_path, monkeypatch):
+    assert train.main([*command, *SHOTS]) == 0
+    assert (tmp_path / "out" / "result.json").is_file()
+    assert train.main([*command, *SHOTS, "OPTIM.MAX_EPOCH", "3", "TEST.NO_TEST", "True"]) == 0
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_folder_may_be_called_by_a_number(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = Path(train.__file__).parent
+    command = swap(command, "--dataset-config-file", root / "configs/datasets/caltech101.yaml")
+    assert train.main([*swap(command, "--output-dir", "2024"), "--no-train", *SHOTS]) == 0
+    assert (tmp_path / "2024" / "log.txt").is_file()
+
+
+def test_a_plain_trainer_says_that_it_reads_no_refiner_settings(command, capsys):
+    plain = swap(command, "--trainer", "CoOp")
+    assert train.main([*plain, "--alpha", "0.7", "--no-train", *SHOTS]) == 0
+    assert "CoOp has no refiner and reads none of these" in capsys.readouterr().out
 
 
 def test_evaluating_a_folder_without_a_model(command, tmp_path, capsys):

@@ -165,8 +165,6 @@ class PromptTrainer(TrainerX):
     refined = False
     _compared: Sequence[int] = ()
     distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
-    # LOCAL_WEIGHT and REG_WEIGHT, relative to the task's weight, where the config leaves them open.
-    refiner_weights = {"local_weight": 0.02, "reg_weight": 20.0}
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
@@ -183,7 +181,7 @@ class PromptTrainer(TrainerX):
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
         check_images(cfg, self.distils)
         if self.refined:
-            RefinerSettings.from_cfg(cfg, **self.refiner_weights)
+            RefinerSettings.from_cfg(cfg, self.config_node)
 
     def build_model(self) -> None:
         """Load CLIP, build learner and refiner, freeze, build the optimiser, register."""
@@ -198,7 +196,7 @@ class PromptTrainer(TrainerX):
         learner = self.build_learner(clip_model, classnames)
         settings = refiner = None
         if self.refined:
-            settings = RefinerSettings.from_cfg(cfg, **self.refiner_weights)
+            settings = RefinerSettings.from_cfg(cfg, self.config_node)
             refiner = build_refiner(clip_model, learner.text_dim, settings)
             print(f"TextRefiner: {settings}")
         self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
@@ -224,7 +222,10 @@ class PromptTrainer(TrainerX):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """One optimisation step; returns what is logged, without waiting for the device."""
+        """One optimisation step; returns what is logged, as tensors that nobody has waited for.
+
+        Only the check for a non-finite loss waits for the device, so that none reaches the weights.
+        """
         image, label = self.parse_batch_train(batch)
         with self.autocast():
             logits, losses = self.model.training_step(image, label)
@@ -292,7 +293,8 @@ def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") ->
     fp16 keeps the towers' weights in half precision, which only CUDA computes well; elsewhere
     fp32 is used and said.
     """
-    clip_model, _ = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
+    clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
+    warn_of_normalisation(cfg, preprocess)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
         print(f"PREC fp16 is not supported on {device.type}: running in fp32")
@@ -301,3 +303,17 @@ def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") ->
         convert_weights(clip_model)
     print(f"Precision: {precision} on {device}")
     return clip_model, precision
+
+
+def warn_of_normalisation(cfg: Any, preprocess: Any) -> None:
+    """Say it where images are not normalised as the backbone was trained."""
+    own = preprocess.transforms[-1]
+    for key, value, trained in (
+        ("PIXEL_MEAN", cfg.INPUT.PIXEL_MEAN, own.mean),
+        ("PIXEL_STD", cfg.INPUT.PIXEL_STD, own.std),
+    ):
+        if not torch.allclose(torch.tensor(value), torch.tensor(trained), atol=1e-3):
+            print(
+                f"warning: INPUT.{key} is {list(value)}, the backbone was trained with "
+                f"{list(trained)}"
+            )

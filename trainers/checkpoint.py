@@ -180,8 +180,8 @@ def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str)
         )
     state = {key: state.get(key, value) for key, value in own.items()}
     for key, value in own.items():
-        if state[key].numel() == value.numel():
-            state[key] = state[key].reshape(value.shape)  # the release's 1x1 convolutions
+        if state[key].shape == (*value.shape, 1, 1):  # the release's 1x1 convolutions
+            state[key] = state[key].flatten(-3)
         if state[key].shape != value.shape:
             raise SettingsError(
                 f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, this model "

@@ -69,6 +69,8 @@ def encode_image(
                 f"{type(visual).__name__} has no patch tokens: TextRefiner and visual prompts need "
                 "a vision transformer, set MODEL.BACKBONE.NAME to one (ViT-B/16, ViT-B/32, ...)"
             )
+        if image.shape[-1] != visual.input_resolution or image.shape[-2] != image.shape[-1]:
+            raise SettingsError(_size_message(visual, image))
         return ImageTokens(visual(image))
 
     x = _patch_tokens(visual, image)
@@ -194,12 +196,16 @@ def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
     cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
     position = visual.positional_embedding.to(patches.dtype)
     if position.shape[0] != patches.shape[1] + 1:
-        raise SettingsError(
-            f"images of {image.shape[-2]}x{image.shape[-1]} give {patches.shape[1]} patches, the "
-            f"backbone expects {position.shape[0] - 1}: set INPUT.SIZE to "
-            f"({visual.input_resolution}, {visual.input_resolution})"
-        )
+        raise SettingsError(_size_message(visual, image))
     return torch.cat([cls, patches], dim=1) + position
+
+
+def _size_message(visual: Any, image: Tensor) -> str:
+    side = visual.input_resolution
+    return (
+        f"images are {image.shape[-2]}x{image.shape[-1]}, the backbone takes {side}x{side}: set "
+        f"INPUT.SIZE to ({side}, {side})"
+    )
 
 
 def _pool_text(

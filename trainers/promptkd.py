@@ -106,7 +106,6 @@ class PromptKD(PromptTrainer):
 
     config_node = "PROMPTKD"
     distils = True
-    refiner_weights = {"local_weight": 0.01, "reg_weight": 0.02}
 
     def check_cfg(self, cfg: Any) -> None:
         """Refuse settings that cannot work before anything is loaded."""

@@ -183,9 +183,9 @@ class ContextPrompts(nn.Module):
         if init_first_words and n_ctx > INIT_WORDS and ctx_init:
             print(f'CTX_INIT "{ctx_init}" is not used: it starts at most {INIT_WORDS} tokens')
             ctx_init = ""
-        if ctx_init:
-            context = ctx_init.replace("_", " ")
-            n_ctx = _initial_tokens(context, n_ctx if init_first_words else None)
+        context = " ".join(ctx_init.replace("_", " ").split())
+        if context:
+            n_ctx = _initial_tokens(context, n_ctx if init_first_words else None, position)
             start = class_tokens(clip_model, context, ["X"]).embeddings[0, 1 : 1 + n_ctx].float()
         else:
             if n_ctx < 1:
@@ -232,14 +232,25 @@ class ContextPrompts(nn.Module):
         return TextPrompts(prompts, self.eot, None, self.length)
 
 
-def _initial_tokens(context: str, learned: int | None) -> int:
-    """How many words of the initial context are learned (all, unless told), said in the log."""
-    words = len(context.split(" "))
+def _initial_tokens(context: str, learned: int | None, position: str) -> int:
+    """How many words of the initial context are learned (all, unless told), said in the log.
+
+    The family counts words, not tokens: of words that are several tokens the last ones stay as
+    text behind the learned ones, which leaves no place for a class name among them.
+    """
+    words, tokens = len(context.split()), len(_tokenizer().encode(context))
     if learned is None:
         print(
             f'Initial context: "{context}" ({words} tokens; with CTX_INIT set, N_CTX and CSC '
             "are ignored)"
         )
+        if tokens > words and position != "end":
+            raise SettingsError(
+                f'CTX_INIT "{context}" has {words} words and {tokens} tokens: with '
+                f"CLASS_TOKEN_POSITION {position} every word must be one token"
+            )
+        if tokens > words:
+            print(f"Its words are {tokens} tokens, of which the first {words} are learned")
         return words
     if not 1 <= learned <= words:
         raise SettingsError(

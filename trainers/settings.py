@@ -7,7 +7,7 @@ does not, `node` supplies the same defaults, so a trainer file runs either way.
 import difflib
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
 
@@ -76,14 +76,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "CE_WEIGHT": 0.0,
         "KD_WEIGHT": 1.0,
         "TEMPERATURE": 1.0,
+        # Of the refiner's losses, relative to KD_WEIGHT; in place of TEXTREFINER's.
+        "LOCAL_WEIGHT": 0.01,
+        "REG_WEIGHT": 0.02,
     },
     "TEXTREFINER": {
         "CACHE_SIZE": 25,
         "MOMENTUM": 0.8,
         "ALPHA": 0.2,
         "TOPK": 5,
-        "LOCAL_WEIGHT": None,  # None: the learner's own, 0.02 with cross-entropy
-        "REG_WEIGHT": None,  # None: the learner's own, 20 with cross-entropy
+        "LOCAL_WEIGHT": 0.02,
+        "REG_WEIGHT": 20.0,
         "CACHE": True,  # False: text reads zeros, nothing is written
         "LOCAL": True,  # False: no semantic loss on local tokens
         "REG": True,  # False: no regulariser
@@ -122,17 +125,38 @@ def node(cfg: CfgNode, name: str) -> CfgNode:
     return merged
 
 
-def adopt_release_names(cfg: CfgNode) -> list[str]:
-    """Move TRAINER.TF values onto TRAINER.TEXTREFINER and return a line about each for the log.
+class Adopted(NamedTuple):
+    """A value of TRAINER.TF that moved to TRAINER.TEXTREFINER.<target>."""
+
+    key: str
+    given: float
+    target: str
+    value: float
+
+    def line(self, cfg: CfgNode) -> str:
+        """For the log, when ``cfg`` is complete."""
+        final = cfg.TRAINER.TEXTREFINER[self.target]
+        line = f"TRAINER.TF.{self.key} {self.given} sets TRAINER.TEXTREFINER.{self.target}"
+        later = "" if final == self.value else f", a later setting makes it {final:g}"
+        return f"{line} {self.value:g}{later}"
+
+
+def adopt_release_names(cfg: CfgNode) -> list[Adopted]:
+    """Move TRAINER.TF values onto TRAINER.TEXTREFINER, and return what was moved.
 
     BALANCE (--loss-factor) divides the local loss, so LOCAL_WEIGHT is its inverse.
 
     Raises:
-        SettingsError: BALANCE is not positive.
+        SettingsError: a value is no number, or BALANCE is not positive.
     """
     given = {key: value for key, value in cfg.TRAINER.TF.items() if value is not None}
-    lines = []
+    adopted = []
     for key, value in given.items():
+        kinds = (int,) if key == "MEMORY_SIZE" else (int, float)
+        number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+        if not number:
+            kind = "whole number" if key == "MEMORY_SIZE" else "finite number"
+            raise SettingsError(f"TRAINER.TF.{key} must be a {kind}, got {value!r}")
         if key == "BALANCE" and not value > 0:
             raise SettingsError(
                 f"TRAINER.TF.BALANCE (--loss-factor) divides the local loss and must be > 0, got "
@@ -144,8 +168,8 @@ def adopt_release_names(cfg: CfgNode) -> list[str]:
             new = float(new)
         cfg.TRAINER.TEXTREFINER[target] = new
         cfg.TRAINER.TF[key] = None
-        lines.append(f"TRAINER.TF.{key} {value} sets TRAINER.TEXTREFINER.{target} {new:g}")
-    return lines
+        adopted.append(Adopted(key, value, target, new))
+    return adopted
 
 
 @dataclass(frozen=True)
@@ -163,18 +187,23 @@ class RefinerSettings:
     reg: bool
 
     @classmethod
-    def from_cfg(
-        cls, cfg: CfgNode, local_weight: float = 0.02, reg_weight: float = 20.0
-    ) -> "RefinerSettings":
-        """Read and check the node; the two weights hold where it says None.
+    def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
+        """Read and check the node; weights that the learner's node has are taken from there.
 
         Raises:
-            SettingsError: a value outside its range.
+            SettingsError: a value outside its range, or a weight set where it is not read.
         """
-        values = node(cfg, "TEXTREFINER")
-        own = {"local_weight": local_weight, "reg_weight": reg_weight}
-        given = {key.lower(): value for key, value in values.items() if value is not None}
-        settings = cls(**(own | given))
+        values, own = node(cfg, "TEXTREFINER"), node(cfg, learner)
+        for key in ("LOCAL_WEIGHT", "REG_WEIGHT"):
+            if key not in own:
+                continue
+            if values[key] != DEFAULTS["TEXTREFINER"][key]:
+                raise SettingsError(
+                    f"TRAINER.TEXTREFINER.{key} {values[key]} is not read with {learner}, whose "
+                    f"task has another scale: set TRAINER.{learner}.{key}"
+                )
+            values[key] = own[key]
+        settings = cls(**{key.lower(): value for key, value in values.items()})
         settings.check()
         return settings
 

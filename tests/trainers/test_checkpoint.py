@@ -161,6 +161,7 @@ def spoil(folder, name, change):
         ("prompt_learner", lambda s: s.pop("ctx"), "prompt_learner .* lacks ctx"),
         ("prompt_learner", lambda s: s.update(meta=s["ctx"]), "adds meta; expected exactly ctx"),
         ("prompt_learner", lambda s: s.update(ctx=s["ctx"][:2]), r"shape \(2, 64\), .* \(4, 64\)"),
+        ("prompt_learner", lambda s: s.update(ctx=s["ctx"].T), r"shape \(64, 4\), .* \(4, 64\)"),
         ("Memory", lambda s: s.pop("cache.entries"), "Memory .* lacks cache.entries"),
         ("Memory", lambda s: s.update({"conv9.bias": s["cache.entries"]}), "adds conv9.bias"),
     ],

@@ -82,6 +82,8 @@ def test_resnet_pools_but_has_no_tokens():
     side = model.visual.input_resolution
     image = torch.randn(2, 3, side, side)
     torch.testing.assert_close(encode_image(model.visual, image).pooled, model.encode_image(image))
+    with pytest.raises(SettingsError, match=rf"set INPUT.SIZE to \({side}, {side}\)"):
+        encode_image(model.visual, torch.zeros(1, 3, 32, 32))
     with pytest.raises(SettingsError, match="no patch tokens"):
         encode_image(model.visual, image, local=True)
 

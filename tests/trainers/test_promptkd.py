@@ -74,7 +74,7 @@ def test_losses_equal_loops(world, refined):
             rows.append(c + 0.2 * model.refiner.aggregate.weight @ torch.cat([c, read]))
         classifier = torch.stack(rows)
         h = aligned(model.refiner.align, torch.cat(local)).split(len(local[0]))
-        best = [sorted(range(16), key=lambda p, a=a: -float(a[p]))[:5] for _, a in tokens]
+        best = [sorted(range(16), key=lambda p, a=a: -a[p].item())[:5] for _, a in tokens]
         salient = [
             [x[0], *(x[1 + p] for p in picked), x.mean(0)]
             for x, picked in zip(h, best, strict=True)
@@ -235,8 +235,8 @@ def test_settings_that_cannot_work(world, key, value, message, tmp_path):
         world.build("PromptKD", tmp_path, key, value)
 
 
-def test_weights_that_the_config_leaves_open_are_the_learners(world, tmp_path):
+def test_weights_of_the_refiner_are_the_learners_own(world, tmp_path):
     settings = world.build("TextRefinerPromptKD", tmp_path).model.settings
     assert (settings.local_weight, settings.reg_weight) == (0.01, 0.02)
-    given = world.build("TextRefinerPromptKD", tmp_path, "TRAINER.TEXTREFINER.REG_WEIGHT", 0)
+    given = world.build("TextRefinerPromptKD", tmp_path, "TRAINER.PROMPTKD.REG_WEIGHT", 0)
     assert (given.model.settings.local_weight, given.model.settings.reg_weight) == (0.01, 0)

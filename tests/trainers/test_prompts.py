@@ -57,6 +57,31 @@ def test_context_init_gives_count_and_values(model, capsys):
     )
 
 
+@pytest.mark.parametrize("words", ["a photo of a ", " a  photo of a", "a_photo_of_a"])
+def test_white_space_in_the_initial_words_does_not_count(model, words):
+    learner = ContextPrompts(model, NAMES, ctx_init=words)
+    plain = ContextPrompts(model, NAMES, ctx_init="a photo of a")
+    torch.testing.assert_close(whole(learner()), whole(plain()))
+
+
+def test_blank_initial_words_are_none(model):
+    assert ContextPrompts(model, NAMES, 3, ctx_init=" ").n_ctx == 3
+
+
+def test_words_of_several_tokens(model, capsys):
+    words = "an xylophonist"
+    count = len(SimpleTokenizer().encode(words))
+    learner = ContextPrompts(model, NAMES, ctx_init=words)
+    assert f"Its words are {count} tokens, of which the first 2 are learned" in (
+        capsys.readouterr().out
+    )
+    text = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in NAMES])
+    expected = model.token_embedding(text[:, : learner.length]).detach()
+    torch.testing.assert_close(whole(learner()), expected)
+    with pytest.raises(SettingsError, match="every word must be one token"):
+        ContextPrompts(model, NAMES, ctx_init=words, position="middle")
+
+
 def test_random_context_has_cops_scale(model):
     torch.manual_seed(0)
     ctx = ContextPrompts(model, NAMES, 64).ctx

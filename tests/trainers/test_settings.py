@@ -15,7 +15,7 @@ def cfg():
 
 
 def test_defaults_are_the_releases(cfg):
-    settings = RefinerSettings.from_cfg(cfg)
+    settings = RefinerSettings.from_cfg(cfg, "COOP")
     assert settings == RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
     assert cfg.TRAINER.COOP.N_CTX == 16
     assert cfg.TRAINER.COOP.PREC == "fp16"
@@ -34,7 +34,7 @@ def test_nodes_that_are_there_are_left_alone():
 def test_a_code_base_without_the_nodes_gets_the_defaults():
     cfg = get_cfg_default()
     cfg.freeze()
-    assert RefinerSettings.from_cfg(cfg).cache_size == 25
+    assert RefinerSettings.from_cfg(cfg, "COOP").cache_size == 25
 
 
 def test_release_names_are_mapped_once_and_said(cfg):
@@ -45,10 +45,13 @@ def test_release_names_are_mapped_once_and_said(cfg):
         ]
     )
     lines = adopt_release_names(cfg)
-    settings = RefinerSettings.from_cfg(cfg)
+    settings = RefinerSettings.from_cfg(cfg, "COOP")
     assert (settings.cache_size, settings.alpha) == (50, 0.1)
     assert (settings.local_weight, settings.reg_weight) == (0.04, 0.0)
+    lines, adopted = [value.line(cfg) for value in lines], lines
     assert "TRAINER.TF.BALANCE 25.0 sets TRAINER.TEXTREFINER.LOCAL_WEIGHT 0.04" in lines
+    cfg.TRAINER.TEXTREFINER.ALPHA = 0.5
+    assert "ALPHA 0.1, a later setting makes it 0.5" in adopted[1].line(cfg)
     assert len(lines) == 4
     assert adopt_release_names(cfg) == []
 
@@ -58,3 +61,27 @@ def test_a_loss_factor_that_divides_by_nothing(cfg, value):
     cfg.TRAINER.TF.BALANCE = value
     with pytest.raises(SettingsError, match="must be > 0, got"):
         adopt_release_names(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("MEMORY_SIZE", "abc", "whole number"),
+        ("MEMORY_SIZE", 2.5, "whole number"),
+        ("BALANCE", float("inf"), "finite number"),
+        ("ALPHA", [1], "finite number"),
+        ("DISTILL", True, "finite number"),
+    ],
+)
+def test_release_values_must_be_numbers(cfg, key, value, kind):
+    cfg.TRAINER.TF[key] = value
+    with pytest.raises(SettingsError, match=f"TRAINER.TF.{key} must be a {kind}, got"):
+        adopt_release_names(cfg)
+
+
+def test_promptkd_has_weights_of_its_own(cfg):
+    settings = RefinerSettings.from_cfg(cfg, "PROMPTKD")
+    assert (settings.local_weight, settings.reg_weight) == (0.01, 0.02)
+    cfg.TRAINER.TEXTREFINER.REG_WEIGHT = 5.0
+    with pytest.raises(SettingsError, match=r"set TRAINER\.PROMPTKD\.REG_WEIGHT"):
+        RefinerSettings.from_cfg(cfg, "PROMPTKD")

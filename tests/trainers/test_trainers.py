@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.trainers.toy_runs import TEST_CASES, ToyWorld, learned
+from trainers import base
+from trainers.encode import unit
 from trainers.settings import SettingsError
 
 NAMES = [name for name, _ in TEST_CASES]
@@ -179,6 +181,28 @@ def test_zero_is_a_value(world, zero, tmp_path):
 def test_settings_that_cannot_work(world, key, value, message, tmp_path):
     with pytest.raises(SettingsError, match=message):
         world.build("TextRefinerCoOp", tmp_path, key, value)
+
+
+@pytest.mark.parametrize("node", ["COOP"])
+def test_amp_computes_in_half_precision(world, node, tmp_path, monkeypatch):
+    seen = []
+    for precision in ("amp", "fp32"):
+        trainer = world.build("CoOp", tmp_path / precision, f"TRAINER.{node}.PREC", precision)
+        monkeypatch.setattr(
+            base, "unit", lambda features: (seen.append(features.dtype), unit(features))[1]
+        )
+        batch = next(iter(trainer.train_loader_x))
+        trainer.num_batches = 2
+        trainer.forward_backward(batch)
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_init_weights_start_the_prompts(world, tmp_path):
+    trained = world.trained("TextRefinerCoOp", tmp_path / "a")
+    file = tmp_path / "a" / "prompt_learner" / "model.pth.tar-3"
+    started = world.build("TextRefinerCoOp", tmp_path / "b", "MODEL.INIT_WEIGHTS", str(file))
+    key = "prompt_learner.ctx"
+    assert torch.equal(learned(started)[key], learned(trained)[key])
 
 
 @pytest.mark.parametrize("name", ["ZeroshotCLIP", "ZeroshotCLIP2"])

@@ -1,0 +1,66 @@
+"""Zero-shot templates, data set by data set, and the ensemble against a loop."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from yacs.config import CfgNode
+
+from clip import clip
+from tests.toy import toy_clip
+from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, template_features
+
+OWN = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+    "Caltech101": "a photo of a {}.",
+    "ImageNet": "a photo of a {}.",
+    "SUN397": "a photo of a {}.",
+}
+ENSEMBLE = [
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+]
+
+
+def templates_of(trainer, dataset):
+    """The templates without building a trainer, which would need the data."""
+    bare = trainer.__new__(trainer)
+    bare.cfg = CfgNode({"DATASET": {"NAME": dataset}})
+    return bare.templates()
+
+
+@pytest.mark.parametrize("dataset", OWN)
+def test_templates(dataset):
+    assert templates_of(ZeroshotCLIP, dataset) == [OWN[dataset]]
+    own = [] if dataset == "ImageNet" else [OWN[dataset]]
+    assert templates_of(ZeroshotCLIP2, dataset) == ENSEMBLE + own
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_ensemble_equals_a_loop(normalise):
+    model = toy_clip().double().requires_grad_(False)
+    templates, names = (
+        ["a photo of a {}.", "{} texture, a very large one."],
+        ["cat", "wind_turbine"],
+    )
+    rows = []
+    for name in names:
+        total = 0
+        for template in templates:
+            text = template.format(name.replace("_", " "))
+            feature = model.encode_text(clip.tokenize(text))[0]
+            total = total + (feature / feature.norm() if normalise else feature)
+        rows.append(total / total.norm())
+    features = template_features(model, templates, names, normalise=normalise)
+    torch.testing.assert_close(features, torch.stack(rows), rtol=0, atol=1e-9)
+    torch.testing.assert_close(F.normalize(features, dim=-1), features)
