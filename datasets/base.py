@@ -14,6 +14,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
 from .cache import find_images, load_pickle, save_pickle
+from .check import check_splits
 from .split import read_split, save_split, split_trainval, subsample_classes
 from .unlabelled import ClassGroup, unlabelled, uses_all_classes
 
@@ -140,15 +141,8 @@ class SplitDataset(DatasetBase):
 
     def _check(self, splits: Splits) -> None:
         """Refuse splits that do not fit together; say where they differ from the official ones."""
-        labels = {item.label for item in splits.get("train", splits["test"])}
-        for part, items in splits.items():
-            unknown = sorted({item.classname for item in items if item.label not in labels})
-            if unknown:
-                raise UsageError(
-                    f"{self.name}: the {part} split has classes without training images "
-                    f"({', '.join(unknown[:3])}): every class needs some"
-                )
-        found = Counts(len(labels), **{part: len(items) for part, items in splits.items()})
+        classes = check_splits(self.name, splits)
+        found = Counts(classes, **{part: len(items) for part, items in splits.items()})
         if self.counts is not None and found != self.counts:
             print(
                 f"warning: {self.name} has {found}, but the official data set has {self.counts}: "

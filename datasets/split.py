@@ -42,10 +42,7 @@ def read_split(
     split = read_json(filepath)
     try:
         train, val, test = (
-            [
-                Datum(os.path.join(path_prefix, path), label=int(label), classname=name)
-                for path, label, name in split[part]
-            ]
+            [_datum(path_prefix, path, label, name) for path, label, name in split[part]]
             for part in PARTS
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -55,6 +52,14 @@ def read_split(
         ) from error
     require_images([*train, *val, *test], path_prefix, filepath, hint)
     return train, val, test
+
+
+def _datum(path_prefix: str, path: str, label: Any, name: Any) -> Datum:
+    if type(label) is not int:
+        raise ValueError(f"the label of {path!r} is {label!r}, not a whole number")
+    if not isinstance(name, str):
+        raise ValueError(f"the class name of {path!r} is {name!r}, not text")
+    return Datum(os.path.join(path_prefix, path), label=label, classname=name)
 
 
 def save_split(

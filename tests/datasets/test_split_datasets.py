@@ -172,3 +172,48 @@ def test_test_class_without_training_images(tmp_path):
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
     with pytest.raises(UsageError, match=r"classes without training images \(baklava\)"):
         build_dataset(data_config(tmp_path, "Food101"))
+
+
+def rewrite_split(root, change):
+    """Food101 with a split file whose entries [path, label, name] are `change`d."""
+    split = LAYOUTS["Food101"].make(root)
+    split = {part: [change(part, *entry) for entry in entries] for part, entries in split.items()}
+    (root / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+
+
+@pytest.mark.parametrize("classes", ["all", "base"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _, path, label, name: [path, 5 + 2 * label, name], r"3 classes .*labels 5, 7, 9"),
+        (lambda _, path, label, name: [path, label - 1, name], r"labels -1, 0, 1: .*from 0 to 2"),
+        (
+            lambda part, path, label, name: [path, label, name + part],
+            r"label 0 is named both '.*train' and '.*val' \(.*jpg\): each label has one",
+        ),
+        (
+            lambda _, path, label, name: [path, label, label],
+            r"class name of '.*jpg' is 0, not text",
+        ),
+        (
+            lambda _, path, label, name: [path, label + 0.5, name],
+            r"label of '.*' is 0\.5, not a wh",
+        ),
+        (lambda _, path, label, name: [path, str(label), name], r"label of '.*' is '0', not a wh"),
+        (lambda _, path, label, name: [path, label > 0, name], r"label of '.*' is False, not a wh"),
+    ],
+)
+def test_labels_and_names_that_do_not_fit(tmp_path, change, message, classes):
+    rewrite_split(tmp_path, change)
+    with pytest.raises(UsageError, match=message):
+        build_dataset(data_config(tmp_path, "Food101", {"DATASET.SUBSAMPLE_CLASSES": classes}))
+
+
+def test_images_that_are_trained_and_tested_on_are_counted(tmp_path, capsys):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    split["test"][:2] = split["train"][:2]
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    build_dataset(data_config(tmp_path, "Food101"))
+    assert "warning: Food101 has 2 of its 6 test images in the training split, too" in (
+        capsys.readouterr().out
+    )
