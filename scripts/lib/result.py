@@ -13,7 +13,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.engine.selection import val_problem
-from dassl.utils import read_json, write_json
+from dassl.utils import UsageError, read_json, write_json
 
 RESULT = "result.json"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
@@ -60,7 +60,10 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
 def _model_record(args: argparse.Namespace) -> dict[str, Any]:
     """The result.json beside the model that --eval-only loads; empty where there is none."""
     record = Path(args.model_dir) / RESULT
-    return read_json(record) if args.model_dir and record.is_file() else {}
+    content = read_json(record) if args.model_dir and record.is_file() else {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{record} holds {content!r:.40}: was it written by this train.py?")
+    return content
 
 
 def _selection(
@@ -68,21 +71,33 @@ def _selection(
 ) -> tuple[str, int | None]:
     """By which rule the tested checkpoint was chosen, and its epoch.
 
-    A best model whose training left no record counts as best_val, the only rule of the original.
+    The record of a model's training, where it left one, tells what the model was chosen on. A best
+    model without a record is "best", by whatever rule: the original selects on test images where a
+    data set has no others. Without a record the last epoch is MAX_EPOCH of this test's config.
     """
     if not trainer.get_model_names():
         return "zero-shot", None
     if args.eval_only:
         if not args.model_dir:
             return "untrained", None
-        if args.load_epoch is None:
-            return model.get("selection", "best_val"), model.get("epoch")
-        last = args.load_epoch == cfg.OPTIM.MAX_EPOCH
-        return "last_step" if last else f"epoch {args.load_epoch}", args.load_epoch
+        return _selection_of_loaded(args.load_epoch, cfg.OPTIM.MAX_EPOCH, model)
     if cfg.TEST.FINAL_MODEL == "best_val":
         on_test = val_problem(trainer.val_loader, trainer.dm)
         return "best_test" if on_test else "best_val", trainer.best_epoch
     return "last_step", trainer.max_epoch
+
+
+def _selection_of_loaded(
+    epoch: int | None, max_epoch: int, model: dict[str, Any]
+) -> tuple[str, int | None]:
+    """`_selection` of a model from a folder: its ``epoch``, or its best one where that is None."""
+    rule = str(model.get("selection"))
+    if epoch is None:
+        return (rule, model.get("epoch")) if rule.startswith("best_") else ("best", None)
+    if model.get("epoch") == epoch:
+        return rule, epoch
+    last = epoch == max_epoch and rule != "last_step"  # else the record names the last epoch
+    return "last_step" if last else f"epoch {epoch}", epoch
 
 
 def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Run:
     Attributes:
         classes: all, base or new.
         source: the data set of the training where the test is on another one, else None.
-        selection: which checkpoint was tested: last_step, best_val or zero-shot.
+        selection: which checkpoint was tested: last_step; best_val, best_test, or best where the
+            training left no record; "epoch 5"; untrained; zero-shot.
         settings: the trainer's options by their config keys.
         folder: where it was found.
     """
