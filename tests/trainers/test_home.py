@@ -1,0 +1,50 @@
+"""trainers/ asks of dassl and clip only what the originals have, so that it can be taken home."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "trainers"
+FILES = sorted(FOLDER.glob("*.py"))
+# What Dassl.pytorch 0.6.3 and OpenAI's clip offer under these paths.
+ORIGINALS = {
+    "dassl.engine": {"TRAINER_REGISTRY", "TrainerX", "TrainerXU", "SimpleTrainer", "build_trainer"},
+    "dassl.metrics": {"compute_accuracy"},
+    "dassl.optim": {"build_optimizer", "build_lr_scheduler"},
+    "dassl.utils": {"load_checkpoint", "load_pretrained_weights", "Registry", "mkdir_if_missing"},
+    "clip": {"clip"},
+    "clip.model": {"convert_weights", "build_model", "CLIP"},
+    "clip.simple_tokenizer": {"SimpleTokenizer"},
+}
+CLIP = {"load", "tokenize", "available_models"}
+LIBRARIES = {"torch", "yacs", "open_clip", "dassl", "clip"}
+
+
+def imports(tree):
+    """(module, name) of every absolute import, function bodies included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.name)
+def test_only_what_the_originals_have(file):
+    tree = ast.parse(file.read_text())
+    for module, name in imports(tree):
+        top = module.split(".")[0]
+        assert top in LIBRARIES or top in sys.stdlib_module_names, f"{file.name} needs {module}"
+        if top in ("dassl", "clip"):
+            assert name in ORIGINALS.get(module, ()), f"{file.name} takes {name} from {module}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "clip":
+            assert node.attr in CLIP, f"{file.name} uses clip.{node.attr}"
+
+
+def test_the_refiner_imports_torch_only():
+    tree = ast.parse((FOLDER / "refiner.py").read_text())
+    assert {module.split(".")[0] for module, _ in imports(tree)} == {"torch"}
+    assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]
