@@ -29,7 +29,7 @@ def merge_file(cfg: CfgNode, path: PathLike) -> None:
         UsageError: a file is missing or not YAML, a key is unknown, a value has the wrong type, or
             the bases form a circle.
     """
-    for file, values in _with_bases(Path(path), ()):
+    for file, values in with_bases(path):
         _merge(cfg, values, f"in {file}")
 
 
@@ -49,24 +49,40 @@ def merge_opts(cfg: CfgNode, opts: Sequence[Any]) -> None:
         _merge(cfg, values, "on the command line")
 
 
-def _with_bases(path: Path, seen: tuple[Path, ...]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield (file, its values), bases first."""
+def with_bases(
+    path: PathLike, seen: tuple[Path, ...] = ()
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield (file, its values) of a YAML file and of those that `_BASE_` names, bases first.
+
+    Args:
+        path: the file.
+        seen: the files above it, which it must not name.
+
+    Raises:
+        UsageError: a file is missing or not YAML, or the bases form a circle.
+    """
+    path = Path(path)
     if path.resolve() in seen:
         raise UsageError(f"{str(path)!r} is its own {BASE}, by way of {[str(p) for p in seen]}")
     values = _read_yaml(path)
     base = values.pop(BASE, None)
     if base is not None:
-        yield from _with_bases(path.parent / str(base), (*seen, path.resolve()))
+        yield from with_bases(path.parent / str(base), (*seen, path.resolve()))
     yield path, values
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError):
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"no config file at {str(path)!r}{_beside(path)}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read the config file {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{str(path)!r} is not a YAML file: it is no UTF-8 text") from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{str(path)!r} is not valid YAML: {error}") from error
+        told = " ".join(str(error).split())
+        raise UsageError(f"{str(path)!r} is not valid YAML: {told}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -109,13 +125,13 @@ def _fit(default: Any, value: Any, path: tuple[str, ...], where: str) -> Any:
         raise UsageError(f"unknown setting {below!r} {where}: {key!r} has no settings below")
     value = CfgNode._decode_cfg_value(value)
     kind = type(default)
-    if type(value) is kind or value is None or default is None:
+    if type(value) is kind or default is None:
         return value
     if (kind, type(value)) in {(float, int), (list, tuple), (tuple, list)}:
         return kind(value)
     raise UsageError(
         f"{key!r} takes a {_type_name(default)} such as {default!r}, "
-        f"got {value!r} (a {_type_name(value)}) {where}"
+        f"got {'None' if value is None else f'{value!r} (a {_type_name(value)})'} {where}"
     )
 
 

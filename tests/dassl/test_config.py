@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_opts
+from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_opts, with_bases
 from dassl.utils import UsageError
 
 # Every setting of Dassl 0.6.3 (TRAINER's sections by name), with a default that code relies on.
@@ -127,6 +127,13 @@ def test_bases_come_first_and_are_relative_to_the_file(tmp_path):
     assert (cfg.OPTIM.LR, cfg.OPTIM.NAME, cfg.OPTIM.MAX_EPOCH) == (0.25, "sgd", 7)
 
 
+def test_files_can_be_read_with_their_bases_first(tmp_path):
+    base, top = tmp_path / "base.yaml", tmp_path / "top.yaml"
+    base.write_text("SEED: 1")
+    top.write_text("_BASE_: base.yaml\nSEED: 2")
+    assert list(with_bases(str(top))) == [(base, {"SEED": 1}), (top, {"SEED": 2})]
+
+
 def test_a_circle_of_bases_is_told(tmp_path):
     (tmp_path / "a.yaml").write_text("_BASE_: b.yaml")
     (tmp_path / "b.yaml").write_text("_BASE_: a.yaml")
@@ -156,13 +163,18 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
         ("TEST: {NO_TEST: 1}", r"'TEST\.NO_TEST' takes a True or False"),
         ("- a list", "must hold KEY: value lines"),
         ("OPTIM: [", "is not valid YAML"),
+        ("A: [1\nB: {", "is not valid YAML: while parsing a flow"),
+        ("A: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
+        ("DATASET: {ROOT: \xe4}".encode("latin-1"), "it is no UTF-8 text"),
+        ("OPTIM: {LR: }", r"'OPTIM\.LR' takes a number such as 0\.0003, got None in"),
     ],
 )
-def test_mistakes_in_a_file_are_told(tmp_path, content, message):
+def test_mistakes_in_a_file_are_told_in_one_line(tmp_path, content, message):
     path = tmp_path / "x.yaml"
-    path.write_text(content)
-    with pytest.raises(UsageError, match=message):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UsageError, match=message) as error:
         merge_file(get_cfg_default(), path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path):
@@ -171,6 +183,17 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         merge_file(get_cfg_default(), tmp_path / "vit_b16_ctx1.yaml")
     with pytest.raises(UsageError, match=r"folder .* does not exist"):
         merge_file(get_cfg_default(), tmp_path / "nowhere" / "x.yaml")
+    with pytest.raises(UsageError, match=r"folder .*ctxv1\.yaml' does not exist"):
+        merge_file(get_cfg_default(), tmp_path / "vit_b16_ctxv1.yaml" / "x.yaml")
+
+
+def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    with pytest.raises(UsageError, match=r"cannot read the config file .*: Permission denied"):
+        merge_file(get_cfg_default(), tmp_path / "x.yaml")
 
 
 def test_opts_set_what_yacs_would_and_whole_numbers_where_numbers_are_due():
@@ -197,11 +220,25 @@ def test_later_opts_win():
         (["OPTIM.LR.X", "1"], r"'OPTIM\.LR' has no settings below"),
         (["OPTIM", "1"], "section of settings"),
         (["OPTIM.LR", "True"], r"'OPTIM\.LR' takes a number"),
+        (["OPTIM.LR", "None"], r"'OPTIM\.LR' takes a number such as 0\.0003, got None on the"),
+        (["OPTIM.MOMENTUM", None], r"'OPTIM\.MOMENTUM' takes a number .*got None"),
+        (["SEED", "None"], r"'SEED' takes a whole number such as -1, got None"),
+        (["DATASET.ROOT", "None"], r"'DATASET\.ROOT' takes a text such as '', got None"),
     ],
 )
 def test_mistakes_on_the_command_line_are_told(opts, message):
     with pytest.raises(UsageError, match=message):
         merge_opts(get_cfg_default(), opts)
+
+
+def test_none_is_for_settings_that_are_none_by_default():
+    cfg = get_cfg_default()
+    cfg.TRAINER.MCD.LIMIT = None
+    merge_opts(cfg, ["TRAINER.MCD.LIMIT", "3"])
+    assert cfg.TRAINER.MCD.LIMIT == 3
+    cfg.TRAINER.MCD.LIMIT = None
+    merge_opts(cfg, ["TRAINER.MCD.LIMIT", "None"])
+    assert cfg.TRAINER.MCD.LIMIT is None
 
 
 def test_open_sections_take_new_keys():
