@@ -6,10 +6,10 @@
     python scripts/results.py output --plot bars.png
 
 Reads the result.json that train.py writes after each test; a folder with a log but no result is
-named as unfinished. An average is given only where no seed is missing: --seeds says which are due,
-otherwise all that occur in the table. A seed more than 15 points below the median of the others is
-pointed at as collapsed. Runs in different settings never share a row, nor a table if they differ in
-data set, backbone, shots, source or split.
+named as unfinished, or as finished without a test (TEST.NO_TEST). An average is given only where no
+seed is missing: --seeds says which are due, otherwise all that occur in the table. A seed more than
+15 points below the median of the others is pointed at as collapsed. Runs in different settings never
+share a row, nor a table if they differ in data set, backbone, shots, source or split.
 """
 
 import argparse
@@ -52,10 +52,10 @@ def main(words: list[str]) -> int:
 def show(args: argparse.Namespace) -> None:
     """Print or write the tables of a folder, and the plot."""
     found = find(args.folder)
-    if not found.runs and not found.unfinished:
+    if not (found.runs or found.unfinished or found.untested):
         raise UsageError(f"no run below {args.folder}: no folder there holds a log.txt")
     tables = build(found.runs, Options(seeds=args.seeds))
-    text = FORMATS[args.format](tables, found.unfinished)
+    text = FORMATS[args.format](tables, found.unfinished, found.untested)
     if args.out is None:
         print(text, end="")
     else:
@@ -69,6 +69,8 @@ def show(args: argparse.Namespace) -> None:
             print(f"note: {note}", file=sys.stderr)
         for folder in found.unfinished:
             print(f"unfinished: {folder}", file=sys.stderr)
+        for folder in found.untested:
+            print(f"finished without a test: {folder}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ LEGEND = (
 ABSENT = "n/a"
 
 
-def markdown(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
+def markdown(
+    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
+) -> str:
     """Each table, then the same by seed, then its notes."""
     parts = []
     for table in tables:
@@ -30,10 +32,14 @@ def markdown(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
             parts.append("\n".join(f"- **Note** {note}" for note in table.notes))
     if unfinished:
         parts.append("\n".join(f"- **Unfinished** {folder}" for folder in unfinished))
+    if untested:
+        parts.append("\n".join(f"- **Finished without a test** {folder}" for folder in untested))
     return "\n\n".join([*parts, LEGEND]) + "\n"
 
 
-def latex(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
+def latex(
+    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
+) -> str:
     """A tabular for each table (package booktabs); notes are comments."""
     parts = [f"% {LEGEND}"]
     for table in tables:
@@ -46,11 +52,15 @@ def latex(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
             *("\\toprule", f"{' & '.join(header)} \\\\", "\\midrule", *body, "\\bottomrule"),
             "\\end{tabular}",
         ]
-    return "\n".join([*parts, *(f"% unfinished: {folder}" for folder in unfinished)]) + "\n"
+    parts += [f"% unfinished: {folder}" for folder in unfinished]
+    parts += [f"% finished without a test: {folder}" for folder in untested]
+    return "\n".join(parts) + "\n"
 
 
-def as_csv(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
-    """A line for each cell; it has no place for notes and unfinished runs."""
+def as_csv(
+    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
+) -> str:
+    """A line for each cell; it has no place for notes and runs without a result."""
     cells = [
         (table, row, column, row.cells[column])
         for table in tables
@@ -74,7 +84,9 @@ def as_csv(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
     return file.getvalue()
 
 
-def as_json(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
+def as_json(
+    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
+) -> str:
     """Everything, with full precision; what is not known is null."""
     content = {
         "legend": LEGEND,
@@ -97,11 +109,12 @@ def as_json(tables: Sequence[Table], unfinished: Sequence[Path]) -> str:
             for table in tables
         ],
         "unfinished": [str(folder) for folder in unfinished],
+        "untested": [str(folder) for folder in untested],
     }
     return json.dumps(content, indent=2) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path], Sequence[Path]], str]] = {
     "markdown": markdown,
     "csv": as_csv,
     "latex": latex,

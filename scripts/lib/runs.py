@@ -60,31 +60,39 @@ class Run:
 
 @dataclass(frozen=True)
 class Found:
-    """All that a folder holds: runs, and folders with a log whose run has no result."""
+    """All that a folder holds: runs, and the folders with a log whose run has no result.
+
+    Attributes:
+        unfinished: a run there did not end well, or has not ended yet.
+        untested: a job there finished without a test, as TEST.NO_TEST asks.
+    """
 
     runs: list[Run]
     unfinished: list[Path]
+    untested: list[Path]
 
 
 def find(folder: Path) -> Found:
     """Read every result below ``folder``, in the order of the paths.
 
-    A folder is unfinished if it has a log but no result, or if the runner started a job in it that
-    did not end well.
+    A folder is unfinished if it has a log but neither a result nor the mark of a finished job, or
+    if the runner started a job in it that did not end well.
 
     Raises:
         UsageError: ``folder`` is missing, or a result.json is not what train.py writes.
     """
     if not folder.is_dir():
         raise UsageError(f"no folder {folder}: name the one that OUTPUT named when the jobs ran")
-    runs, unfinished = [], []
+    found = Found([], [], [])
     for log in sorted(folder.rglob(LOG)):
         place = log.parent
         if (place / RESULT).is_file() and not _has_open_job(place):
-            runs.append(read_run(place / RESULT))
+            found.runs.append(read_run(place / RESULT))
+        elif (place / record.FINISHED).is_file():
+            found.untested.append(place)
         else:
-            unfinished.append(place)
-    return Found(runs, unfinished)
+            found.unfinished.append(place)
+    return found
 
 
 def _has_open_job(folder: Path) -> bool:

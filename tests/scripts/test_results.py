@@ -283,6 +283,23 @@ def test_unfinished_folders_are_named(output: Output, capsys: pytest.CaptureFixt
     assert f"- **Unfinished** {no_result}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["markdown", "csv"])
+def test_a_job_that_finished_without_a_test_is_not_unfinished(
+    output: Output, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = output.root / "untested"
+    folder.mkdir()
+    for name in ("log.txt", "job.json", "finished.json"):
+        (folder / name).write_text("{}")
+    assert results.main([str(output.root), "--format", form]) == 0
+    shown = capsys.readouterr()
+    said = shown.out if form == "markdown" else shown.err
+    assert str(folder) in said
+    assert "inished without a test" in said
+    assert "nfinished:" not in said
+    assert "Unfinished" not in said
+
+
 def test_a_result_of_something_else_is_named(output: Output) -> None:
     folder = output.add(70.0)
     (folder / "result.json").write_text('{"trainer": "CoOp"}')
@@ -344,7 +361,7 @@ def filled(output: Output) -> Output:
 
 
 def test_markdown(filled: Output) -> None:
-    text = FORMATS["markdown"](filled.tables(), [])
+    text = FORMATS["markdown"](filled.tables(), [], [])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert (
         "### Base to new classes (data set Critters, backbone ViT-B/16, split test, shots 16)"
@@ -358,16 +375,17 @@ def test_markdown(filled: Output) -> None:
 
 
 def test_latex(filled: Output) -> None:
-    text = FORMATS["latex"](filled.tables(), [Path("output/stopped")])
+    text = FORMATS["latex"](filled.tables(), [Path("output/stopped")], [Path("output/untested")])
     assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
     assert r"\begin{tabular}{lllrrr}" in text
     assert text.count(r"\begin") == text.count(r"\end") == 1
     assert "% CoOp (critters): new lacks seed 3" in text
     assert "% unfinished: output/stopped" in text
+    assert "% finished without a test: output/untested" in text
 
 
 def test_csv(filled: Output) -> None:
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), []))))
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), [], []))))
     base, new, _ = rows
     assert (base["data set"], base["column"], base["mean"], base["std"]) == (
         *("Critters", "base", "72.0000", "2.0000"),
@@ -376,7 +394,9 @@ def test_csv(filled: Output) -> None:
 
 
 def test_json(filled: Output) -> None:
-    content = json.loads(FORMATS["json"](filled.tables(), [Path("output/stopped")]))
+    content = json.loads(
+        FORMATS["json"](filled.tables(), [Path("output/stopped")], [Path("output/untested")])
+    )
     (table,) = content["tables"]
     cells = table["rows"][0]["cells"]
     assert cells["base"] == {
@@ -388,6 +408,7 @@ def test_json(filled: Output) -> None:
     }
     assert (cells["new"]["mean"], cells["new"]["missing"]) == (None, [3])
     assert content["unfinished"] == ["output/stopped"]
+    assert content["untested"] == ["output/untested"]
 
 
 def test_a_file_is_written_whole_and_the_notes_are_still_seen(
