@@ -8,8 +8,8 @@
 Reads the result.json that train.py writes after each test; a folder with a log but no result is
 named as unfinished, or as finished without a test (TEST.NO_TEST). An average is given only where no
 seed is missing: --seeds says which are due, otherwise all that occur in the table. A seed more than
-15 points below the median of the others is pointed at as collapsed. Runs in different settings never
-share a row, nor a table if they differ in data set, backbone, shots, source or split.
+15 points below the median of the others is pointed at as collapsed. Runs in different settings
+never share a row, nor a table if they differ in data set, backbone, shots, source or split.
 """
 
 import argparse
