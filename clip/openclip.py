@@ -6,11 +6,14 @@ to do. https://github.com/mlfoundations/open_clip
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from .errors import WeightsError, nearest
-from .model import HEAD_WIDTH
+from .model import HEAD_WIDTH, infer_sizes
 from .openai import MEAN, STD
 
 # Settings that leave the structure of build_model's CLIP; any other setting changes it.
@@ -22,10 +25,11 @@ _VOCAB_SIZE = 49408  # of the one tokenizer that clip.tokenize has
 
 
 class Entry(NamedTuple):
-    """A file of weights, and what its tensors do not tell."""
+    """A file of weights, what its tensors do not tell, and its architecture by open_clip."""
 
     path: str
     quick_gelu: bool
+    config: dict[str, Any]
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
 
@@ -53,7 +57,7 @@ def find(name: str) -> Entry:
             f"{name}: these towers are not OpenAI's, and cannot be used here: {different}"
         )
     if Path(tag).expanduser().is_file():
-        return Entry(str(Path(tag).expanduser()), config.get("quick_gelu", False))
+        return Entry(str(Path(tag).expanduser()), config.get("quick_gelu", False), config)
     if not open_clip.is_pretrained_cfg(architecture, tag):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise WeightsError(
@@ -67,7 +71,32 @@ def find(name: str) -> Entry:
         raise WeightsError(f"cannot download {name}: {error}") from error
     # What the weights were trained with; the architecture's own setting may differ from it.
     quick_gelu = pretrained.get("quick_gelu", False)
-    return Entry(path, quick_gelu, tuple(pretrained["mean"]), tuple(pretrained["std"]))
+    return Entry(path, quick_gelu, config, tuple(pretrained["mean"]), tuple(pretrained["std"]))
+
+
+def check_sizes(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
+    """Refuse weights of another architecture than ``config``, open_clip's of a model.
+
+    The size of the images may differ: it is a choice of the training.
+
+    Raises:
+        WeightsError: it names the first size that differs.
+    """
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    found = infer_sizes(weights)
+    for name, what, named in (
+        ("embed_dim", "common width", config["embed_dim"]),
+        ("vision_width", "vision width", vision["width"]),
+        ("vision_layers", "vision layers", vision["layers"]),
+        ("vision_patch_size", "patch size", vision["patch_size"]),
+        ("transformer_width", "text width", text["width"]),
+        ("transformer_layers", "text layers", text["layers"]),
+    ):
+        if found[name] != named:
+            raise WeightsError(
+                f"these weights are of another architecture: {what} {found[name]} instead of"
+                f" {named}"
+            )
 
 
 def differences(config: dict[str, Any]) -> str:

@@ -66,9 +66,15 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
         return Weights(read_state_dict(file), source=f"OpenAI's {name} from {file}")
     if ":" in name:
         entry = openclip.find(name)
+        state_dict = read_state_dict(entry.path)
+        source = f"open_clip's {name} from {entry.path}"
+        try:
+            openclip.check_sizes(state_dict, entry.config)
+        except WeightsError as error:
+            raise WeightsError(f"{source}: {error}") from error
         return Weights(
-            read_state_dict(entry.path),
-            source=f"open_clip's {name} from {entry.path}",
+            state_dict,
+            source=source,
             quick_gelu=entry.quick_gelu,
             mean=entry.mean,
             std=entry.std,

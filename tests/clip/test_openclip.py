@@ -23,6 +23,11 @@ CONFIGS = {
         "vision_cfg": VIT,
         "text_cfg": TEXT,
     },
+    "toy-vit-deep": {"embed_dim": 32, "vision_cfg": VIT | {"layers": 3}, "text_cfg": TEXT},
+    "toy-vit-wide": {"embed_dim": 32, "vision_cfg": VIT | {"width": 192}, "text_cfg": TEXT},
+    "toy-vit-fine": {"embed_dim": 32, "vision_cfg": VIT | {"patch_size": 4}, "text_cfg": TEXT},
+    "toy-vit-long": {"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT | {"layers": 4}},
+    "toy-vit-same": {"embed_dim": 24, "vision_cfg": VIT | {"width": 8}, "text_cfg": TEXT},
     "toy-rn": {"embed_dim": 24, "vision_cfg": RESNET, "text_cfg": TEXT},
 }
 
@@ -53,7 +58,7 @@ def assert_same_features(ours: clip.model.CLIP, theirs: torch.nn.Module) -> None
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["toy-vit", "toy-vit-quickgelu", "toy-rn"])
 def test_a_file_of_an_architecture_gives_open_clips_features(
     name: str, suffix: str, tmp_path: Path
 ) -> None:
@@ -87,6 +92,26 @@ def test_a_tag_is_downloaded_and_brings_its_activation_and_normalisation(
     printed = capsys.readouterr().out
     assert "(QuickGELU)" in printed
     assert "mean (0.5, 0.5, 0.5)" in printed
+
+
+@pytest.mark.parametrize(
+    ("named", "file", "message"),
+    [
+        ("ViT-B-32", "toy-vit", "common width 32 instead of 512"),
+        ("toy-vit", "toy-rn", "common width 24 instead of 32"),
+        ("toy-vit-deep", "toy-vit", "vision layers 2 instead of 3"),
+        ("toy-vit-wide", "toy-vit", "vision width 128 instead of 192"),
+        ("toy-vit-fine", "toy-vit", "patch size 8 instead of 4"),
+        ("toy-vit-long", "toy-vit", "text layers 2 instead of 4"),
+        ("toy-vit-same", "toy-rn", r"vision layers \[1, 1, 2, 1\] instead of 2"),
+    ],
+)
+def test_a_file_of_another_architecture_is_refused(
+    named: str, file: str, message: str, tmp_path: Path
+) -> None:
+    save_file(new_model(file).state_dict(), tmp_path / "weights.safetensors")
+    with pytest.raises(WeightsError, match=rf"{named}.*another architecture: {message}$"):
+        clip.load(f"{named}:{tmp_path / 'weights.safetensors'}", device="cpu")
 
 
 def test_a_failed_download_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
