@@ -1,0 +1,59 @@
+"""Towers in half precision, as PREC fp16 has them on CUDA; the arithmetic runs on a CPU, too."""
+
+import pytest
+import torch
+
+from clip.model import convert_weights
+from tests.toy import toy_clip
+from trainers.base import RefinedCLIP, build_refiner
+from trainers.cocoop import CoCoOpLearner, ConditionalPrompts
+from trainers.coop import CoOpLearner
+from trainers.prompts import ContextPrompts
+from trainers.settings import RefinerSettings
+
+NAMES = ["cat", "wind_turbine", "very large dog"]
+SETTINGS = RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
+
+
+def coop(clip_model):
+    return CoOpLearner(clip_model, ContextPrompts(clip_model, NAMES, ctx_init="a photo of a"))
+
+
+def cocoop(clip_model):
+    prompts = ConditionalPrompts(clip_model, NAMES, ctx_init="a photo of a")
+    return CoCoOpLearner(clip_model, prompts, max_prompts=4)
+
+
+def step(make, half):
+    """Losses and gradients of one step, with the same start in either precision."""
+    clip_model = toy_clip()
+    if half:
+        convert_weights(clip_model)
+    torch.manual_seed(0)
+    model = RefinedCLIP(make(clip_model), build_refiner(clip_model, 32, SETTINGS), SETTINGS)
+    model.freeze()
+    image = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    losses = model.training_step(image, torch.tensor([0, 1, 2, 0])).losses
+    sum(losses.values()).backward()
+    return model, losses
+
+
+@pytest.mark.parametrize("make", [coop, cocoop])
+def test_half_towers_train_what_stays_in_float32(make):
+    full, expected = step(make, half=False)
+    model, losses = step(make, half=True)
+    assert model.learner.clip_model.dtype == torch.float16
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected[name], rtol=0.05, atol=0.05)
+    for (name, p), q in zip(model.named_parameters(), full.parameters(), strict=True):
+        if p.requires_grad:
+            assert p.dtype == torch.float32, name
+            assert p.grad is not None, name
+            assert torch.linalg.vector_norm(p.grad - q.grad) <= 0.1 * q.grad.norm() + 1e-4, name
+    assert model.refiner.cache.entries.dtype == torch.float32
+    torch.testing.assert_close(
+        model.refiner.cache.entries, full.refiner.cache.entries, rtol=0, atol=0.01
+    )
+    with torch.no_grad():
+        assert model.eval()(torch.randn(2, 3, 32, 32)).dtype == torch.float32
