@@ -7,25 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dassl.config import with_bases
 from dassl.utils import UsageError
-
-BASE_KEY = "_BASE_"
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML file over the file that its ``_BASE_`` names, as {"OPTIM.MAX_EPOCH": 10, ...}."""
-    if not path.is_file():
-        raise UsageError(f"no config file {path}")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from error
-    base = tree.pop(BASE_KEY, None)
-    flat = read_config(path.parent / base) if base else {}
-    flat.update(_flatten(tree))
-    return flat
+    return {key: value for _, tree in with_bases(path) for key, value in _flatten(tree)}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

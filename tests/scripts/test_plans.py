@@ -173,6 +173,25 @@ def test_a_config_without_epochs_says_what_to_add(place: Place) -> None:
         jobs(place, "coop", "base2new", "critters")
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"OPTIM: {MAX_EPOCH: 3\nTRAINER: 4", "is not valid YAML"),
+        (b"# caf\xe9\nOPTIM: {MAX_EPOCH: 3}", "is no UTF-8 text"),
+        (b"3", "must hold KEY: value lines"),
+        (b"_BASE_: critters.yaml", "is its own _BASE_"),
+    ],
+)
+def test_a_config_that_cannot_be_read_is_one_sentence(
+    place: Place, content: bytes, sentence: str
+) -> None:
+    (place.root / "configs/trainers/CoOp/critters.yaml").write_bytes(content)
+    with pytest.raises(UsageError) as error:
+        jobs(place, "coop", "base2new", "critters")
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
     place = make_project(tmp_path)
     config = tmp_path / "configs/trainers/PromptKD/c2.yaml"
