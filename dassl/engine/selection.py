@@ -6,19 +6,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from ..utils.errors import UsageError, nearest
-
-
-def check_settings(cfg: CfgNode) -> None:
-    """Raise a UsageError where a setting that the engine reads is unknown or out of range."""
-    choices = {"SPLIT": ("test", "val"), "FINAL_MODEL": ("last_step", "best_val")}
-    for key, allowed in choices.items():
-        value = cfg.TEST[key]
-        if value not in allowed:
-            raise UsageError(f"TEST.{key} {value!r} is unknown: {nearest(value, allowed)}")
-    for section, key in (("TRAIN", "PRINT_FREQ"), ("OPTIM", "MAX_EPOCH")):
-        if cfg[section][key] < 1:
-            raise UsageError(f"{section}.{key} must be at least 1, got {cfg[section][key]}")
+from ..utils.errors import UsageError
 
 
 def selects_best(cfg: CfgNode) -> bool:

@@ -28,7 +28,8 @@ from ..utils.random_state import preserved_random_state
 from ..utils.tools import mkdir_if_missing
 from .base import TrainerBase
 from .progress import EpochLog, bar
-from .selection import check_selection, check_settings, describe_selection, selects_best
+from .selection import check_selection, describe_selection, selects_best
+from .settings import check_settings
 from .snapshot import bring_best, has_epoch
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]

@@ -16,7 +16,9 @@ RandomState = dict[str, Any]
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed random, numpy, torch and every GPU, in this order."""
+    """Seed random, numpy, torch and every GPU, in this order; UsageError for no 32-bit number."""
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"SEED must be at least 0 and less than 2**32 (4294967296), got {seed}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

@@ -292,6 +292,13 @@ def test_seed_and_states():
     assert draw() == first
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seeds_that_numpy_cannot_take(seed):
+    with pytest.raises(UsageError, match=rf"SEED must be .*less than 2\*\*32 .*got {seed}"):
+        set_random_seed(seed)
+    set_random_seed(2**32 - 1)
+
+
 def test_states_survive_a_safe_file(tmp_path):
     state = get_random_state()
     expected = draw()
