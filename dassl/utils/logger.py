@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from .errors import UsageError
 from .tools import PathLike
 
 
@@ -68,6 +69,9 @@ def setup_logger(output: PathLike | None = None) -> None:
     A log that exists is kept as log.txt-<time of its last line>, so that log.txt is always the
     newest run's: the original named the new log so, and tools that read log.txt missed the result
     of a resumed run.
+
+    Raises:
+        UsageError: the file cannot be written.
     """
     if output is None:
         return
@@ -76,9 +80,15 @@ def setup_logger(output: PathLike | None = None) -> None:
         path = path / "log.txt"
     if isinstance(sys.stdout, Logger):
         sys.stdout.close()
-    if path.exists():
-        path.rename(_unused_name(path))
-    sys.stdout = Logger(path)
+    try:
+        if path.exists():
+            path.rename(_unused_name(path))
+        sys.stdout = Logger(path)
+    except OSError as error:
+        raise UsageError(
+            f"no log can be written to {str(path)!r} ({error.strerror}): set OUTPUT_DIR "
+            "(--output-dir) to a folder that can be written to"
+        ) from error
 
 
 def _unused_name(path: Path) -> Path:
