@@ -9,8 +9,12 @@ import argparse
 import os
 import random
 
+from dassl.utils import UsageError
+
 from .image_folder import SPLIT_FILE
 from .split import save_split, split_folders
+
+IGNORED = ("split_fewshot",)  # where the data sets cache the shots that they draw
 
 
 def main() -> None:
@@ -22,12 +26,29 @@ def main() -> None:
     parser.add_argument("folder", help="holds one folder of images a class")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    path = os.path.join(args.folder, SPLIT_FILE)
+    try:
+        write_split(args.folder, args.seed)
+    except UsageError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def write_split(folder: str, seed: int) -> None:
+    """Split the class folders of ``folder`` by ``seed``, and write its split file.
+
+    Raises:
+        UsageError: there are no class folders, too few images in one, or a split file already.
+    """
+    path = os.path.join(folder, SPLIT_FILE)
+    if not os.path.isdir(folder):
+        raise UsageError(f"{folder} is no folder: name one that holds one folder of images a class")
     if os.path.exists(path):
-        parser.error(f"{path} exists: remove it first if you want another split")
-    random.seed(args.seed)
-    splits = split_folders(args.folder, ignored=("split_fewshot",))
-    save_split(*splits, path, args.folder)
+        raise UsageError(f"{path} exists: remove it first if you want another split")
+    random.seed(seed)
+    splits = split_folders(folder, ignored=IGNORED)
+    try:
+        save_split(*splits, path, folder)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror})") from error
 
 
 if __name__ == "__main__":

@@ -135,6 +135,9 @@ def split_folders(
         p_trn, p_val: shares of training and validation images in each class; the rest is test.
         ignored: class folders to leave out.
         new_cnames: class names for folders that have another name.
+
+    Raises:
+        UsageError: there are no class folders, or one has too few images for three parts.
     """
     print(f"Splitting {image_dir} into {p_trn:.0%} train, {p_val:.0%} val, and the rest test")
     names = new_cnames or {}
@@ -142,6 +145,8 @@ def split_folders(
     val: Images = []
     test: Images = []
     folders = [name for name in class_folders(image_dir) if name not in set(ignored)]
+    if not folders:
+        raise UsageError(f"{image_dir} has no class folders: it must hold one folder a class")
     for label, folder in enumerate(folders):
         items = folder_images(os.path.join(image_dir, folder), label, names.get(folder, folder))
         random.shuffle(items)

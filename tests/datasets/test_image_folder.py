@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -122,9 +123,38 @@ def test_command_splits_class_folders(tmp_path, monkeypatch):
     assert (tmp_path / "split.json").read_text() == first
 
 
+def assert_refused(monkeypatch, capsys, folder, message):
+    """The command ends with exit code 2 and one line on stderr."""
+    with pytest.raises(SystemExit) as stop:
+        run_command(monkeypatch, folder)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(f"error: .*{message}", line)
+
+
+def test_command_refuses_what_it_cannot_split(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "file.txt"
+    file.touch()
+    for nothing in (tmp_path / "nope", file):
+        assert_refused(monkeypatch, capsys, nothing, f"{nothing} is no folder: name one that")
+    assert_refused(monkeypatch, capsys, tmp_path, "has no class folders")
+    make_classes(tmp_path, 10)
+    (tmp_path / "empty").mkdir()
+    assert_refused(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_command_says_what_it_cannot_write(tmp_path, monkeypatch, capsys):
+    make_classes(tmp_path, 10)
+
+    def denied(*args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("datasets.split.save_split", denied)
+    assert_refused(monkeypatch, capsys, tmp_path, r"split\.json cannot be written \(Permission")
+
+
 def test_command_does_not_overwrite(tmp_path, monkeypatch, capsys):
     (tmp_path / "split.json").write_text("{}")
-    with pytest.raises(SystemExit):
-        run_command(monkeypatch, tmp_path)
-    assert "split.json exists: remove it first" in capsys.readouterr().err
+    assert_refused(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
     assert (tmp_path / "split.json").read_text() == "{}"
