@@ -119,6 +119,23 @@ def test_config_sets_what_cocoops_public_one_does(name):
     check_common_base(cfg)
 
 
+PUBLIC_MAPLE = {
+    "MaPLe/vit_b16_c2_ep5_batch4_2ctx": (0.0035, 5, 9),
+    "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets": (0.0026, 2, 3),
+    "TextRefinerMaPLe/vit_b16_c2_ep5_batch4_2ctx": (0.0035, 5, 9),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC_MAPLE)
+def test_config_sets_what_maples_public_one_does(name):
+    cfg = merged(FOLDER / f"{name}.yaml")
+    maple = cfg.TRAINER.MAPLE
+    assert PUBLIC_MAPLE[name] == (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH, maple.PROMPT_DEPTH)
+    assert (maple.N_CTX, maple.CTX_INIT, maple.PREC) == (2, "a photo of a", "fp16")
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (4, 20)
+    check_common_base(cfg)
+
+
 def check_common_base(cfg):
     """What all public configs have in common."""
     assert cfg.DATALOADER.TEST.BATCH_SIZE == 100

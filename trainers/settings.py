@@ -61,6 +61,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PREC": "fp16",
         "MAX_PROMPTS": 0,  # images x classes in the text tower at once; 0: from the free memory
     },
+    "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,
         "TEXT_LOSS_WEIGHT": 25,

@@ -22,6 +22,8 @@ TEST_CASES = [
     ("TextRefiner", "COOP"),
     ("CoCoOp", "COCOOP"),
     ("TextRefinerCoCoOp", "COCOOP"),
+    ("MaPLe", "MAPLE"),
+    ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),
     ("PromptKD", "PROMPTKD"),
     ("TextRefinerPromptKD", "PROMPTKD"),
@@ -29,6 +31,7 @@ TEST_CASES = [
 
 # What a node needs on a CLIP of 3 blocks and in a run of 3 epochs.
 TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "MAPLE": {"PROMPT_DEPTH": 3},
     "PROMPTSRC": {
         "PROMPT_DEPTH_VISION": 3,
         "PROMPT_DEPTH_TEXT": 3,
