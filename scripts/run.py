@@ -3,7 +3,7 @@
     python scripts/run.py coop base2new dtd 1
     python scripts/run.py textrefiner base2new critters 1 OPTIM.MAX_EPOCH 1   # on a CPU
 
-    METHOD    an entry of configs/protocols.yaml: cocoop, coop, textrefiner, textrefiner-cocoop
+    METHOD    an entry of configs/protocols.yaml: coop, textrefiner, cocoop, maple, ...
     PROTOCOL  base2new, base2new_train, base2new_test, xd_train, xd_test, fewshot, zeroshot
     DATASET   a file of configs/datasets, without .yaml (xd_train: imagenet if left out)
     SEED      a whole number; the papers use 1, 2 and 3

@@ -123,6 +123,7 @@ PUBLIC_MAPLE = {
     "MaPLe/vit_b16_c2_ep5_batch4_2ctx": (0.0035, 5, 9),
     "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets": (0.0026, 2, 3),
     "TextRefinerMaPLe/vit_b16_c2_ep5_batch4_2ctx": (0.0035, 5, 9),
+    "TextRefinerMaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets": (0.0026, 2, 3),
 }
 
 

@@ -95,8 +95,9 @@ class _Planner:
     def fewshot(self) -> list[Job]:
         jobs = []
         for setting, shots in self.settings("fewshot", self.request.dataset):
-            context = self.context_name(setting)
-            folder = self.shots_folder(self.request.dataset, setting, shots, context)
+            # Only CoOp and its kin vary the context, and name it in the folder.
+            context = [self.context_name(setting)] if setting.trainer.endswith("CoOp") else []
+            folder = self.shots_folder(self.request.dataset, setting, shots, *context)
             jobs.append(self.job(setting, folder, shots))
         return jobs
 

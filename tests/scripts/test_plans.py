@@ -8,7 +8,8 @@ from dassl.utils import UsageError
 from scripts.lib.jobs import Job, Place, Request
 from scripts.lib.plans import PLANS, plan
 from scripts.lib.protocols import ProtocolTable
-from tests.scripts.fake_project import make_project
+from scripts.lib.settings import read_config
+from tests.scripts.fake_project import ROOT, make_project
 
 
 @pytest.fixture
@@ -91,6 +92,19 @@ def test_base2new_trains_then_tests_what_it_trained(place: Place) -> None:
 def test_cocoop_reads_epoch_10(place: Place) -> None:
     for method in ("cocoop", "textrefiner-cocoop"):
         assert [job.epoch for job in jobs(place, method, "base2new")] == [None, 10]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "mean", "std"),
+    [("dtd", "45", "5"), ("eurosat", "45", "5"), ("food101", "30", "30")],
+)
+def test_promptsrc_aggregates_few_shots_by_data_set(dataset: str, mean: str, std: str) -> None:
+    real = Place(ROOT, ROOT / "data", ROOT / "output")
+    last = plan(Request("promptsrc", "fewshot", dataset, seed=1), real)[-1]
+    options = {**read_config(real.trainer_config(last.config)), **last.options}
+    found = [str(options[f"TRAINER.PROMPTSRC.GPA_{key}"]) for key in ("MEAN", "STD")]
+    assert found == [mean, std]
+    assert last.folder.parts[-2:] == ("vit_b16_c2_ep50_batch4_4+4ctx_few_shot_16shots", "seed1")
 
 
 def test_the_epoch_read_is_that_of_the_command_line(place: Place) -> None:

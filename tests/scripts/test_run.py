@@ -99,7 +99,8 @@ def test_usage_errors_exit_with_2_and_one_line(
     assert cli.main(["cop", "base2new", "critters", "1"], {}) == 2
     assert capsys.readouterr().err == (
         "error: unknown method 'cop': did you mean 'coop' or 'cocoop'? "
-        "allowed: cocoop, coop, textrefiner, textrefiner-cocoop\n"
+        "allowed: cocoop, coop, maple, promptsrc, textrefiner, textrefiner-cocoop, "
+        "textrefiner-maple\n"
     )
 
 
