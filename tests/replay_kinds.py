@@ -126,8 +126,10 @@ class CoOpKind:
         """What the trace holds of the trained model beyond its logits."""
         text = model.learner.encode_text()
         refined = model.refiner.refine(text)
-        deviations.add("eval/text_features", text, self.trace["eval/text_features"])
-        deviations.add("eval/fine_text_features", refined, self.trace["eval/fine_text_features"])
+        own = {"eval/text_features": text, "eval/fine_text_features": refined}
+        for key, value in own.items():
+            if key in self.trace.arrays:
+                deviations.add(key, value, self.trace[key])
 
 
 class PromptKDKind:
