@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -162,7 +163,8 @@ def load_state(target: Any, state: Any, what: str) -> None:
     try:
         target.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError) as error:
-        told = " ".join(str(error).split())
+        # A file of another model may differ in hundreds of keys: the first ones tell.
+        told = textwrap.shorten(str(error), width=300, placeholder=" ...")
         raise UsageError(
             f"{what} does not fit this run: {told}; resume with the settings of the run that "
             "wrote it, or choose another OUTPUT_DIR"
