@@ -45,6 +45,15 @@ class DeepPrompts(nn.Module):
         return [*first, *(block.VPT_shallow for block in blocks.values())]
 
 
+def require_vision_transformer(visual: Any) -> None:
+    """Raise SettingsError for a tower that takes no visual prompts (a ResNet)."""
+    if not is_vision_transformer(visual):
+        raise SettingsError(
+            f"{type(visual).__name__} takes no visual prompts: set the backbone to a vision "
+            "transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...)"
+        )
+
+
 def _normal(length: int, width: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(length, width).normal_(std=0.02))
 
@@ -56,11 +65,7 @@ def vision_prompts(clip_model: Any, length: int, depth: int) -> DeepPrompts:
         SettingsError: a ResNet, no token, or more blocks than the tower has.
     """
     visual = clip_model.visual
-    if not is_vision_transformer(visual):
-        raise SettingsError(
-            f"{type(visual).__name__} takes no visual prompts: set the backbone to a vision "
-            "transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...)"
-        )
+    require_vision_transformer(visual)
     _check("VISION", length, depth, 0, len(visual.transformer.resblocks))
     return DeepPrompts(length, visual.class_embedding.shape[0], depth, with_input=True)
 

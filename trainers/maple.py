@@ -14,7 +14,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
 from .coop import CoOpLearner
-from .encode import ImageTokens, encode_image, encode_text, is_vision_transformer, unit
+from .deep import require_vision_transformer
+from .encode import ImageTokens, encode_image, encode_text, unit
 from .prompts import ContextPrompts
 from .settings import SettingsError, node
 
@@ -42,11 +43,7 @@ class CoupledPrompts(ContextPrompts):
         self, clip_model: Any, classnames: Sequence[str], n_ctx: int, ctx_init: str, depth: int
     ) -> None:
         visual = clip_model.visual
-        if not is_vision_transformer(visual):
-            raise SettingsError(
-                f"{type(visual).__name__} takes no visual prompts: set the backbone to a vision "
-                "transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...)"
-            )
+        require_vision_transformer(visual)
         towers = clip_model.transformer, visual.transformer
         most = min(len(tower.resblocks) for tower in towers)
         if not 1 <= depth <= most:

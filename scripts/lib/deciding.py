@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, read_json, write_json
+from scripts.lib.settings import differences, flatten
 
 SETTINGS = "settings.json"
 KEYS = (
@@ -22,15 +23,20 @@ KEYS = (
 LONGER = "OPTIM.MAX_EPOCH"  # a run may go on for more epochs
 
 
+def own_sections(trainer: Any, cfg: CfgNode) -> dict[str, CfgNode]:
+    """The sections of cfg.TRAINER that this trainer reads, by their keys."""
+    nodes = getattr(trainer, "config_nodes", (cfg.TRAINER.NAME.upper(),))
+    return {f"TRAINER.{name}": cfg.TRAINER[name] for name in nodes if name in cfg.TRAINER}
+
+
 def deciding(trainer: Any, cfg: CfgNode) -> dict[str, Any]:
     """Flat KEY -> value: data, backbone, the trainer's own sections, optimisation."""
-    nodes = getattr(trainer, "config_nodes", (cfg.TRAINER.NAME.upper(),))
-    sections = [f"TRAINER.{name}" for name in nodes if name in cfg.TRAINER] + ["OPTIM"]
     values = {key: _get(cfg, key) for key in KEYS}
-    for section in sections:
-        values.update(_flatten(_get(cfg, section), f"{section}."))
+    for section, tree in {**own_sections(trainer, cfg), "OPTIM": cfg.OPTIM}.items():
+        values.update(flatten(tree, f"{section}."))
     del values[LONGER]
-    return values
+    # As they will be read back from the file.
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def check_continuation(trainer: Any, cfg: CfgNode) -> None:
@@ -39,49 +45,34 @@ def check_continuation(trainer: Any, cfg: CfgNode) -> None:
     Raises:
         UsageError: the folder that would be resumed was trained otherwise; it names the difference.
     """
-    folder = Path(cfg.RESUME or cfg.OUTPUT_DIR)
-    changed = _differences(folder, deciding(trainer, cfg))
-    if changed and any((folder / name / "checkpoint").is_file() for name in _names(trainer)):
+    folder, values = Path(cfg.RESUME or cfg.OUTPUT_DIR), deciding(trainer, cfg)
+    changed = _changed_since(folder, values)
+    if changed and any((folder / n / "checkpoint").is_file() for n in trainer.get_model_names()):
         raise UsageError(
             f"{folder} holds checkpoints of other settings ({'; '.join(changed)}): use them, "
             "choose another --output-dir, or delete the folder"
         )
-    write_json(deciding(trainer, cfg), Path(cfg.OUTPUT_DIR) / SETTINGS)
+    write_json(values, Path(cfg.OUTPUT_DIR) / SETTINGS)
 
 
 def warn_of_differences(trainer: Any, cfg: CfgNode, model_dir: str) -> None:
     """Say it where a test reads the trainer's sections otherwise than the training did."""
-    for line in _differences(Path(model_dir), deciding(trainer, cfg)):
+    for line in _changed_since(Path(model_dir), deciding(trainer, cfg)):
         if line.startswith(("TRAINER.", "MODEL.")) and not line.startswith("TRAINER.NAME"):
             print(f"warning: the model in {model_dir} was trained with other settings: {line}")
 
 
-def _names(trainer: Any) -> list[str]:
-    return list(trainer.get_model_names())
-
-
-def _differences(folder: Path, values: Mapping[str, Any]) -> list[str]:
+def _changed_since(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """How the settings recorded in ``folder`` differ, in the keys that both have."""
     record = folder / SETTINGS
     if not record.is_file():
         return []
     old = read_json(record)
-    return [
-        f"{key} was {old[key]}, now is {value}"
-        for key, value in values.items()
-        if key in old and old[key] != value
-    ]
+    shared = old.keys() & values.keys()
+    return differences({k: old[k] for k in shared}, {k: values[k] for k in shared})
 
 
 def _get(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            # As it will be read back from the file.
-            yield prefix + key, list(value) if isinstance(value, tuple) else value

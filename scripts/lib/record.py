@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dassl.utils import read_json, write_json
 from scripts.lib.jobs import Job, Place
-from scripts.lib.result import PACKAGES
+from scripts.lib.result import versions
 
 STARTED, FINISHED = "job.json", "finished.json"
 
@@ -31,10 +29,7 @@ def write_started(job: Job, place: Place) -> dict[str, Any]:
         "command": shlex.join(job.command(place)),
         "settings": job.settings(place),
         "model": model_date(job),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
         "commit": commit(place.root),
         "started": now(),
     }

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from dassl.engine.selection import val_problem
 from dassl.utils import UsageError, read_json, write_json
+from scripts.lib.deciding import own_sections
 
 RESULT = "result.json"
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
@@ -46,15 +47,17 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "total": trainer.evaluator.total,
             "correct": trainer.evaluator.correct,
             "settings": _settings(trainer, cfg),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in PACKAGES},
-            },
+            "versions": versions(),
             "device": str(trainer.device),
             "command": shlex.join(["python", *sys.argv]),
         },
         Path(cfg.OUTPUT_DIR) / RESULT,
     )
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that can change a result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def _model_record(args: argparse.Namespace) -> dict[str, Any]:
@@ -102,8 +105,7 @@ def _selection_of_loaded(
 
 def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:
     """The sections of the config that this trainer reads."""
-    nodes = getattr(trainer, "config_nodes", (cfg.TRAINER.NAME.upper(),))
-    sections = {f"TRAINER.{name}": cfg.TRAINER[name] for name in nodes if name in cfg.TRAINER}
+    sections = own_sections(trainer, cfg)
     sections |= {name: cfg[name] for name in SECTIONS}
     if cfg.DATASET.get("DISTILL_ON"):
         sections["DATASET"] = {"DISTILL_ON": cfg.DATASET.DISTILL_ON}

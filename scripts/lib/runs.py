@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from dassl.utils import UsageError, read_json
 from scripts.lib import record
 from scripts.lib.result import RESULT
+from scripts.lib.settings import flatten
 
 LOG = "log.txt"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -112,15 +113,7 @@ def read_run(path: Path) -> Run:
     for name, kind in _KINDS.items():
         if not isinstance(values[name], kind):
             raise UsageError(f"{path} has the {name} {values[name]!r:.40}: was it edited?")
-    values["settings"] = dict(_flatten(content["settings"]))
+    values["settings"] = dict(flatten(content["settings"]))
     if values["source"] == values["dataset"]:
         values["source"] = None
     return Run(**values, folder=path.parent)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -13,15 +13,16 @@ from dassl.utils import UsageError
 
 def read_config(path: Path) -> dict[str, Any]:
     """A YAML file over the file that its ``_BASE_`` names, as {"OPTIM.MAX_EPOCH": 10, ...}."""
-    return {key: value for _, tree in with_bases(path) for key, value in _flatten(tree)}
+    return {key: decode(value) for _, tree in with_bases(path) for key, value in flatten(tree)}
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested tables, as ("OPTIM.MAX_EPOCH", 10)."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", decode(value)
+            yield f"{prefix}{key}", value
 
 
 def parse_pairs(words: Sequence[str]) -> dict[str, str]:
