@@ -19,6 +19,8 @@ KEYS = (
     "DATASET.NAME",
     "DATASET.NUM_SHOTS",
     "DATASET.SUBSAMPLE_CLASSES",
+    "DATASET.DISTILL_ON",
+    "TRAINER.MODAL",
 )
 LONGER = "OPTIM.MAX_EPOCH"  # a run may go on for more epochs
 
