@@ -20,6 +20,7 @@ from dassl.utils import load_pretrained_weights
 
 from .checkpoint import load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
+from .finite import LossWatch
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
@@ -220,23 +221,30 @@ class PromptTrainer(TrainerX):
         self.amp = precision == "amp"
         fp16_gradients = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
+        self.watch = LossWatch(precision)
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """One optimisation step; returns what is logged, as tensors that nobody has waited for.
 
-        Only the check for a non-finite loss waits for the device, so that none reaches the weights.
+        The host waits for the device only at steps whose losses are printed and at an epoch's last.
         """
         image, label = self.parse_batch_train(batch)
         with self.autocast():
             logits, losses = self.model.training_step(image, label)
-        loss = torch.stack(list(losses.values())).sum()
-        self.detect_anomaly(loss)
+        values = torch.stack(list(losses.values()))
+        loss = values.sum()
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
         self.scaler.update()
+        self.watch.add(tuple(losses), values, self.epoch * self.num_batches + self.batch_idx)
         summary = {"loss": loss, "acc": compute_accuracy(logits, label)[0], **losses}
-        if self.batch_idx + 1 == self.num_batches:
+        done, frequency = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+        last = done == self.num_batches
+        if last or done % frequency == 0 or self.num_batches < frequency:
+            self.watch.check(self.num_batches)
+        if last:
+            self.watch.check_weights(self.model.trained_modules(), self.epoch)
             self.update_lr()
         return {name: value.detach() for name, value in summary.items()}
 
@@ -249,7 +257,9 @@ class PromptTrainer(TrainerX):
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,) on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        image, label = batch["img"], batch["label"]
+        # From pinned memory (the loader's) the host does not wait for the copy.
+        return image.to(self.device, non_blocking=True), label.to(self.device, non_blocking=True)
 
     def model_inference(self, input: Tensor) -> Tensor:
         """Logits (B, C); -inf for classes that the split under test does not compare."""

@@ -1,0 +1,87 @@
+"""Stops a training at its first loss that is infinite or NaN, without waiting for it every step.
+
+What a GPU has computed is known to the host only after a wait. So the first bad step is kept where
+the losses are, and read where the host waits anyway: when losses are printed, and at an epoch's
+end, before anything is saved.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .settings import SettingsError
+
+__all__ = ["LossWatch", "NonFiniteError"]
+
+ADVICE = {
+    "fp32": "",
+    "amp": ", PREC fp32 (amp computes in half precision)",
+    "bf16": ", PREC amp or fp32",
+    "fp16": ", PREC amp (it scales the loss), bf16 or fp32",
+}
+
+
+class NonFiniteError(SettingsError, FloatingPointError):
+    """A loss or weight became infinite or NaN; a FloatingPointError as in the original."""
+
+
+class LossWatch:
+    """Remembers the first step at which a loss was not finite, and the losses of that step.
+
+    Args:
+        precision: PREC of the run, for the advice.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+        self._names: Sequence[str] = ()
+        self._values: Tensor | None = None
+        self._step: Tensor | None = None  # of the first bad loss; -1: there was none
+
+    def add(self, names: Sequence[str], values: Tensor, step: int) -> None:
+        """Look at the losses (K,) of a step; does not wait for the device."""
+        values = values.detach()
+        if self._values is None or self._step is None:
+            self._values, self._step = values, torch.full_like(values[0], -1, dtype=torch.long)
+        self._names = names
+        fine = self._step < 0
+        self._values = torch.where(fine, values, self._values)
+        bad = fine & ~values.isfinite().all()
+        self._step = torch.where(bad, step, self._step)
+
+    def check(self, steps_per_epoch: int) -> None:
+        """Wait for the device; raise NonFiniteError if a loss has not been finite."""
+        if self._values is None or self._step is None:
+            return
+        step = int(self._step)
+        if step < 0:
+            return
+        values = dict(zip(self._names, self._values.tolist(), strict=True))
+        bad = [name for name in values if not math.isfinite(values[name])]
+        told = ", ".join(f"{name} is {values[name]}" for name in bad)
+        epoch = step // steps_per_epoch + 1
+        raise NonFiniteError(f"{told} at epoch {epoch}, step {step + 1}: {self._advice()}")
+
+    def check_weights(self, modules: Mapping[str, nn.Module], epoch: int) -> None:
+        """Wait for the device; raise NonFiniteError if what would be saved is not finite."""
+        tensors = {
+            f"{name}.{key}": value
+            for name, module in modules.items()
+            for key, value in module.state_dict().items()
+            if value.is_floating_point()
+        }
+        finite = torch.stack([value.isfinite().all() for value in tensors.values()]).tolist()
+        bad = [key for key, fine in zip(tensors, finite, strict=True) if not fine]
+        if bad:
+            raise NonFiniteError(
+                f"{', '.join(bad)} became infinite or NaN in epoch {epoch + 1}, with finite "
+                f"losses: {self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        return (
+            f"nothing of this epoch is saved; try a smaller OPTIM.LR{ADVICE[self.precision]}, and "
+            "look for broken images or weights"
+        )
