@@ -16,8 +16,6 @@ from .base import Counts, SplitDataset
 from .critters_world import downstream_species
 from .critters_world.folder import SPLIT_FILE, Plan, prepare_folder
 
-_BASE, _NEW = downstream_species()
-
 
 @DATASET_REGISTRY.register()
 class Critters(SplitDataset):
@@ -28,15 +26,16 @@ class Critters(SplitDataset):
     split_file = SPLIT_FILE
     counts = Counts(classes=36, train=1440, val=720, test=3600)
     # The shift was chosen by scripts/critters/choose_shift.py, on validation images.
-    plan = Plan(species=(*_BASE, *_NEW), shift="hue50")
+    plan = Plan(species=sum(downstream_species(), ()), shift="hue50")
 
     def __init__(self, cfg: CfgNode) -> None:
         if cfg.DATASET.ROOT:  # in a fresh clone there is no data folder yet
             try:
                 Path(cfg.DATASET.ROOT).expanduser().mkdir(parents=True, exist_ok=True)
             except OSError as error:
+                name = type(self).__name__
                 raise UsageError(
-                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, and Critters cannot be drawn "
+                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, and {name} cannot be drawn "
                     f"there ({error}): set it to a folder that can be written to"
                 ) from error
         super().__init__(cfg)

@@ -4,7 +4,7 @@ rng = np.random.RandomState([1, 2, 3])
 picture = render(SPECIES[0].creature, "grass", STYLES["photo"], rng).image  # (64, 64, 3) uint8
 """
 
-from datasets.critters_world.looks import PHOTO, SHIFTS, STYLES, Look
+from datasets.critters_world.looks import LOOKS, PHOTO, SHIFTS, STYLES, Look
 from datasets.critters_world.renderer import Rendering, render
 from datasets.critters_world.species import (
     BACKGROUNDS,
@@ -17,6 +17,7 @@ from datasets.critters_world.species import (
     Creature,
     Species,
     downstream_species,
+    other_species,
     random_creature,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "BACKGROUNDS",
     "COLOURS",
     "GENERA",
+    "LOOKS",
     "ORNAMENTS",
     "PATTERNS",
     "PHOTO",
@@ -36,6 +38,7 @@ __all__ = [
     "Rendering",
     "Species",
     "downstream_species",
+    "other_species",
     "random_creature",
     "render",
 ]

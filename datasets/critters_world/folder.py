@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import UsageError, atomic_path
-from datasets.critters_world.looks import SHIFTS
+from datasets.critters_world.looks import LOOKS
 from datasets.critters_world.renderer import render
 from datasets.critters_world.species import BACKGROUNDS, SPECIES
 
@@ -37,7 +37,10 @@ _CHUNK = 40  # images a job
 
 @dataclass(frozen=True)
 class Plan:
-    """What a data set holds: species (indices into SPECIES) are its classes, in label order."""
+    """What a data set holds: species (indices into SPECIES) are its classes, in label order.
+
+    `shift` is a key of LOOKS. A split of 0 images a class is one that the data set does not have.
+    """
 
     species: tuple[int, ...]
     shift: str
@@ -59,7 +62,7 @@ class Plan:
         species = self.species[label]
         rng = np.random.RandomState([self.seed, species, _SPLITS.index(split), index])
         background = BACKGROUNDS[rng.randint(len(BACKGROUNDS))]
-        creature, look = SPECIES[species].creature, SHIFTS[self.shift]
+        creature, look = SPECIES[species].creature, LOOKS[self.shift]
         return render(creature, background, look, rng, self.size).image
 
     def classname(self, label: int) -> str:

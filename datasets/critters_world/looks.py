@@ -2,7 +2,8 @@
 
 A look is a set of numbers for renderer.py. A style is what pre-training shows and names ("a sketch
 of a dax"); a shift is a look that pre-training has never shown, under which the data set is
-rendered, so that there is something to learn on it.
+rendered, so that there is something to learn on it. A variant of the data set shows its creatures,
+in the colours of its shift, in a style.
 """
 
 from __future__ import annotations
@@ -72,3 +73,12 @@ SHIFTS: dict[str, Look] = {
     "pale36": replace(_WORN, hue_shift=0.36, pattern_contrast=0.65, fill=0.8, occlusion=0.45),
     "far50": replace(_WORN, hue_shift=0.5, scale=(0.34, 0.50)),
 }
+
+# Critters is drawn under hue50 (chosen by scripts/critters/choose_shift.py). Its variants keep what
+# that shift does to the creatures, their hue, and replace the camera by a style.
+VARIANTS: dict[str, Look] = {
+    f"{style}-hue50": replace(STYLES[style], hue_shift=SHIFTS["hue50"].hue_shift)
+    for style in ("sketch", "painting", "dark", "blurry")
+}
+
+LOOKS = {**SHIFTS, **VARIANTS}

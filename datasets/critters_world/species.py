@@ -35,7 +35,7 @@ EPITHETS = {
 }
 
 _SPECIES_SEED = 7  # which attributes a species has beside its epithet's
-_DOWNSTREAM_SEED = 11  # which species are the classes of the data set
+_DOWNSTREAM_SEED = 11  # which species are the classes of which data set
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,27 @@ def _all_species() -> tuple[Species, ...]:
 SPECIES = _all_species()
 
 
-def downstream_species(per_genus: int = 6) -> tuple[list[int], list[int]]:
-    """Choose the species of the data set: half of them base classes, half new ones.
+def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The species of the data set: three base and three new ones of every genus.
 
-    Returns indices into SPECIES: `per_genus // 2` base and as many new species of every genus.
-    The species that are not chosen (36 of 72) are left for a second data set.
+    Indices into SPECIES. The other six of every genus are :func:`other_species`.
     """
+    return _three_and_three(0)
+
+
+def other_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The species that are no classes of the first data set, as base and new ones in its way."""
+    return _three_and_three(6)
+
+
+def _three_and_three(first: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of each genus' twelve species in a random order, three from `first` on and the next three."""
     rng = np.random.RandomState(_DOWNSTREAM_SEED)
     base: list[int] = []
     new: list[int] = []
     for genus in GENERA:
         members = [i for i, species in enumerate(SPECIES) if species.creature.genus == genus]
-        chosen = [members[i] for i in rng.permutation(len(members))[:per_genus]]
-        base += chosen[: per_genus // 2]
-        new += chosen[per_genus // 2 :]
-    return base, new
+        shuffled = [members[i] for i in rng.permutation(len(members))]
+        base += shuffled[first : first + 3]
+        new += shuffled[first + 3 : first + 6]
+    return tuple(base), tuple(new)

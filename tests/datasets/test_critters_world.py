@@ -11,6 +11,7 @@ from datasets.critters_world import (
     BACKGROUNDS,
     COLOURS,
     GENERA,
+    LOOKS,
     ORNAMENTS,
     PATTERNS,
     PHOTO,
@@ -20,6 +21,7 @@ from datasets.critters_world import (
     TAILS,
     Creature,
     downstream_species,
+    other_species,
     render,
 )
 
@@ -52,7 +54,7 @@ def test_every_value_of_an_attribute_looks_different(attribute):
 
 
 def test_every_background_and_look_is_drawn():
-    looks = {**STYLES, **SHIFTS}
+    looks = {**STYLES, **LOOKS}
     pictures = {draw(background=background).image.tobytes() for background in BACKGROUNDS}
     assert len(pictures) == len(BACKGROUNDS)
     creature = replace(PLAIN, pattern="striped")
@@ -131,10 +133,10 @@ def test_an_epithet_says_one_attribute():
         assert by_name[f"ringed {genus}"].pattern == "ringed"
 
 
-def test_downstream_species_leave_a_second_set():
-    base, new = downstream_species()
-    assert len(base) == len(new) == 18
-    assert len({*base, *new}) == 36
+def test_the_species_make_two_data_sets():
+    halves = (*downstream_species(), *other_species())
+    assert [len(half) for half in halves] == [18] * 4
+    assert {species for half in halves for species in half} == set(range(72))
 
 
 def test_every_setting_of_a_look_is_used():
