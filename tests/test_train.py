@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,34 @@ def test_two_trainings_are_not_mixed_in_one_folder(command, tmp_path, capsys):
     later += ["--eval-only", "--model-dir", str(tmp_path / "out"), "--load-epoch", "3"]
     assert train.main([*later, *SHOTS, *other]) == 0
     assert "warning: the model in" in capsys.readouterr().out
+
+
+def test_a_record_beside_the_checkpoints_tells_what_they_are(command, world, tmp_path):
+    best = ["TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"]
+    assert train.main([*command, *SHOTS, *best]) == 0
+    record = json.loads((tmp_path / "out" / "checkpoint.json").read_text())
+    assert (record["method"], record["backbone"]) == ("TextRefinerCoOp", world.clip)
+    assert record["classes"] == [name.replace("_", " ") for name in world.classnames[:3]]
+    assert record["selection"] == "best_val"
+    epochs = {file: entry["epoch"] for file, entry in record["checkpoints"].items()}
+    saved = epochs.pop("model-best.pth.tar")
+    assert epochs == {"model.pth.tar-1": 1, "model.pth.tar-2": 2}
+    file = tmp_path / "out" / "prompt_learner" / "model-best.pth.tar"
+    assert saved == torch.load(file, weights_only=False)["epoch"]
+    assert record["tensors"]["prompt_learner"] == {"ctx": "16 x 64"}
+    assert record["tensors"]["Memory"]["cache.entries"] == "25 x 32"
+    assert record["settings"]["TRAINER.TEXTREFINER.ALPHA"] == 0.2
+    assert record["versions"]["torch"] == version("torch")
+    assert record["trained_parameters"] > 16 * 64
+    # Files that are gone are not told of.
+    (tmp_path / "out" / "Memory" / "model.pth.tar-1").unlink()
+    assert train.main([*command, *SHOTS, *best, "OPTIM.MAX_EPOCH", "3"]) == 0
+    record = json.loads((tmp_path / "out" / "checkpoint.json").read_text())
+    assert sorted(record["checkpoints"]) == [
+        "model-best.pth.tar",
+        "model.pth.tar-2",
+        "model.pth.tar-3",
+    ]
 
 
 def test_the_result_of_an_earlier_run_does_not_survive(command, tmp_path, monkeypatch):

@@ -18,9 +18,10 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
-from .checkpoint import load_trained
+from .checkpoint import BACKBONE, load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
 from .finite import LossWatch
+from .identity import check_identity, clip_identity
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
@@ -293,8 +294,15 @@ class PromptTrainer(TrainerX):
         if not directory:
             print("No --model-dir given: the model stays as it was built")
             return
-        modules = self.model.trained_modules()
-        load_trained(modules, directory, epoch, self.model.learner.clip_model)
+        clip_model = self.model.learner.clip_model
+        check_identity(directory, clip_model, BACKBONE, self.cfg.MODEL.BACKBONE.NAME)
+        load_trained(self.model.trained_modules(), directory, epoch, clip_model)
+
+    def describe(self) -> dict[str, Any]:
+        """What checkpoint.json says of the frozen CLIP, and how much is trained."""
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        clip = clip_identity(self.model.learner.clip_model.state_dict())
+        return {"clip": clip, "trained_parameters": trained}
 
 
 def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:

@@ -18,6 +18,8 @@ from .settings import SettingsError
 
 __all__ = ["fill", "load_trained", "read_tensors"]
 
+BACKBONE = "MODEL.BACKBONE.NAME"
+
 # Buffers that belong to the class names of the training run (compat.md).
 CLASS_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
@@ -60,7 +62,7 @@ def load_trained(
     found: dict[str, dict[str, Tensor]] = {}
     for name in _check_folder(modules, directory):
         path = _checkpoint_path(directory, name, epoch)
-        for key, value in _read(name, path, clip_model, "MODEL.BACKBONE.NAME").items():
+        for key, value in _read(name, path, clip_model, BACKBONE).items():
             owner, _, parameter = key.partition(".")
             found.setdefault(owner, {})[parameter] = value
     for name, module in modules.items():

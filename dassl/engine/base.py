@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..utils.checkpoint import (
+    BEST,
+    epoch_file,
     load_run_checkpoint,
     load_state,
     load_weights,
@@ -95,6 +97,14 @@ class TrainerBase:
             for name, model in self._models.items()
         }
         save_checkpoints(states, is_best, model_name)
+        newest = model_name or epoch_file(epoch + 1)
+        files = dict.fromkeys([newest, BEST] if is_best else [newest], epoch + 1)
+        self.after_save(directory, files, shared["val_result"])
+
+    def after_save(
+        self, directory: PathLike, files: Mapping[str, int], val_result: float | None
+    ) -> None:
+        """Called when checkpoints of these names (-> finished epochs) were saved."""
 
     def _training_state(self) -> dict[str, Any]:
         """What belongs to the run rather than to a model."""

@@ -29,6 +29,13 @@ def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
     print(f"TEST.SELECT_ON_TEST: {name} {problem}, so the best epoch is chosen by TEST images")
 
 
+def selection_rule(trainer: Any) -> str:
+    """last_step, best_val, or best_test where a data set has no validation images of its own."""
+    if not selects_best(trainer.cfg):
+        return "last_step"
+    return "best_test" if val_problem(trainer.val_loader, trainer.dm) else "best_val"
+
+
 def describe_selection(trainer: Any) -> str:
     """The line that stands above the final result."""
     last = trainer.max_epoch

@@ -25,9 +25,10 @@ from ..modeling import refuse
 from ..utils.checkpoint import BEST, load_run_checkpoint
 from ..utils.errors import UsageError, nearest
 from ..utils.random_state import preserved_random_state
-from ..utils.tools import mkdir_if_missing
+from ..utils.tools import PathLike, mkdir_if_missing
 from .base import TrainerBase
 from .progress import EpochLog, bar
+from .record import write_record
 from .selection import check_selection, describe_selection, selects_best
 from .settings import check_settings
 from .snapshot import bring_best, has_epoch
@@ -87,6 +88,16 @@ class SimpleTrainer(TrainerBase):
     def build_model(self) -> None:
         """Build the model and `register_model` it; every trainer of the family overrides this."""
         self.model: Any = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
+
+    def describe(self) -> dict[str, Any]:
+        """What checkpoint.json says of the model beyond its config; overridden as needed."""
+        return {}
+
+    def after_save(
+        self, directory: PathLike, files: Mapping[str, int], val_result: float | None
+    ) -> None:
+        """Write checkpoint.json beside the checkpoints."""
+        write_record(self, directory, files, val_result)
 
     # training
 

@@ -21,6 +21,12 @@ def collect_env_info() -> str:
     return "\n".join(lines + [f"{name}: {_version_of(name)}" for name in PACKAGES])
 
 
+def library_versions() -> dict[str, str]:
+    """Of Python and the libraries that can change a result."""
+    names = ("torch", "torchvision", "open_clip_torch", "numpy")
+    return {"python": platform.python_version(), **{name: _version_of(name) for name in names}}
+
+
 def _describe_cuda() -> str:
     if not torch.cuda.is_available():
         return f"not available (built for {torch.version.cuda})"

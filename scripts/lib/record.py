@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils import read_json, write_json
+from dassl.utils.env import library_versions
 from scripts.lib.jobs import Job, Place
-from scripts.lib.result import versions
 
 STARTED, FINISHED = "job.json", "finished.json"
 
@@ -29,7 +29,7 @@ def write_started(job: Job, place: Place) -> dict[str, Any]:
         "command": shlex.join(job.command(place)),
         "settings": job.settings(place),
         "model": model_date(job),
-        "versions": versions(),
+        "versions": library_versions(),
         "commit": commit(place.root),
         "started": now(),
     }

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from dassl.engine.selection import val_problem
-from dassl.utils import UsageError, read_json, write_json
-from scripts.lib.deciding import own_sections
+from dassl.engine.record import own_sections, read_record
+from dassl.engine.selection import selection_rule
+from dassl.utils import write_json
+from dassl.utils.checkpoint import BEST
+from dassl.utils.env import library_versions
 
 RESULT = "result.json"
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy")
 SECTIONS = ("OPTIM", "INPUT")  # besides the trainer's own: what decides a result
 
 
 def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     """Write what the newest test of ``trainer`` found, and the setting it belongs to."""
     tested = trainer.last_test
-    model = _model_record(args)
+    model = read_record(args.model_dir) if args.eval_only and args.model_dir else {}
     selection, epoch = _selection(trainer, cfg, args, model)
     group = getattr(trainer.dm.dataset, "class_groups", {}).get(tested["split"])
     write_json(
@@ -35,7 +34,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
-            "source": model.get("dataset") if args.eval_only else cfg.DATASET.NAME,
+            "source": _trained_on(model) if args.eval_only else cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "selection": selection,
             "epoch": epoch,
@@ -47,7 +46,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "total": trainer.evaluator.total,
             "correct": trainer.evaluator.correct,
             "settings": _settings(trainer, cfg),
-            "versions": versions(),
+            "versions": library_versions(),
             "device": str(trainer.device),
             "command": shlex.join(["python", *sys.argv]),
         },
@@ -55,18 +54,9 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     )
 
 
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that can change a result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def _model_record(args: argparse.Namespace) -> dict[str, Any]:
-    """The result.json beside the model that --eval-only loads; empty where there is none."""
-    record = Path(args.model_dir) / RESULT
-    content = read_json(record) if args.model_dir and record.is_file() else {}
-    if not isinstance(content, dict):
-        raise UsageError(f"{record} holds {content!r:.40}: was it written by this train.py?")
-    return content
+def _trained_on(model: dict[str, Any]) -> str | None:
+    """The data set of the training that left the record ``model``."""
+    return model.get("settings", {}).get("DATASET.NAME")
 
 
 def _selection(
@@ -74,9 +64,9 @@ def _selection(
 ) -> tuple[str, int | None]:
     """By which rule the tested checkpoint was chosen, and its epoch.
 
-    The record of a model's training, where it left one, tells what the model was chosen on. A best
-    model without a record is "best", by whatever rule: the original selects on test images where a
-    data set has no others. Without a record the last epoch is MAX_EPOCH of this test's config.
+    checkpoint.json of a training tells what its model was chosen on. A best model without a record
+    is "best", by whatever rule: the original selects on test images where a data set has no others.
+    Without a record the last epoch is MAX_EPOCH of this test's config.
     """
     if not trainer.get_model_names():
         return "zero-shot", None
@@ -84,10 +74,8 @@ def _selection(
         if not args.model_dir:
             return "untrained", None
         return _selection_of_loaded(args.load_epoch, cfg.OPTIM.MAX_EPOCH, model)
-    if cfg.TEST.FINAL_MODEL == "best_val":
-        on_test = val_problem(trainer.val_loader, trainer.dm)
-        return "best_test" if on_test else "best_val", trainer.best_epoch
-    return "last_step", trainer.max_epoch
+    rule = selection_rule(trainer)
+    return rule, trainer.max_epoch if rule == "last_step" else trainer.best_epoch
 
 
 def _selection_of_loaded(
@@ -95,12 +83,13 @@ def _selection_of_loaded(
 ) -> tuple[str, int | None]:
     """`_selection` of a model from a folder: its ``epoch``, or its best one where that is None."""
     rule = str(model.get("selection"))
+    best = model.get("checkpoints", {}).get(BEST, {}).get("epoch")
     if epoch is None:
-        return (rule, model.get("epoch")) if rule.startswith("best_") else ("best", None)
-    if model.get("epoch") == epoch:
+        return rule if rule.startswith("best_") else "best", best
+    if rule.startswith("best_") and epoch == best:
         return rule, epoch
-    last = epoch == max_epoch and rule != "last_step"  # else the record names the last epoch
-    return "last_step" if last else f"epoch {epoch}", epoch
+    last = model.get("settings", {}).get("OPTIM.MAX_EPOCH", max_epoch)
+    return "last_step" if epoch == last else f"epoch {epoch}", epoch
 
 
 def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def evaluate(folder: Path, epoch: int | None, record: object = None) -> tuple[st
     """Selection and epoch of a test, with MAX_EPOCH 50, of a model whose training left a record."""
     (folder / "model").mkdir()
     if record is not None:
-        (folder / "model" / "result.json").write_text(json.dumps(record))
+        (folder / "model" / "checkpoint.json").write_text(json.dumps(record))
     cfg = get_cfg_default()
     cfg.TRAINER.NAME = "CoOp"
     cfg.OPTIM.MAX_EPOCH = 50
@@ -39,19 +39,27 @@ def evaluate(folder: Path, epoch: int | None, record: object = None) -> tuple[st
     return written["selection"], written["epoch"]
 
 
+def training(selection: str, best: int | None = None) -> dict[str, object]:
+    """What checkpoint.json says of a training of 200 epochs."""
+    checkpoints = {"model-best.pth.tar": {"epoch": best}} if best else {}
+    settings = {"OPTIM.MAX_EPOCH": 200}
+    return {"selection": selection, "checkpoints": checkpoints, "settings": settings}
+
+
 @pytest.mark.parametrize(
     ("epoch", "record", "expected"),
     [
         (None, None, ("best", None)),
-        (None, {"selection": "best_val", "epoch": 7}, ("best_val", 7)),
-        (None, {"selection": "best_test", "epoch": 7}, ("best_test", 7)),
-        (None, {"selection": "last_step", "epoch": 200}, ("best", None)),
+        (None, training("best_val", best=7), ("best_val", 7)),
+        (None, training("best_test", best=7), ("best_test", 7)),
+        (None, training("last_step"), ("best", None)),
         (50, None, ("last_step", 50)),
         (20, None, ("epoch 20", 20)),
-        (200, {"selection": "last_step", "epoch": 200}, ("last_step", 200)),
-        (50, {"selection": "last_step", "epoch": 200}, ("epoch 50", 50)),
-        (7, {"selection": "best_val", "epoch": 7}, ("best_val", 7)),
-        (50, {"selection": "best_val", "epoch": 7}, ("last_step", 50)),
+        (200, training("last_step"), ("last_step", 200)),
+        (50, training("last_step"), ("epoch 50", 50)),
+        (7, training("best_val", best=7), ("best_val", 7)),
+        (50, training("best_val", best=7), ("epoch 50", 50)),
+        (200, training("best_val", best=7), ("last_step", 200)),
     ],
 )
 def test_the_record_of_the_training_says_how_its_model_was_chosen(
@@ -61,5 +69,5 @@ def test_the_record_of_the_training_says_how_its_model_was_chosen(
 
 
 def test_a_record_of_something_else_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model/result\.json holds 3"):
+    with pytest.raises(UsageError, match=r"model/checkpoint\.json holds 3"):
         evaluate(tmp_path, None, 3)

@@ -13,7 +13,7 @@ ORIGINALS = {
     "dassl.engine": {"TRAINER_REGISTRY", "TrainerX", "TrainerXU", "SimpleTrainer", "build_trainer"},
     "dassl.metrics": {"compute_accuracy"},
     "dassl.optim": {"build_optimizer", "build_lr_scheduler"},
-    "dassl.utils": {"load_checkpoint", "load_pretrained_weights", "Registry", "mkdir_if_missing"},
+    "dassl.utils": {"load_checkpoint", "load_pretrained_weights", "read_json"},
     "clip": {"clip"},
     "clip.model": {"convert_weights", "build_model", "CLIP"},
     "clip.simple_tokenizer": {"SimpleTokenizer"},
