@@ -42,6 +42,7 @@ FLAG_KEYS = {
     "root": "DATASET.ROOT",
     "output_dir": "OUTPUT_DIR",
     "resume": "RESUME",
+    "model_dir": "MODEL_DIR",
     "seed": "SEED",
     "source_domains": "DATASET.SOURCE_DOMAINS",
     "target_domains": "DATASET.TARGET_DOMAINS",

@@ -88,8 +88,10 @@ class SplitDataset(DatasetBase):
             )
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
         # A data set for testing only has no training images: its test images tell the classes.
+        labelled = splits.get("train", splits["test"])
+        _, self.all_classnames = self.get_lab2cname(labelled)
         train, val, test = subsample_classes(
-            splits.get("train", splits["test"]),
+            labelled,
             splits.get("val", []),
             splits["test"],
             subsample=subsample,

@@ -4,6 +4,7 @@ A student learns visual prompts and a projector so that its image features, agai
 features of a larger teacher, give the teacher's logits. It needs no labels.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from .losses import class_logits, distillation_loss
 from .prompts import Task
 from .refiner import FeatureAlignment, full_precision
 from .settings import SettingsError, check_choice, node
-from .teacher import MODALS, load_teacher, teacher_path
+from .teacher import MODALS, load_teacher, teacher_path, text_features
+from .teacher_text import FILE, TeacherText, fingerprint, read_teacher_text, write_teacher_text
 
 __all__ = ["PromptKD", "PromptKDLearner", "TextRefinerPromptKD"]
 
@@ -29,7 +31,8 @@ class PromptKDLearner(nn.Module):
     Args:
         clip_model: the student, frozen; its text tower is not used.
         prompts: of the student's vision tower.
-        teacher: frozen, with its weights; its text features are computed here, once.
+        teacher_text: the teacher's text features (C, d), fixed.
+        teacher: frozen, with its weights; None where nothing is trained.
         weight: K of the distillation loss, to which the refiner's losses are relative.
         temperature: t.
     """
@@ -41,7 +44,8 @@ class PromptKDLearner(nn.Module):
         self,
         clip_model: Any,
         prompts: DeepPrompts,
-        teacher: IndependentPromptsLearner,
+        teacher_text: Tensor,
+        teacher: IndependentPromptsLearner | None,
         weight: float = 1.0,
         temperature: float = 1.0,
     ) -> None:
@@ -50,8 +54,7 @@ class PromptKDLearner(nn.Module):
         self.teacher = teacher
         self.weight = weight
         self.temperature = temperature
-        with torch.no_grad():
-            self.register_buffer("teacher_text", teacher.encode_text(), persistent=False)
+        self.register_buffer("teacher_text", teacher_text, persistent=False)
         self.prompts = prompts
         self.projector = FeatureAlignment(clip_model.visual.output_dim, self.text_dim)
 
@@ -81,12 +84,26 @@ class PromptKDLearner(nn.Module):
         """The teacher's, (C, d); ``features`` are not used."""
         return self.teacher_text
 
+    def asked(self) -> IndependentPromptsLearner:
+        """The teacher, for training.
+
+        Raises:
+            SettingsError: it was not loaded.
+        """
+        if self.teacher is None:
+            raise SettingsError(
+                "the teacher was not loaded, because MODEL_DIR (--model-dir) asks for a test: "
+                "leave it out to train"
+            )
+        return self.teacher
+
     @torch.no_grad()
     def task(self, image: Tensor, label: Tensor) -> Task:
         """Distillation from the teacher's logits; labels are not used."""
-        features = unit(self.teacher.encode_image(image, local=False).pooled)
+        teacher = self.asked()
+        features = unit(teacher.encode_image(image, local=False).pooled)
         with full_precision(features):
-            target = class_logits(features, self.teacher_text, self.teacher.logit_scale)
+            target = class_logits(features, self.teacher_text, teacher.logit_scale)
 
         def loss(logits: Tensor, target: Tensor) -> Tensor:
             return distillation_loss(logits, target, self.temperature)
@@ -128,16 +145,81 @@ class PromptKD(PromptTrainer):
             )
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptKDLearner:
-        """cfg.TRAINER.PROMPTKD -> learner, teacher included."""
+        """cfg.TRAINER.PROMPTKD -> learner, with the teacher unless a test can do without it."""
         settings = node(self.cfg, "PROMPTKD")
-        path = teacher_path(self.cfg)
-        print(f"Teacher: {settings.TEACHER_NAME}")
-        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, settings.TEACHER_NAME)
-        teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT)
+        text, teacher = self._stored_text(classnames), None
+        if text is None:
+            teacher = self._load_teacher(classnames)
+            with torch.no_grad():
+                text = teacher.encode_text()
         print("The student has no text prompts: N_CTX_TEXT and PROMPT_DEPTH_TEXT are not used")
         prompts = vision_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION)
         weights = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
-        return PromptKDLearner(clip_model, prompts, teacher.to(self.device), *weights)
+        return PromptKDLearner(clip_model, prompts, text, teacher, *weights)
+
+    def _stored_text(self, classnames: list[str]) -> Tensor | None:
+        """The text features that a training left in MODEL_DIR, if it knew all of these names."""
+        directory = self.cfg.get("MODEL_DIR", "")  # absent in a code base that does not set it
+        stored = read_teacher_text(directory) if directory else None
+        if stored is None:
+            return None
+        path, missing = os.path.join(directory, FILE), stored.missing(classnames)
+        if missing:
+            print(f"{path} lacks {_some(missing)} of {len(classnames)}: the teacher is asked")
+            return None
+        print(
+            f"Teacher: not loaded; the text features of {len(classnames)} class names come from "
+            f'"{path}" ({len(stored.features)} names, from {stored.teacher} with {stored.weights})'
+        )
+        return stored.rows(classnames).to(self.device)
+
+    def _load_teacher(self, classnames: list[str]) -> IndependentPromptsLearner:
+        """The frozen teacher; the one that the model in MODEL_DIR learned from, if that is told."""
+        settings, directory = node(self.cfg, "PROMPTKD"), self.cfg.get("MODEL_DIR", "")
+        stored = read_teacher_text(directory) if directory else None
+        try:
+            path = teacher_path(self.cfg)
+        except SettingsError as error:
+            if stored is None:
+                raise
+            raise SettingsError(
+                f"{os.path.join(directory, FILE)} has no text features for "
+                f"{_some(stored.missing(classnames))}, which the teacher must compute, and {error}"
+            ) from error
+        print(f"Teacher: {settings.TEACHER_NAME}")
+        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, settings.TEACHER_NAME)
+        teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT).to(self.device)
+        if stored is not None:
+            stored.check(teacher.deep, path, directory)
+        return teacher
+
+    def before_train(self) -> None:
+        """Leave the teacher's text features in OUTPUT_DIR, for tests without the teacher."""
+        super().before_train()
+        learner, settings = self.model.learner, node(self.cfg, "PROMPTKD")
+        teacher = learner.asked()
+        path, folder = teacher_path(self.cfg), self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        stored = read_teacher_text(folder)
+        if self.start_epoch and stored is not None:
+            stored.check(teacher.deep, path, folder)
+        dataset = self.dm.dataset
+        prompts, context = fingerprint(teacher.deep), settings.CTX_INIT
+        text = TeacherText({}, settings.TEACHER_NAME, path, prompts, context)
+        text = text.with_rows(learner.teacher_text, dataset.classnames)
+        others = text.missing(getattr(dataset, "all_classnames", dataset.classnames))
+        if others:
+            features = text_features(teacher, others, settings.CTX_INIT)
+            text = text.with_rows(features, others)
+        write_teacher_text(text, self.cfg.OUTPUT_DIR)
+        print(
+            f"The teacher's text features of {len(text.features)} class names are in "
+            f'"{os.path.join(self.cfg.OUTPUT_DIR, FILE)}"'
+        )
+
+
+def _some(names: list[str]) -> str:
+    """A few of the names and how many there are."""
+    return f"{', '.join(names[:3])}{', ...' if names[3:] else ''} ({len(names)} class names)"
 
 
 @TRAINER_REGISTRY.register()

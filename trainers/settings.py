@@ -103,8 +103,8 @@ def add_node(name: str, defaults: dict[str, Any]) -> None:
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, DATASET.SUBSAMPLE_CLASSES and
-    DATASET.DISTILL_ON.
+    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, DATASET.SUBSAMPLE_CLASSES,
+    DATASET.DISTILL_ON and MODEL_DIR.
 
     Keys that are already there are left alone, so a CoOp train.py may have added its own.
     """
@@ -115,6 +115,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
         cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
+    if "MODEL_DIR" not in cfg:
+        cfg.MODEL_DIR = ""  # --model-dir: the folder of the model that is tested
     if "DISTILL_ON" not in cfg.DATASET:
         cfg.DATASET.DISTILL_ON = ""  # few_shot, all: which images a trainer without labels sees
 

@@ -1,9 +1,10 @@
 """PromptKD's teacher: a CLIP with the prompts that PromptSRC trained."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -11,7 +12,7 @@ from .checkpoint import fill, read_tensors
 from .deep import IndependentPrompts, IndependentPromptsLearner
 from .settings import SettingsError, node
 
-__all__ = ["load_teacher", "teacher_path"]
+__all__ = ["load_teacher", "teacher_path", "text_features"]
 
 MODALS = ("base2novel", "cross")
 NAME = "VLPromptLearner"
@@ -23,17 +24,19 @@ def teacher_path(cfg: CfgNode) -> str:
     Raises:
         SettingsError: there is no such file.
     """
-    path = node(cfg, "PROMPTKD").TEACHER_WEIGHTS
-    if not path and cfg.TRAINER.get("MODAL") == "cross":
-        path = os.path.join("teacher_model", "ImageNet-xd", f"{NAME}_large", "model.pth.tar-20")
-    elif not path:
-        path = os.path.join("teacher_model", cfg.DATASET.NAME, NAME, "model-best.pth.tar")
+    given, cross = node(cfg, "PROMPTKD").TEACHER_WEIGHTS, cfg.TRAINER.get("MODAL") == "cross"
+    if cross:
+        public = os.path.join("teacher_model", "ImageNet-xd", f"{NAME}_large", "model.pth.tar-20")
+    else:
+        public = os.path.join("teacher_model", cfg.DATASET.NAME, NAME, "model-best.pth.tar")
+    path = given or public
     if not os.path.isfile(path):
+        script = "teacher_xd.sh imagenet SEED" if cross else "teacher.sh DATASET SEED"
         raise SettingsError(
-            f"there is no teacher at {path}: put PromptKD's published file there, or train one "
-            "(python train.py --trainer PromptSRC --config-file configs/trainers/PromptSRC/"
-            "vit_l14_c2_ep20_batch8_4+4ctx.yaml ...) and set TRAINER.PROMPTKD.TEACHER_WEIGHTS to "
-            f"OUTPUT_DIR/{NAME}/model.pth.tar-20"
+            f"there is no teacher at {path}: train one with scripts/promptsrc/{script} and set "
+            f"TRAINER.PROMPTKD.TEACHER_WEIGHTS to its {NAME}/model.pth.tar-20 (the scripts do that "
+            f"by themselves), or put PromptKD's published file at {public}"
+            + (" and leave TEACHER_WEIGHTS out" if given else "")
         )
     return path
 
@@ -65,12 +68,24 @@ def load_teacher(
             f"the teacher in {path} has prompts of width {context.shape[-1]}, its CLIP a text "
             f"tower of width {width}: set TRAINER.PROMPTKD.TEACHER_NAME to the CLIP of its training"
         )
-    deep = IndependentPrompts(clip_model, classnames, _sizes(state, context, ctx_init))
+    deep = IndependentPrompts(clip_model, classnames, _sizes(state, ctx_init))
     fill(NAME, deep, state, path)
     return IndependentPromptsLearner(clip_model, deep.requires_grad_(False))
 
 
-def _sizes(state: dict[str, Tensor], context: Tensor, ctx_init: str) -> CfgNode:
+@torch.no_grad()
+def text_features(
+    teacher: IndependentPromptsLearner, classnames: Sequence[str], ctx_init: str
+) -> Tensor:
+    """(C, d): what ``teacher`` says of other class names than those that it was built for."""
+    state, clip_model = teacher.deep.state_dict(), teacher.clip_model
+    deep = IndependentPrompts(clip_model, classnames, _sizes(state, ctx_init))
+    deep.load_state_dict(state)
+    deep.to(teacher.deep.prompt_learner.ctx.device)
+    return IndependentPromptsLearner(clip_model, deep).encode_text()
+
+
+def _sizes(state: Mapping[str, Tensor], ctx_init: str) -> CfgNode:
     """The settings that give prompts of the shapes in ``state``."""
 
     def blocks(tower: str) -> int:
@@ -79,7 +94,7 @@ def _sizes(state: dict[str, Tensor], context: Tensor, ctx_init: str) -> CfgNode:
     visual = state.get("image_encoder.VPT")
     return CfgNode(
         {
-            "N_CTX_TEXT": context.shape[0],
+            "N_CTX_TEXT": state["prompt_learner.ctx"].shape[0],
             "N_CTX_VISION": 1 if visual is None else visual.shape[0],
             "CTX_INIT": ctx_init,
             "PROMPT_DEPTH_TEXT": 1 + blocks("text_encoder"),

@@ -27,7 +27,9 @@ def build(world, refined=True, temperature=2.0):
     teacher = load_teacher(frozen, NAMES, world.teacher, "a photo of a").double()
     student = toy_clip().double().requires_grad_(False)
     prompts = vision_prompts(student, 2, 3)
-    learner = PromptKDLearner(student, prompts, teacher, 20.0, temperature).double()
+    with torch.no_grad():
+        text = teacher.encode_text()
+    learner = PromptKDLearner(student, prompts, text, teacher, 20.0, temperature).double()
     settings = RefinerSettings(6, 0.8, 0.2, 5, 0.01, 0.02, True, True, True)
     refiner = build_refiner(student, learner.text_dim, settings).double() if refined else None
     return RefinedCLIP(learner, refiner, settings if refined else None)
@@ -187,7 +189,8 @@ def test_a_folder_of_the_release_loads(world, tmp_path):
 def test_the_teachers_places(world, modal, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", "", "TRAINER.MODAL", modal]
-    with pytest.raises(SettingsError, match=f"no teacher at {place}.*or train one"):
+    message = f"no teacher at {place}: train one with .*published file at {place}$"
+    with pytest.raises(SettingsError, match=message):
         world.build("PromptKD", tmp_path / "run", *options)
     (tmp_path / place).parent.mkdir(parents=True)
     save_teacher(tmp_path / place)
