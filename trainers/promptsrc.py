@@ -1,7 +1,7 @@
-"""PromptSRC (Khattak et al., ICCV 2023, arXiv 2307.06948): the trainer of PromptKD's teachers.
+"""PromptSRC (Khattak et al., ICCV 2023, arXiv 2307.06948) and TextRefiner on PromptSRC.
 
 Independent deep prompts in both towers, held to the frozen CLIP by three terms, and averaged over
-the epochs with Gaussian weights (docs/method.md, "The learners").
+the epochs with Gaussian weights (docs/method.md, "PromptSRC"). It trains PromptKD's teachers.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from .refiner import full_precision
 from .settings import SettingsError, node
 from .zsclip import template_features
 
-__all__ = ["PromptSRC", "PromptSRCLearner", "gaussian_weights"]
+__all__ = ["PromptSRC", "PromptSRCLearner", "TextRefinerPromptSRC", "gaussian_weights"]
 
 TEMPLATES = 60  # the first of open_clip's OPENAI_IMAGENET_TEMPLATES
 
@@ -142,3 +142,10 @@ class PromptSRC(PromptTrainer):
             print("Deploy the prompts aggregated over all epochs")
             prompts.deploy()
         super().after_epoch()
+
+
+@TRAINER_REGISTRY.register()
+class TextRefinerPromptSRC(PromptSRC):
+    """PromptSRC with TextRefiner; the prompts alone are aggregated over the epochs."""
+
+    refined = True

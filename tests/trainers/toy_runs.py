@@ -25,6 +25,7 @@ TEST_CASES = [
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),
+    ("TextRefinerPromptSRC", "PROMPTSRC"),
     ("PromptKD", "PROMPTKD"),
     ("TextRefinerPromptKD", "PROMPTKD"),
 ]
