@@ -14,8 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dassl.utils import mkdir_if_missing
-
 from .settings import SettingsError
 
 __all__ = ["FILE", "TeacherText", "fingerprint", "read_teacher_text", "write_teacher_text"]
@@ -85,7 +83,7 @@ def fingerprint(prompts: nn.Module) -> str:
 
 def write_teacher_text(text: TeacherText, folder: str) -> None:
     """Write ``folder``/teacher_text.pt, whole or not at all."""
-    mkdir_if_missing(folder)
+    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, FILE)
     content = {
         **text._asdict(),
