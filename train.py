@@ -30,6 +30,7 @@ from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import UsageError, collect_env_info, set_random_seed, setup_logger
 from scripts.lib.deciding import check_continuation, warn_of_differences
+from scripts.lib.orphan import end_with_runner
 from scripts.lib.result import RESULT, write_result
 from trainers.settings import SettingsError, adopt_release_names
 
@@ -184,6 +185,7 @@ def sentence(error: Exception) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for a usage or config error (one sentence, no traceback), 130 for Ctrl-C."""
+    end_with_runner()
     try:
         run(build_parser().parse_args(argv))
     except (UsageError, SettingsError, WeightsError) as error:

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.estimate import Estimates  # noqa: E402
 from scripts.lib.files import make_folder  # noqa: E402
 from scripts.lib.jobs import Place, Request  # noqa: E402
 from scripts.lib.plans import plan  # noqa: E402
@@ -134,8 +135,10 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
                 _say(shlex.join(job.command(place)))
             return 0
         check_folders(place, line.request.dataset)
+        estimates = Estimates(place)
         for job in jobs:
-            outcome = run(job, place, say=_say)
+            outcome = run(job, place, say=_say, estimates=estimates)
+            estimates.add(job.folder)
             if not outcome.skipped:
                 _say(f"done  {job.name}: {outcome.seconds:.0f} s, {job.folder}")
     except UsageError as error:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +26,20 @@ class LockHeldError(UsageError):
 
 
 class JobLock:
-    """The holder's view of its lock file, which names the runner, its child and their machine."""
+    """The holder's view of its lock file, which names the runner, its child and their machine.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        task: of a scheduler, which runs a task again only after its last attempt has died.
+    """
+
+    def __init__(self, path: Path, task: str | None = None) -> None:
         self.path = path
         self.owner: dict[str, Any] = {
             "pid": os.getpid(),
             "child": None,
             "host": socket.gethostname(),
+            "task": task,
         }
 
     def take(self) -> bool:
@@ -54,16 +62,21 @@ class JobLock:
 
 
 @contextmanager
-def job_lock(path: Path, say: Callable[[str], None]) -> Iterator[JobLock]:
+def job_lock(path: Path, say: Callable[[str], None], task: str | None = None) -> Iterator[JobLock]:
     """Hold the lock file ``path`` while the block runs; take over one whose processes are dead.
+
+    Args:
+        say: gets a line when a lock is taken over.
+        task: see `JobLock`; the lock of an earlier attempt of the same task is taken over, too,
+            and what that attempt left running on this machine is ended.
 
     Raises:
         LockHeldError: the job is running, here or (as far as can be told) on another machine.
     """
-    lock = JobLock(path)
+    lock = JobLock(path, task)
     with _alone(path.parent):
         if not lock.take():
-            _remove_stale(path, say)
+            _remove_stale(path, say, task)
             lock.take()
     try:
         yield lock
@@ -82,7 +95,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _remove_stale(path: Path, say: Callable[[str], None]) -> None:
+def _remove_stale(path: Path, say: Callable[[str], None], task: str | None) -> None:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
         pid, child, host = owner["pid"], owner["child"], owner["host"]
@@ -90,13 +103,30 @@ def _remove_stale(path: Path, say: Callable[[str], None]) -> None:
         raise LockHeldError(
             f"cannot read the lock {path} ({error}); if nobody runs this job, delete the file"
         ) from error
-    if host != socket.gethostname():
+    here = host == socket.gethostname()
+    if task is not None and owner.get("task") == task:
+        if here and child is not None:
+            _end(child)
+        say(f"take over the lock of an attempt that died on {host}: {path}")
+        path.unlink()
+        return
+    if not here:
         raise LockHeldError(f"process {pid} on {host} runs this job; if it does not, delete {path}")
     for process in (pid, child):
         if process is not None and _is_alive(process):
             raise LockHeldError(f"process {process} runs this job; if it does not, delete {path}")
     say(f"take over the lock of process {pid}, which is gone: {path}")
     path.unlink()
+
+
+def _end(pid: int, seconds: float = 30.0) -> None:
+    """Ask ``pid`` to end, and insist after ``seconds``; it is no child of this process."""
+    for number, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, seconds)):
+        if _is_alive(pid):
+            os.kill(pid, number)
+        limit = time.monotonic() + patience
+        while _is_alive(pid) and time.monotonic() < limit:
+            time.sleep(0.1)
 
 
 def _is_alive(pid: int) -> bool:

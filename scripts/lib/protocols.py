@@ -59,6 +59,10 @@ class ProtocolTable:
     def methods(self) -> list[str]:
         return sorted(self._methods)
 
+    def trainer(self, method: str) -> str:
+        """The registered trainer of a known method."""
+        return str(self._methods[method]["trainer"])
+
     def is_drawn(self, dataset: str) -> bool:
         """Does this repository draw the images of ``dataset`` itself on first use?"""
         return fnmatch(dataset, self._drawn["pattern"])

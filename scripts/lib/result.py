@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import shlex
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "settings": _settings(trainer, cfg),
             "versions": library_versions(),
             "device": str(trainer.device),
+            "resources": resources(),
             "command": shlex.join(["python", *sys.argv]),
         },
         Path(cfg.OUTPUT_DIR) / RESULT,
@@ -57,6 +59,18 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
 def _trained_on(model: dict[str, Any]) -> str | None:
     """The data set of the training that left the record ``model``."""
     return model.get("settings", {}).get("DATASET.NAME")
+
+
+def resources() -> dict[str, int | None]:
+    """The peak memory of this process in bytes, on the host and on the GPU (None without one)."""
+    import torch  # here: the scripts that only read results do not need it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {
+        "host_bytes": peak if sys.platform == "darwin" else peak * 1024,  # Linux counts in KiB
+        "cuda_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
+    }
 
 
 def _selection(

@@ -15,8 +15,10 @@ from typing import IO, Any
 
 from dassl.utils import UsageError
 from scripts.lib import record
+from scripts.lib.estimate import Estimates
 from scripts.lib.jobs import Job, Place
 from scripts.lib.lock import JobLock, job_lock
+from scripts.lib.orphan import as_child
 from scripts.lib.settings import differences
 
 LOCK = "running.lock"
@@ -46,6 +48,8 @@ def run(
     say: Callable[[str], None] = print,
     stream: IO[str] | None = None,
     env: Mapping[str, str] | None = None,
+    estimates: Estimates | None = None,
+    task: str | None = None,
 ) -> Outcome:
     """Run ``job`` unless it is finished.
 
@@ -53,6 +57,8 @@ def run(
         say: gets one line when a job is skipped or started.
         stream: takes the child's stdout and stderr; None passes them through.
         env: the child's environment; None for this process' own.
+        estimates: if given, a started job's line says what it will take.
+        task: of a scheduler that may run it again, see `job_lock`.
 
     Raises:
         UsageError: the folder belongs to another command, the model to test is missing, or
@@ -62,12 +68,14 @@ def run(
     if _is_finished(job, place, say):
         return Outcome(skipped=True, seconds=0.0)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with job_lock(job.folder / LOCK, say) as lock:
+    with job_lock(job.folder / LOCK, say, task) as lock:
         if _is_finished(job, place, say):  # by another runner, since the look above
             return Outcome(skipped=True, seconds=0.0)
         _check_unfinished(job, place)
         started = record.write_started(job, place)
         say(f"run   {job.name}\n      {started['command']}")
+        if estimates is not None:
+            say(f"      {estimates.line(job)}")
         begin = time.monotonic()
         code = _execute(job.command(place), place.root, lock, stream, env)
         if code != 0:
@@ -147,7 +155,7 @@ def _execute(
 ) -> int:
     """Return the exit code of ``command``, as a shell gives it; an interruption ends the child."""
     output = subprocess.STDOUT if stream is not None else None
-    child = subprocess.Popen(command, cwd=root, stdout=stream, stderr=output, env=env)
+    child = subprocess.Popen(command, cwd=root, stdout=stream, stderr=output, env=as_child(env))
     try:
         lock.note_child(child.pid)
         code = child.wait()

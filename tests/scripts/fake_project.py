@@ -1,7 +1,8 @@
 """A small project around the real scripts/: configs, and a train.py that only writes files.
 
 The environment tells the fake what to do: FAKE_EXIT is its exit code, FAKE_STOP makes it leave a
-checkpoint of epoch 1 and fail, as an interruption would.
+checkpoint of epoch 1 and fail, as an interruption would, FAKE_SLEEP makes it take that many seconds
+between epochs.
 """
 
 import shutil
@@ -13,7 +14,7 @@ from scripts.lib.jobs import Place
 ROOT = Path(__file__).resolve().parents[2]
 
 TRAIN = """
-import argparse, json, os, sys
+import argparse, json, os, sys, time
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
@@ -34,8 +35,10 @@ with open(folder / "log.txt", "a") as log:
     if not args.eval_only:
         models.mkdir(exist_ok=True)
         (models / "model.pth.tar-1").write_text("1")
+        log.flush()
     if "FAKE_STOP" in os.environ:
         sys.exit("stopped")
+    time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
     if not args.eval_only:
         (models / "model.pth.tar-3").write_text("3")
         (models / "model-best.pth.tar").write_text("2")
@@ -51,6 +54,7 @@ accuracy = (60.0 if classes == "base" else 40.0) + int(args.seed)
     "backbone": "toy", "split": "test",
     "settings": {key: value for key, value in options.items() if key.startswith("TRAINER.")},
     "accuracy": accuracy, "total": 100, "correct": int(accuracy),
+    "resources": {"host_bytes": 2**30, "cuda_bytes": None},
 }))
 sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
 """

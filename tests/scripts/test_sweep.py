@@ -1,0 +1,214 @@
+"""A grid of jobs over a train.py that only writes files: here, and on two nodes of Ray."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pytest
+
+from dassl.utils import UsageError
+from scripts import sweep as command
+from scripts.lib.estimate import Estimates
+from scripts.lib.grid import grid, method_name
+from scripts.lib.jobs import Place
+from scripts.lib.lock import JobLock
+from scripts.lib.ray_cluster import share_of_gpu
+from scripts.lib.runner import LOCK
+from tests.scripts.fake_project import ROOT, make_project
+
+GRID = ["--trainers", "coop", "TextRefinerCoOp", "--datasets", "critters", "--seeds", "1", "2"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = make_project(tmp_path)
+    monkeypatch.setattr(command, "find_place", lambda env: place)
+    return place
+
+
+def runs_of(place: Place) -> list[str]:
+    """The first line of every log: one a process that was started in that folder."""
+    logs = sorted((place.output / "base2new").rglob("log.txt"))
+    return [line for log in logs for line in log.read_text().splitlines() if "--seed" in line]
+
+
+def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Place) -> None:
+    chains = grid(["coop", "textrefiner"], ["critters", "dtd"], [1, 2], ["base2new"], {}, place)
+    assert len(chains) == 8
+    assert all(len(chain.jobs) == 2 for chain in chains)
+    assert [chain.job.seed for chain in chains] == [1] * 4 + [2] * 4
+
+
+def test_methods_go_by_their_own_or_their_trainers_name(place: Place) -> None:
+    assert method_name("TextRefinerCoOp", place) == method_name("textrefiner", place)
+    with pytest.raises(UsageError, match=r"trainer 'TextRefinrCoOp'.*TextRefiner"):
+        method_name("TextRefinrCoOp", place)
+
+
+def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(GRID, {}) == 0
+    shown = capsys.readouterr().out
+    assert "8 jobs done, 0 finished before, 0 failed, 0 not run" in shown
+    (table,) = json.loads((place.output / "sweeps/base2new/results.json").read_text())["tables"]
+    assert [row["cells"]["base"]["seeds"] for row in table["rows"]] == [{"1": 61.0, "2": 62.0}] * 2
+    assert "| CoOp " in shown
+    assert "| TextRefinerCoOp " in shown
+    assert len(list((place.output / "sweeps/base2new/logs").iterdir())) == 8
+
+    assert command.main(GRID, {}) == 0
+    assert "0 jobs done, 8 finished before" in capsys.readouterr().out
+    assert len(runs_of(place)) == 8
+
+
+def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_STOP", "1")
+    assert command.main(GRID, {}) == 1
+    shown = capsys.readouterr().out
+    assert "0 jobs done, 0 finished before, 4 failed, 4 not run" in shown
+    assert "failed: coop base2new, critters, base classes, 16-shot, seed 1 failed with" in shown
+
+    monkeypatch.delenv("FAKE_STOP")
+    assert command.main(GRID, {}) == 0
+    assert sum(line.startswith("resumed") for line in runs_of(place)) == 4
+
+
+def test_a_job_that_another_runner_has_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scripts.lib.sweeping.HELD_SECONDS", 0.1)
+    first = grid(["coop"], ["critters"], [1], ["base2new"], {}, place)[0].job
+    first.folder.mkdir(parents=True)
+    holder = subprocess.Popen(["sleep", "2"])
+    lock = JobLock(first.folder / LOCK)
+    assert lock.take()
+    lock.note_child(holder.pid)
+    lock.owner["pid"] = holder.pid  # as another process' lock
+    lock.note_child(holder.pid)
+    try:
+        # The holder becomes a zombie, which is alive to os.kill, until it is waited for.
+        Timer(1.0, lambda: (holder.kill(), holder.wait())).start()
+        assert command.main(GRID, {}) == 0
+    finally:
+        holder.kill()
+        holder.wait()
+    assert "8 jobs done" in capsys.readouterr().out
+
+
+def test_estimates_come_from_the_finished_job_most_like_it(place: Place) -> None:
+    jobs = grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
+    estimates = Estimates(place)
+    assert estimates.line(jobs[0].job) == (
+        f"estimate: none, no job like it has finished below {place.output}"
+    )
+    assert command.main([*GRID[:5], "--seeds", "1"], {}) == 0
+    line = Estimates(place).line(jobs[1].job)
+    assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0].job.folder}")
+
+
+def test_dry_run_starts_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([*GRID, "--dry-run"], {}) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("estimate: none") == 8
+    assert not (place.output / "base2new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--trainers", "cop", "--datasets", "critters"], "unknown method or trainer 'cop'"),
+        (["--trainers", "coop", "--datasets", "criters"], "unknown data set 'criters'"),
+        ([*GRID, "--protocol", "base2old"], "unknown protocol 'base2old'"),
+        ([*GRID, "--ray-address", "auto"], "--ray-address auto is read with --ray"),
+        ([*GRID, "--set", "OPTIM.LR"], "has no value"),
+        (
+            [*GRID, "--ray", "--ray-address", "127.0.0.1:1"],
+            "no Ray cluster at 127.0.0.1:1 ([Errno 111] Connection refused): start one with",
+        ),
+        (
+            [*GRID, "--ray", "--ray-address", "here"],
+            "no Ray cluster at here (an address is HOST:PORT, or auto): start one with",
+        ),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    place: Place, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main(words, {}) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_a_share_of_a_gpu_has_headroom_and_is_never_more_than_one() -> None:
+    gib = 2**30
+    assert share_of_gpu(2 * gib, 24 * gib) == 0.13  # (2 * 1.25 + 0.5) / 24 = 0.125, rounded up
+    assert share_of_gpu(40 * gib, 24 * gib) == 1.0
+
+
+def start_sweep(place: Place, address: str) -> subprocess.Popen[str]:
+    """scripts/sweep.py as a process of its own, on the cluster at ``address``."""
+    program = (
+        "import sys; from pathlib import Path; from scripts import sweep\n"
+        "from scripts.lib.jobs import Place\n"
+        f"root = Path({str(place.root)!r})\n"
+        "sweep.find_place = lambda env: Place(root, root / 'data', root / 'output')\n"
+        "sys.exit(sweep.main(sys.argv[1:], {}))\n"
+    )
+    words = [*GRID, "--ray", "--ray-address", address]
+    # FAKE_SLEEP reaches the jobs through the cluster's nodes, which were started with it.
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition: Any, seconds: float = 240.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_a_ray_cluster_that_loses_a_node_does_every_job_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    place = make_project(tmp_path)
+    monkeypatch.setenv("FAKE_SLEEP", "3")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    try:
+        cluster.wait_for_nodes()
+        process = start_sweep(place, cluster.address)
+        wait_for(lambda: len(runs_of(place)) >= 2)  # one job on each node
+        cluster.remove_node(second, allow_graceful=False)
+        output, _ = process.communicate(timeout=300)
+    finally:
+        cluster.shutdown()
+    assert process.returncode == 0, output
+    assert "8 jobs done, 0 finished before, 0 failed, 0 not run" in output
+    finished = list((place.output / "base2new").rglob("finished.json"))
+    assert len(finished) == 8
+    assert not list(place.output.rglob(LOCK))
+    runs = runs_of(place)
+    # The job of the lost node went on from its checkpoint; none other ran twice.
+    assert len(runs) == 9
+    assert sum(line.startswith("resumed") for line in runs) == 1
+    ends = [log.read_text().count("=> result") for log in place.output.rglob("log.txt")]
+    assert ends == [1] * 8
