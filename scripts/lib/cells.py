@@ -7,7 +7,7 @@ A mean is never taken around a missing seed: it is None until all seeds are ther
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean, median, stdev
 
@@ -57,11 +57,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class HarmonicCell(Cell):
-    """The harmonic mean of base and new.
+class CombinedCell(Cell):
+    """A number made of several cells' averages: a harmonic mean, or a mean over data sets.
 
-    ``mean`` is that of the two averages over the seeds, as in the papers, not the average of the
-    seeds' harmonic means; ``values`` and ``std`` are those of the seeds.
+    ``mean`` is made of those averages, as in the papers; ``values`` and ``std`` are of the same
+    number made seed by seed.
     """
 
     of_means: float | None = None
@@ -71,13 +71,34 @@ class HarmonicCell(Cell):
         return self.of_means
 
 
-def harmonic(base: Cell, new: Cell) -> HarmonicCell:
-    """The H column of a row, from its base and new columns."""
+def harmonic(base: Cell, new: Cell) -> CombinedCell:
+    """The H column of a row, from its base and new columns.
+
+    Its mean is the harmonic mean of the two averages over the seeds, as in the papers, not the
+    average of the seeds' harmonic means.
+    """
     seeds = [seed for seed in base.values if seed in new.values]
     means = (base.mean, new.mean)
-    return HarmonicCell(
+    return CombinedCell(
         values={seed: harmonic_mean([base.values[seed], new.values[seed]]) for seed in seeds},
         missing=tuple(sorted({*base.missing, *new.missing})),
         conflicting=tuple(sorted({*base.conflicting, *new.conflicting})),
         of_means=None if None in means else harmonic_mean([m for m in means if m is not None]),
     )
+
+
+def average(cells: Sequence[Cell]) -> CombinedCell:
+    """The mean over data sets: that of their averages; None where one of them has none."""
+    means = [cell.mean for cell in cells if cell.mean is not None]
+    seeds = [seed for seed in cells[0].values if all(seed in cell.values for cell in cells)]
+    return CombinedCell(
+        values={seed: fmean(cell.values[seed] for cell in cells) for seed in seeds},
+        missing=tuple(sorted({seed for cell in cells for seed in cell.missing})),
+        conflicting=tuple(sorted({seed for cell in cells for seed in cell.conflicting})),
+        of_means=fmean(means) if len(means) == len(cells) else None,
+    )
+
+
+def published(value: float) -> CombinedCell:
+    """A number of a paper: an average without seeds."""
+    return CombinedCell({}, of_means=value)

@@ -63,6 +63,13 @@ class ProtocolTable:
         """The registered trainer of a known method."""
         return str(self._methods[method]["trainer"])
 
+    def protocols(self, method: str) -> list[str]:
+        """Those that ``method`` has an entry for; a UsageError if there is no such method."""
+        if method not in self._methods:
+            raise UsageError(f"unknown method {method!r}: {nearest(method, self.methods)}")
+        entry = {**self._shared, **self._methods[method]}
+        return [name for name in PROTOCOLS if name in entry]
+
     def is_drawn(self, dataset: str) -> bool:
         """Does this repository draw the images of ``dataset`` itself on first use?"""
         return fnmatch(dataset, self._drawn["pattern"])
@@ -78,15 +85,13 @@ class ProtocolTable:
         Raises:
             UsageError: unknown method, or a protocol that the method has no entry for.
         """
-        if method not in self._methods:
-            raise UsageError(f"unknown method {method!r}: {nearest(method, self.methods)}")
-        entry = {**self._shared, **self._methods[method]}
-        if protocol not in entry:
-            known = [name for name in PROTOCOLS if name in entry]
+        known = self.protocols(method)
+        if protocol not in known:
             raise UsageError(
                 f"{method} has no protocol {protocol!r} in {self._source}: "
                 f"{nearest(protocol, known)}"
             )
+        entry = {**self._shared, **self._methods[method]}
         body = {"trainer": entry["trainer"], **entry[protocol]}
         exceptions = body.pop("except", [])
         setting = self._update(None, body)

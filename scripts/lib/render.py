@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from scripts.lib.cells import Cell
-from scripts.lib.tables import Table
+from scripts.lib.table import Table
 
 LEGEND = (
     "Accuracy in percent: average ± sample standard deviation (n - 1) over the seeds. H is the "
-    "harmonic mean of the two averages; its ± is that of the seeds' own harmonic means."
+    "harmonic mean of the two averages; its ± is that of the seeds' own harmonic means. An average "
+    "over data sets is the mean of theirs; it stands where none is missing."
 )
 ABSENT = "n/a"
+RUN_HERE = "run here"
 
 
 def markdown(
@@ -28,8 +30,10 @@ def markdown(
         parts += [f"### {heading(table)}", _markdown_table(_summary(table))]
         if any(cell.values for row in table.rows for cell in row.cells.values()):
             parts += ["By seed", _markdown_table(_by_seed(table))]
-        if table.notes:
-            parts.append("\n".join(f"- **Note** {note}" for note in table.notes))
+        lines = [f"- **Published** {line}" for line in sources(table)]
+        lines += [f"- **Note** {note}" for note in table.notes]
+        if lines:
+            parts.append("\n".join(lines))
     if unfinished:
         parts.append("\n".join(f"- **Unfinished** {folder}" for folder in unfinished))
     if untested:
@@ -46,6 +50,7 @@ def latex(
         header, *lines = [[_escape(word) for word in line] for line in _summary(table)]
         body = [f"{' & '.join(line)} \\\\" for line in lines]
         parts += [
+            *(f"% published: {line}" for line in sources(table)),
             *(f"% {note}" for note in table.notes),
             f"% {heading(table)}",
             f"\\begin{{tabular}}{{lll{'r' * len(table.columns)}}}",
@@ -72,15 +77,14 @@ def as_csv(
     seeds = sorted({seed for *_, cell in cells for seed in cell.values})
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    head = ["table", *shared, "method", "config", "selection", "column", "mean", "std"]
+    head = ["table", *shared, "method", "config", "selection", "source", "column", "mean", "std"]
     writer.writerow([*head, *(f"seed {seed}" for seed in seeds)])
     for table, row, column, cell in cells:
         about = [table.about.get(key, "") for key in shared]
         numbers = [cell.mean, cell.std, *(cell.values.get(seed) for seed in seeds)]
         words = ["" if number is None else f"{number:.4f}" for number in numbers]
-        writer.writerow(
-            [table.title, *about, row.method, row.config, row.selection, column, *words]
-        )
+        who = [row.method, row.config, row.selection, row.source or RUN_HERE]
+        writer.writerow([table.title, *about, *who, column, *words])
     return file.getvalue()
 
 
@@ -100,6 +104,8 @@ def as_json(
                         "method": row.method,
                         "config": row.config,
                         "selection": row.selection,
+                        "published": bool(row.source),
+                        "source": row.source or RUN_HERE,
                         "cells": {name: _json_cell(cell) for name, cell in row.cells.items()},
                     }
                     for row in table.rows
@@ -125,6 +131,15 @@ FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path], Sequence[Path]], s
 def heading(table: Table) -> str:
     """What a table shows: "Base to new classes (data set Critters, 16 shots, ...)"."""
     return f"{table.title} ({', '.join(f'{key} {value}' for key, value in table.about.items())})"
+
+
+def sources(table: Table) -> list[str]:
+    """Where the published rows of a table were read, one line a source."""
+    rows: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.source:
+            rows.setdefault(row.source, []).append(row.method.partition(" (published")[0])
+    return [f"{', '.join(methods)}: {source}" for source, methods in rows.items()]
 
 
 def _summary(table: Table) -> list[list[str]]:

@@ -9,19 +9,32 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.lib.cells import Cell
+from scripts.lib.published import Published
 from scripts.lib.runs import Run
 
 Key = Callable[[Run], Hashable]
+# What the exceptions of configs/protocols.yaml vary by data set and shots.
+VARIED = (
+    "OPTIM.MAX_EPOCH",
+    "TRAINER.PROMPTKD.KD_WEIGHT",
+    "TRAINER.PROMPTSRC.GPA_MEAN",
+    "TRAINER.PROMPTSRC.GPA_STD",
+)
+MANY = 3  # that many columns are named, more are counted
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method in one setting, with a Cell for each column that it has."""
+    """One method in one setting, with a Cell for each column that it has.
+
+    ``source`` is where a published row was read; it is empty for what was run here.
+    """
 
     method: str
     config: str
     selection: str
     cells: Mapping[str, Cell]
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,33 +44,12 @@ class Options:
     Attributes:
         seeds: the seeds that each row should have; empty: all that occur among its neighbours.
         name: a method's name, where the caller knows a better one than trainer and options.
+        published: rows of papers that may stand beside these.
     """
 
     seeds: Sequence[int] = ()
     name: Callable[[Run], str | None] = lambda run: None
-
-
-def make_rows(
-    runs: Sequence[Run], column: Callable[[Run], str], options: Options, key: Key | None = None
-) -> tuple[list[Row], list[str]]:
-    """Rows of one table, and notes about seeds that are missing, doubled, left out or collapsed.
-
-    Args:
-        column: the column that a run belongs to.
-        key: runs with the same key share a row; by default those with the same `setting`. Where a
-            coarser key would put two settings into one cell, their rows are kept apart.
-    """
-    groups = [part for group in group_by(runs, key or setting) for part in _split(group, column)]
-    trained = [run for run in runs if not run.is_zero_shot]
-    columns = list(dict.fromkeys(column(run) for run in trained))
-    expected = sorted(options.seeds or {run.seed for run in trained})
-    names = _names(groups, options)
-    rows, notes = [], []
-    for group, name in zip(groups, names, strict=True):
-        row = _row(group, name, column, columns, expected)
-        rows.append(row)
-        notes += _notes(row, group, expected)
-    return rows, notes
+    published: Sequence[Published] = ()
 
 
 def setting(run: Run) -> Hashable:
@@ -66,10 +58,61 @@ def setting(run: Run) -> Hashable:
     return (run.trainer, run.config, run.selection, epoch, _frozen(run.settings))
 
 
-def trainer_setting(run: Run) -> Hashable:
-    """As `setting`, but the config may differ, as between 1 and 16 shots in CoOp's protocol."""
-    options = {key: value for key, value in run.settings.items() if key.startswith("TRAINER.")}
-    return (run.trainer, run.selection, _frozen(options))
+def protocol_setting(run: Run) -> Hashable:
+    """What must agree for runs to share a row over several data sets or numbers of shots.
+
+    As `setting`, less what configs/protocols.yaml itself varies between them (`VARIED`).
+    """
+    settings = {key: value for key, value in run.settings.items() if key not in VARIED}
+    return (run.trainer, run.selection, _frozen(settings))
+
+
+def make_rows(
+    runs: Sequence[Run],
+    column: Callable[[Run], str],
+    options: Options,
+    keys: Sequence[Key] = (setting,),
+) -> tuple[list[Row], list[str]]:
+    """Rows of one table, and notes about seeds that are missing, doubled, left out or collapsed.
+
+    The arguments are those of `grouped_rows`.
+    """
+    expected = due_seeds(runs, options)
+    rows, notes = [], []
+    for row, group in grouped_rows(runs, column, options, keys):
+        rows.append(row)
+        notes += [*_notes(row, group, expected), *varied(row, group, column)]
+    return rows, notes
+
+
+def grouped_rows(
+    runs: Sequence[Run],
+    column: Callable[[Run], str],
+    options: Options,
+    keys: Sequence[Key] = (setting,),
+    where: Callable[[Run], str] | None = None,
+) -> list[tuple[Row, list[Run]]]:
+    """The rows of one table, each with its runs.
+
+    Args:
+        column: the column that a run belongs to.
+        keys: runs with the same key share a row. Where the first would put two settings into one
+            cell, the next one decides; the last is `setting`, which cannot.
+        where: what a config is said to belong to where a row has several; its columns if None.
+    """
+    groups = _groups(runs, column, keys)
+    columns = list(dict.fromkeys(column(run) for run in runs if not run.is_zero_shot))
+    expected = due_seeds(runs, options)
+    names = _names(groups, options)
+    return [
+        (_row(group, name, column, columns, expected, where or column), group)
+        for group, name in zip(groups, names, strict=True)
+    ]
+
+
+def due_seeds(runs: Sequence[Run], options: Options) -> list[int]:
+    """The seeds that each trained row should have."""
+    return sorted(options.seeds or {run.seed for run in runs if not run.is_zero_shot})
 
 
 def group_by(runs: Iterable[Run], key: Key) -> list[list[Run]]:
@@ -84,11 +127,16 @@ def _frozen(values: Mapping[str, Any]) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def _split(group: list[Run], column: Callable[[Run], str]) -> list[list[Run]]:
-    """``group`` itself, or its settings apart if two of them meet in one column."""
-    settings = group_by(group, setting)
-    pairs = {(column(run), setting(run)) for run in group}
-    return [group] if len(pairs) == len({name for name, _ in pairs}) else settings
+def _groups(
+    runs: Iterable[Run], column: Callable[[Run], str], keys: Sequence[Key]
+) -> list[list[Run]]:
+    key, *finer = keys
+    groups = []
+    for group in group_by(runs, key):
+        settings = {(column(run), setting(run)) for run in group}
+        clash = len(settings) > len({name for name, _ in settings})
+        groups += _groups(group, column, finer) if clash and finer else [group]
+    return groups
 
 
 def _row(
@@ -97,13 +145,14 @@ def _row(
     column: Callable[[Run], str],
     columns: Sequence[str],
     expected: Sequence[int],
+    where: Callable[[Run], str],
 ) -> Row:
     by_column = {column(run): [r for r in group if column(r) == column(run)] for run in group}
     if group[0].is_zero_shot:  # no training, so no seed is missing and no column is due
         cells = {title: _cell(members, ()) for title, members in by_column.items()}
     else:
         cells = {title: _cell(by_column.get(title, []), expected) for title in columns}
-    return Row(name, _config(by_column), _selection(group), cells)
+    return Row(name, _config(group, where), _selection(group), cells)
 
 
 def _cell(runs: Sequence[Run], expected: Sequence[int]) -> Cell:
@@ -121,14 +170,32 @@ def _cell(runs: Sequence[Run], expected: Sequence[int]) -> Cell:
     )
 
 
-def _config(by_column: Mapping[str, Sequence[Run]]) -> str:
-    """The row's config; where several columns have their own, each with its columns."""
-    columns: dict[str, list[str]] = defaultdict(list)
-    for column, runs in by_column.items():
-        columns[runs[0].config].append(column)
-    if len(columns) == 1:
-        return next(iter(columns))
-    return ", ".join(f"{config} ({', '.join(where)})" for config, where in columns.items())
+def _config(group: Sequence[Run], where: Callable[[Run], str]) -> str:
+    """The row's config; where there are several, each with its columns."""
+    places: dict[str, dict[str, None]] = defaultdict(dict)
+    for run in group:
+        places[run.config][where(run)] = None
+    if len(places) == 1:
+        return group[0].config
+    return ", ".join(f"{config} ({listed(list(names))})" for config, names in places.items())
+
+
+def varied(row: Row, group: Sequence[Run], where: Callable[[Run], str]) -> list[str]:
+    """Notes on the settings that differ along a row because the protocol varies them."""
+    notes = []
+    for key in VARIED:
+        places: dict[str, dict[str, None]] = defaultdict(dict)
+        for run in group:
+            places[str(run.settings.get(key, "not set"))][where(run)] = None
+        if len(places) > 1:
+            values = ", ".join(f"{value} ({listed(list(n))})" for value, n in places.items())
+            notes.append(f"{row.method}: the protocol varies {key}: {values}")
+    return notes
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names, or how many they are."""
+    return ", ".join(names) if len(names) <= MANY else f"{len(names)} others"
 
 
 def _selection(group: Sequence[Run]) -> str:

@@ -1,53 +1,60 @@
-"""Results as tables: base to new classes, all classes by shots, cross-dataset.
+"""Results as the papers' tables: base to new classes, by shots, cross-dataset, zero-shot.
 
-Runs that differ in data set, backbone, shots, source or split are in different tables; runs that
-differ in a trainer's option, the config, the checkpoint rule or its epoch are in different rows (in
-the table by shots the config may follow the shots). The zero-shot model has neither shots nor a
-source: it is a row of every table of its data set.
+Runs that differ in backbone, split, shots, source or the images of their training
+(scripts/lib/images.py) are in different tables; runs that differ in a trainer's option, the config,
+the checkpoint rule or its epoch are in different rows. Only what the protocols themselves vary
+between data sets and shots (`scripts.lib.rows.VARIED`) may differ along a row. The zero-shot model
+has neither shots nor a source: it is a row of every table of its data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
-from scripts.lib.cells import Cell, harmonic
-from scripts.lib.rows import Options, Row, group_by, make_rows, setting, trainer_setting
+from scripts.lib.averages import average_rows, with_average
+from scripts.lib.cells import Cell, harmonic, published
+from scripts.lib.images import is_transductive
+from scripts.lib.published import AVERAGE, Published
+from scripts.lib.rows import Options, make_rows, protocol_setting, setting
 from scripts.lib.runs import Run
+from scripts.lib.table import Table, about, published_rows, shots_of, split
+from scripts.lib.transfer import transfer
+
+__all__ = ["BASE", "BASE2NEW", "BY_SHOTS", "NEW", "H", "Table", "build"]
 
 BASE, NEW, H = "base", "new", "H"
 BASE2NEW = "Base to new classes"
-
-
-@dataclass(frozen=True)
-class Table:
-    """``about`` is what all rows share; ``notes`` say what is missing or strange."""
-
-    title: str
-    about: Mapping[str, str]
-    columns: Sequence[str]
-    rows: Sequence[Row]
-    notes: Sequence[str]
+BY_SHOTS = "All classes, by shots"
+ZERO_SHOT = "Zero-shot, all classes"
+H_RULE = "the harmonic mean of the averaged base and the averaged new accuracy"
 
 
 def build(runs: Sequence[Run], options: Options) -> list[Table]:
     """All tables of ``runs``."""
     whole = [run for run in runs if run.classes == "all"]
     parts = [run for run in runs if run.classes in (BASE, NEW)]
+    plain = [run for run in whole if run.source is None and not is_transductive(run)]
     return [
         *_base2new(parts, options),
-        *_by_shots([run for run in whole if run.source is None], options),
-        *_cross_dataset(whole, options),
+        *_base2new_average(parts, options),
+        *_by_shots(plain, options),
+        *_by_shots_average(plain, options),
+        *transfer(whole, options),
+        *_zero_shot(plain, options),
     ]
 
 
 def _base2new(runs: Sequence[Run], options: Options) -> list[Table]:
     tables = []
-    for members in _by_dataset(runs, lambda run: run.shots):
+    for members in split(runs, lambda run: run.dataset, lambda run: run.shots):
         rows, notes = make_rows(members, lambda run: run.classes, options)
         rows = [replace(row, cells=_with_harmonic(row.cells)) for row in rows]
-        about = {"data set": members[0].dataset, **_about(members), "shots": _shots_of(members)}
-        tables.append(Table(BASE2NEW, about, (BASE, NEW, H), rows, notes))
+        name = members[0].dataset
+        rows += published_rows(options, "base2new", members, partial(_three, name))
+        facts = about(members, "data set", name, shots=shots_of(members))
+        tables.append(Table(BASE2NEW, facts, (BASE, NEW, H), rows, notes))
     return tables
 
 
@@ -56,72 +63,99 @@ def _with_harmonic(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     return {BASE: base, NEW: new, H: harmonic(base, new)}
 
 
+def _three(name: str, entry: Published) -> dict[str, Cell]:
+    numbers = entry.results.get(name, ())
+    return {key: published(x) for key, x in zip((BASE, NEW, H), numbers, strict=False)}
+
+
+def _three_averaged(names: Sequence[str], entry: Published) -> dict[str, Cell]:
+    return _three(AVERAGE, entry) if entry.averaged == set(names) else {}
+
+
+def _base2new_average(runs: Sequence[Run], options: Options) -> list[Table]:
+    """Averages over the data sets that any trained row of the table has."""
+    tables = []
+    for members in split(runs, lambda run: None, lambda run: run.shots):
+        names = _data_sets(members)
+        if len(names) < 2:
+            continue
+        rows, notes = average_rows(members, names, (BASE, NEW), lambda r: r.classes, options)
+        rows = [replace(row, cells=_with_harmonic(row.cells)) for row in rows]
+        rows += published_rows(options, "base2new", members, partial(_three_averaged, names))
+        facts = about(members, "data sets", ", ".join(names), shots=shots_of(members))
+        facts["H"] = H_RULE
+        title = f"{BASE2NEW}, average over {len(names)} data sets"
+        tables.append(Table(title, facts, (BASE, NEW, H), rows, notes))
+    return tables
+
+
 def _by_shots(runs: Sequence[Run], options: Options) -> list[Table]:
+    alone = len(_data_sets([run for run in runs if run.is_zero_shot])) < 2
     tables = []
-    for members in _by_dataset(runs, lambda run: None):
-        columns = [_shots_column(run) for run in sorted(members, key=_shots)]
-        rows, notes = make_rows(members, _shots_column, options, trainer_setting)
-        about = {"data set": members[0].dataset, **_about(members)}
-        tables.append(
-            Table("All classes, by shots", about, tuple(dict.fromkeys(columns)), rows, notes)
-        )
+    for members in split(runs, lambda run: run.dataset, lambda run: None):
+        if all(run.is_zero_shot for run in members) and not alone:
+            continue  # one table of all data sets shows it
+        rows, notes = make_rows(members, shots_column, options, (protocol_setting, setting))
+        name = members[0].dataset
+        rows += published_rows(options, "zero-shot", members, partial(_zero_column, name))
+        facts = about(members, "data set", name)
+        tables.append(Table(BY_SHOTS, facts, _shots_columns(members), rows, notes))
     return tables
 
 
-def _shots(run: Run) -> int:
-    return 0 if run.is_zero_shot else run.shots
+def _zero_column(name: str, entry: Published) -> dict[str, Cell]:
+    return {"0 shots": published(entry.results[name][0])} if name in entry.results else {}
 
 
-def _shots_column(run: Run) -> str:
-    return "1 shot" if _shots(run) == 1 else f"{_shots(run)} shots"
-
-
-def _cross_dataset(runs: Sequence[Run], options: Options) -> list[Table]:
-    """One table a source; its own accuracy comes first if the training is among ``runs``."""
-    transferred = [run for run in runs if run.source is not None]
+def _by_shots_average(runs: Sequence[Run], options: Options) -> list[Table]:
     tables = []
-    for tests in group_by(transferred, lambda run: (run.source, run.shots, *_common(run))):
-        source = str(tests[0].source)
-        members = [*(run for run in runs if _is_beside(run, tests)), *tests]
-        names = {run.dataset for run in members}
-        columns = [*sorted(names & {source}), *sorted(names - {source})]
+    for members in split(runs, lambda run: None, lambda run: None):
+        names = _data_sets(members)
+        if len(names) < 2 or all(run.is_zero_shot for run in members):
+            continue
+        columns = _shots_columns(members)
+        rows, notes = average_rows(members, names, columns, shots_column, options)
+        facts = about(members, "data sets", ", ".join(names))
+        title = f"{BY_SHOTS}, average over {len(names)} data sets"
+        tables.append(Table(title, facts, columns, rows, notes))
+    return tables
+
+
+def shots_column(run: Run) -> str:
+    """The column of a run in a table by shots."""
+    shots = 0 if run.is_zero_shot else run.shots
+    return "all images" if shots < 1 and not run.is_zero_shot else _count(shots)
+
+
+def _count(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def _shots_columns(members: Sequence[Run]) -> tuple[str, ...]:
+    ordered = sorted(members, key=lambda run: 0 if run.is_zero_shot else run.shots or 10**9)
+    return tuple(dict.fromkeys(shots_column(run) for run in ordered))
+
+
+def _zero_shot(runs: Sequence[Run], options: Options) -> list[Table]:
+    """One column a data set, and their average; where there are several."""
+    tables = []
+    for members in split([r for r in runs if r.is_zero_shot], lambda r: None, lambda r: None):
+        names = _data_sets(members)
+        if len(names) < 2:
+            continue
         rows, notes = make_rows(members, lambda run: run.dataset, options)
-        about = {"source": source, **_about(tests), "shots": _shots_of(tests)}
-        tables.append(Table("Cross-dataset", about, columns, rows, notes))
+        rows, lacks = with_average(rows, names)
+        rows += published_rows(options, "zero-shot", members, partial(_each, names))
+        facts = about(members, "data sets", str(len(names)))
+        tables.append(Table(ZERO_SHOT, facts, [*names, AVERAGE], rows, [*notes, *lacks]))
     return tables
 
 
-def _is_beside(run: Run, tests: Sequence[Run]) -> bool:
-    """Is ``run`` a training that ``tests`` used, or the zero-shot model on one of their sets?"""
-    if run.source is not None or _common(run) != _common(tests[0]):
-        return False
-    if run.is_zero_shot:
-        return run.dataset in {tests[0].source, *(test.dataset for test in tests)}
-    is_source = run.dataset == tests[0].source and run.shots == tests[0].shots
-    return is_source and setting(run) in {setting(test) for test in tests}
+def _each(names: Sequence[str], entry: Published) -> dict[str, Cell]:
+    return {name: published(entry.results[name][0]) for name in names if name in entry.results}
 
 
-def _by_dataset(runs: Sequence[Run], more: Callable[[Run], Hashable]) -> list[list[Run]]:
-    """The runs of each table; those without training join every table of their data set.
-
-    Args:
-        more: what else the trained runs of one table share.
-    """
-    tables = []
-    for members in group_by(runs, lambda run: (run.dataset, *_common(run))):
-        references = [run for run in members if run.is_zero_shot]
-        trained = group_by((run for run in members if not run.is_zero_shot), more)
-        tables += [references + part for part in trained] or [references]
-    return tables
-
-
-def _common(run: Run) -> tuple[str, str]:
-    return (run.backbone, run.split)
-
-
-def _about(members: Sequence[Run]) -> dict[str, str]:
-    return {"backbone": members[0].backbone, "split": members[0].split}
-
-
-def _shots_of(members: Sequence[Run]) -> str:
-    return next((str(run.shots) for run in members if not run.is_zero_shot), "none")
+def _data_sets(members: Sequence[Run]) -> list[str]:
+    """Those of the trained runs, or of all where nothing is trained."""
+    trained = [run for run in members if not run.is_zero_shot]
+    return sorted({run.dataset for run in trained or members})
