@@ -1,13 +1,14 @@
 # Every target sets up its own virtual environment (.venv) first; nothing else is needed.
-#   make demo    zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded data set (5 minutes)
-#   make test    all tests, with coverage of trainers/
-#   make check   ruff, ruff format, mypy
-#   make style   let ruff mend what it can
+#   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded data set (5 minutes)
+#   make demo-all  every method, plain and refined, on the same data set (20 minutes)
+#   make test      all tests, with coverage of trainers/
+#   make check     ruff, ruff format, mypy
+#   make style     let ruff mend what it can
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check style clean
+.PHONY: demo demo-all test check style clean
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -24,6 +25,9 @@ $(VENV)/.dev: requirements-dev.txt requirements-sweep.txt $(VENV)/.runtime
 
 demo: $(VENV)/.runtime
 	$(BIN)/python scripts/demo.py
+
+demo-all: $(VENV)/.runtime
+	$(BIN)/python scripts/demo.py --all
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov=trainers --cov-report=term --cov-fail-under=95

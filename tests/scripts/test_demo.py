@@ -1,12 +1,16 @@
 """The demo over a train.py that only writes files: its jobs, its table, its failures."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from dassl.utils import UsageError
 from scripts import demo
-from scripts.lib.jobs import Place
+from scripts.lib.demo import Demo, Method
+from scripts.lib.jobs import Job, Place
+from scripts.lib.progress import Estimate, Progress, run_all
 from tests.scripts.fake_project import make_project
 
 
@@ -14,8 +18,14 @@ from tests.scripts.fake_project import make_project
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = make_project(tmp_path)
     monkeypatch.setattr(demo, "ROOT", place.root)
-    monkeypatch.setattr(demo, "prepare_folder", lambda plan, folder: None)
+    monkeypatch.setattr("scripts.lib.demo.prepare_folder", lambda plan, folder: None)
     return tmp_path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo of zero-shot CLIP alone."""
+    monkeypatch.setattr(demo, "SHORT", Demo("demo", [[demo.ZERO_SHOT]]))
 
 
 def test_four_rows_three_seeds_base_new_and_harmonic_mean(
@@ -46,18 +56,17 @@ def test_four_rows_three_seeds_base_new_and_harmonic_mean(
 
 def test_aggregation_only_has_its_switches_and_its_own_folder(project: Path) -> None:
     place = Place(project, project / "data", project / "output")
-    chains = demo.METHODS[-1].chains(place)
-    assert [len(chain) for chain in chains] == [2, 2, 2]
-    for job in chains[0]:
+    jobs = demo.AGGREGATION.jobs(place, 1)
+    assert len(jobs) == 2
+    for job in jobs:
         assert job.folder.is_relative_to(project / "output/aggregation_only/base2new")
         assert job.options["TRAINER.TEXTREFINER.CACHE"] == "False"
         assert job.options["TRAINER.TEXTREFINER.LOCAL"] == "False"
 
 
 def test_run_again_it_skips_what_is_finished(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
     assert demo.main([], {}) == 0
     logs = {path: path.read_text() for path in project.rglob("log.txt")}
     capsys.readouterr()
@@ -78,10 +87,7 @@ def test_a_failed_job_is_named_with_the_end_of_its_log(
     assert not (project / "output/demo/results.md").exists()
 
 
-def test_data_and_output_come_from_the_environment(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "METHODS", demo.METHODS[:1])
+def test_data_and_output_come_from_the_environment(project: Path, quick: None) -> None:
     env = {"OUTPUT": str(project / "elsewhere"), "DATA": str(project / "images")}
     assert demo.main([], env) == 0
     assert (project / "elsewhere/demo/results.md").is_file()
@@ -104,3 +110,97 @@ def test_a_word_that_it_does_not_know_runs_nothing(project: Path, word: str, cod
         demo.main([word], {})
     assert end.value.code == code
     assert not (project / "output").exists()
+
+
+def test_a_teacher_comes_before_its_students_and_has_a_line_but_no_row(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = Method("the teachers", "coop", "base2new_train", in_table=False, subfolder="teacher")
+    students = [Method("student", "textrefiner"), Method("other student", "coop")]
+    small = Demo("demo-all", [[demo.ZERO_SHOT], [teacher, *students]], remark="What it means.\n")
+    monkeypatch.setattr(demo, "ALL", small)
+    place = Place(project, project / "data", project / "output")
+    chains = [[method.label for method, _ in chain] for chain in small.chains(place)]
+    group = ["the teachers", "student", "student", "other student", "other student"]
+    assert chains == [group, ["zero-shot CLIP"] * 2, group, group]  # seed by seed, long ones first
+
+    assert demo.main(["--all"], {}) == 0
+    shown = capsys.readouterr().out
+    text = (project / "output/demo-all/results.md").read_text()
+    assert text in shown
+    assert text.endswith(
+        "\nWhat it means.\n\nthe teachers: 62.00 ± 1.00 on base classes, backbone toy\n"
+    )
+    (table,) = json.loads((project / "output/demo-all/results.json").read_text())["tables"]
+    names = [row["method"] for row in table["rows"]]
+    assert names == ["zero-shot CLIP", "student", "other student"]
+    assert ", about " in shown
+
+
+def test_the_long_demo_has_every_method_plain_and_refined() -> None:
+    labels = {method.label for group in demo.ALL.groups for method in group}
+    for learner in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD"):
+        assert {learner, f"{learner} + TextRefiner"} <= labels
+    short = [method for group in demo.SHORT.groups for method in group]
+    assert short == [method for group in demo.ALL.groups for method in group][: len(short)]
+
+
+def test_the_time_left_is_that_of_the_jobs_alike() -> None:
+    coop, maple = ("CoOp", False), ("MaPLe", False)
+    test = ("CoOp", True)
+    estimate = Estimate([coop, test, coop, maple, maple, test])
+    assert estimate.seconds() is None
+    estimate.done(coop, 30.0)
+    assert estimate.seconds() == pytest.approx((30 + 30 + 30 + 30 + 30) / 2)
+    estimate.done(test, 10.0)
+    assert estimate.seconds() == pytest.approx((30 + 30 + 30 + 10) / 2)
+    estimate.done(maple, 50.0)
+    assert estimate.seconds() == pytest.approx((30 + 50 + 10) / 2)
+    estimate.done(maple, None)  # finished before: says nothing about how long it takes
+    assert estimate.seconds() == pytest.approx((30 + 10) / 2)
+    estimate.done(coop, 34.0)
+    estimate.done(test, 10.0)
+    assert estimate.seconds() is None
+
+
+def test_a_job_of_two_chains_runs_once_and_both_wait_for_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(project, project / "data", project / "output")
+    teacher, first, *_ = demo.COOP.jobs(place, 1)
+    second, *_ = demo.COOP.jobs(place, 2)
+    begun: list[Path] = []
+    other_began = threading.Event()
+
+    def run(self: Progress, job: Job) -> None:
+        if job is teacher:
+            assert not other_began.wait(0.3)  # the other chain has time to go ahead, and must not
+        elif job is second:
+            other_began.set()
+        begun.append(job.folder)
+
+    monkeypatch.setattr(Progress, "_run", run)
+    labels = {job.folder: "a row" for job in (teacher, first, second)}
+    progress = Progress(place, [teacher, first, teacher, second], labels)
+    assert progress.total == 3
+    run_all([[teacher, first], [teacher, second]], progress)
+    assert begun[0] == teacher.folder
+    assert sorted(begun) == sorted(labels)
+
+
+def test_nobody_goes_on_without_a_job_that_failed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(project, project / "data", project / "output")
+    teacher, first = demo.COOP.jobs(place, 1)
+    begun: list[Path] = []
+
+    def run(self: Progress, job: Job) -> None:
+        begun.append(job.folder)
+        raise UsageError("it failed")
+
+    monkeypatch.setattr(Progress, "_run", run)
+    progress = Progress(place, [teacher, first], {teacher.folder: "a", first.folder: "b"})
+    with pytest.raises(UsageError, match="it failed"):
+        run_all([[teacher, first], [teacher, first]], progress)
+    assert begun == [teacher.folder]
