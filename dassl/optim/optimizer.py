@@ -1,4 +1,8 @@
-"""torch's optimisers, from cfg.OPTIM."""
+"""torch's optimisers, from cfg.OPTIM.
+
+On CUDA they are fused where torch has them so (SGD, Adam, AdamW): one kernel a step, and a
+GradScaler need not wait for the gradients. Elsewhere they are torch's default.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
@@ -15,8 +19,14 @@ from ..utils.errors import UsageError, nearest
 
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
+Builder = Callable[..., Optimizer]
 
-def _sgd(params: Parameters, cfg: CfgNode) -> Optimizer:
+FUSED = ("sgd", "adam", "amsgrad", "adamw")  # torch has no fused RMSprop nor RAdam
+# How a step is computed, which belongs to the machine: a checkpoint does not decide it.
+IMPLEMENTATION = ("fused", "foreach")
+
+
+def _sgd(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
     return torch.optim.SGD(
         params,
         lr=cfg.LR,
@@ -24,28 +34,31 @@ def _sgd(params: Parameters, cfg: CfgNode) -> Optimizer:
         weight_decay=cfg.WEIGHT_DECAY,
         dampening=cfg.SGD_DAMPNING,
         nesterov=cfg.SGD_NESTEROV,
+        **options,
     )
 
 
-def _rmsprop(params: Parameters, cfg: CfgNode) -> Optimizer:
+def _rmsprop(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
     return torch.optim.RMSprop(
         params,
         lr=cfg.LR,
         momentum=cfg.MOMENTUM,
         weight_decay=cfg.WEIGHT_DECAY,
         alpha=cfg.RMSPROP_ALPHA,
+        **options,
     )
 
 
-def _adam_like(cls: Callable[..., Optimizer], **options: Any) -> Callable[..., Optimizer]:
-    def build(params: Parameters, cfg: CfgNode) -> Optimizer:
+def _adam_like(cls: Builder, **own: Any) -> Builder:
+    def build(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
         betas = (cfg.ADAM_BETA1, cfg.ADAM_BETA2)
-        return cls(params, lr=cfg.LR, weight_decay=cfg.WEIGHT_DECAY, betas=betas, **options)
+        rates = {"lr": cfg.LR, "weight_decay": cfg.WEIGHT_DECAY, "betas": betas}
+        return cls(params, **rates, **own, **options)
 
     return build
 
 
-OPTIMIZERS: dict[str, Callable[[Parameters, CfgNode], Optimizer]] = {
+OPTIMIZERS: dict[str, Builder] = {
     "sgd": _sgd,
     "rmsprop": _rmsprop,
     "adam": _adam_like(torch.optim.Adam),
@@ -88,7 +101,35 @@ def build_optimizer(
         param_groups = _staged_groups(model, optim_cfg)
     else:
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
-    return OPTIMIZERS[optim_cfg.NAME](param_groups, optim_cfg)
+    groups = _as_groups(param_groups)
+    options: dict[str, Any] = {}
+    if optim_cfg.NAME in FUSED and all(p.is_cuda for group in groups for p in group["params"]):
+        options["fused"] = True
+    optimizer = OPTIMIZERS[optim_cfg.NAME](groups, optim_cfg, **options)
+    optimizer.register_load_state_dict_pre_hook(_keep_implementation)
+    return optimizer
+
+
+def _as_groups(params: Any) -> list[dict[str, Any]]:
+    """Parameters or groups of them, each once through an iterator, as groups of lists."""
+    items = list(params)
+    if items and not any(isinstance(item, dict) for item in items):
+        items = [{"params": items}]
+    return [
+        {**group, "params": [p] if isinstance(p := group["params"], Tensor) else list(p)}
+        for group in items
+    ]
+
+
+def _keep_implementation(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A state to load, whose groups are computed as those of ``optimizer`` are."""
+    if len(state["param_groups"]) != len(optimizer.param_groups):
+        return state  # torch says what does not fit
+    groups = [
+        {**saved, **{key: own[key] for key in IMPLEMENTATION if key in own}}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Optimisers, and learning rates against torch's own schedulers."""
 
 import math
+from copy import deepcopy
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from torch.optim import lr_scheduler as torch_schedulers
 
 from dassl.config import get_cfg_default, merge_opts
-from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim import build_lr_scheduler, build_optimizer, optimizer
 from dassl.utils import UsageError
 from dassl.utils.safe_load import Inert
 
@@ -280,3 +281,49 @@ def test_staged_lr_beside_groups_is_warned_of():
 def test_an_unknown_optimiser_is_told():
     with pytest.raises(UsageError, match=r"OPTIM\.NAME 'adan' is unknown: did you mean 'adam'"):
         build_optimizer(net(), optim_cfg(NAME="adan"))
+
+
+# fused steps
+
+
+def quadratic(name, start=None):
+    """An optimiser of NAME, 5 steps down a quadratic; the steps' parameters."""
+    weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
+    optim = build_optimizer([weight], optim_cfg(NAME=name, LR=0.05, MOMENTUM=0.9))
+    if start is not None:
+        optim.load_state_dict(deepcopy(start))
+    seen = []
+    for _ in range(5):
+        optim.zero_grad()
+        (weight**2 * torch.arange(6).view(2, 3)).sum().backward()
+        optim.step()
+        seen.append(weight.detach().clone())
+    return optim, torch.stack(seen)
+
+
+def pretend_cuda(monkeypatch):
+    """Optimisers are built as on CUDA; a CPU can make fused steps, too."""
+    monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "amsgrad", "adamw", "rmsprop", "radam"])
+def test_a_step_is_fused_on_cuda_alone_and_equals_the_plain_one(name, monkeypatch):
+    plain, expected = quadratic(name)
+    pretend_cuda(monkeypatch)
+    fused, steps = quadratic(name)
+    torch.testing.assert_close(steps, expected, rtol=1e-6, atol=1e-7)
+    assert not plain.param_groups[0].get("fused")
+    assert bool(fused.param_groups[0].get("fused")) == (name in optimizer.FUSED)
+
+
+def test_a_checkpoint_does_not_decide_how_steps_are_computed(monkeypatch):
+    plain, _ = quadratic("adamw")
+    pretend_cuda(monkeypatch)
+    fused, steps = quadratic("adamw", start=plain.state_dict())
+    assert fused.param_groups[0]["fused"] is True
+    monkeypatch.undo()
+    again, expected = quadratic("adamw", start=plain.state_dict())
+    assert not again.param_groups[0]["fused"]
+    torch.testing.assert_close(steps, expected, rtol=1e-6, atol=1e-7)
+    back, _ = quadratic("adamw", start=fused.state_dict())
+    assert not back.param_groups[0]["fused"]
