@@ -15,7 +15,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def register_dataset(kind: Kind, folder: Path) -> None:
     DATASET_REGISTRY.register(ReplayTrace, force=True)
 
 
-def make_cfg(kind: Kind, folder: Path) -> Any:
-    """The trace's settings as a config."""
+def make_cfg(kind: Kind, folder: Path, overrides: Mapping[str, Any]) -> Any:
+    """The trace's settings as a config; ``overrides`` are KEY -> value on top."""
     trace, own = kind.trace, kind.trace.settings
     batch, _, height, width = trace["batch/0/img_uint8"].shape
     optimizer, schedule = own["optimizer"], own["lr_schedule"]
@@ -94,6 +94,7 @@ def make_cfg(kind: Kind, folder: Path) -> Any:
         "TRAINER.TEXTREFINER.ALPHA": float(own["alpha"]),
         "TRAINER.TEXTREFINER.TOPK": own["topk"],
         **kind.values(folder),
+        **overrides,
     }
     cfg.merge_from_list([part for pair in values.items() for part in pair])
     cfg.freeze()
@@ -172,6 +173,7 @@ class Recorder:
         with self.watching():
             summary = self.original_step(batch)
         own = self.quantities(summary, lr)
+        self.deviations.step = self.step
         for key, value in self.kind.trace.below(f"step/{self.step}/").items():
             # One row for all prompts of the student, as their limit is one.
             name = "student_prompts" if key.startswith("student_prompts/") else key
@@ -221,15 +223,24 @@ def find_kind(path: Path) -> Kind:
         return next((kind for kind in KINDS if kind.mark in arrays), None)
 
 
-def replay(path: Path) -> dict[str, Any]:
-    """Train as the trace did and return the report that `main` prints."""
+def replay(
+    path: Path,
+    overrides: Mapping[str, Any] | None = None,
+    deviations: Deviations | None = None,
+) -> dict[str, Any]:
+    """Train as the trace did and return the report that `main` prints.
+
+    For runs in another precision or on another device: ``overrides``, config KEY -> value, and
+    ``deviations`` of their own kind.
+    """
     trace = Trace(path)
     kind = find_kind(path)(trace)
-    deviations = Deviations(kind.limits, kind.relative, kind.share)
+    if deviations is None:
+        deviations = Deviations(kind.limits, kind.relative, kind.share)
     torch.set_num_threads(int(trace.settings.get("threads", 1)))
     with tempfile.TemporaryDirectory() as folder:
         register_dataset(kind, Path(folder))
-        cfg = make_cfg(kind, Path(folder))
+        cfg = make_cfg(kind, Path(folder), overrides or {})
         set_random_seed(cfg.SEED)
         trainer = build_trainer(cfg)
         trainer.max_epoch = trace.settings["epochs"]

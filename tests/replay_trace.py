@@ -27,6 +27,7 @@ class Deviations:
         self.relative = relative
         self.share = share
         self.rows: dict[str, dict[str, float]] = {}
+        self.step = 0  # of the run, as far as it is known
 
     def add(self, name: str, actual: Any, recorded: Any) -> None:
         """Compare one recorded value; shapes must agree up to the 1x1 of a convolution."""

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from clip import clip
-from clip.model import convert_weights
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
+from .backbone import autocast_type, load_clip, say_tf32
 from .checkpoint import BACKBONE, load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
 from .finite import LossWatch
@@ -193,7 +192,9 @@ class PromptTrainer(TrainerX):
                 f"DATASET.DISTILL_ON all: {type(self.dm.dataset).__name__} does not know it (its "
                 "class must derive from datasets.base.SplitDataset of this project)"
             )
-        clip_model, precision = load_clip(cfg, node(cfg, self.config_node).PREC, self.device)
+        asked = node(cfg, self.config_node).PREC
+        clip_model, self.precision = load_clip(cfg, asked, self.device)
+        say_tf32(self.device)
         classnames = list(self.dm.dataset.classnames)
         learner = self.build_learner(clip_model, classnames)
         settings = refiner = None
@@ -219,10 +220,10 @@ class PromptTrainer(TrainerX):
             self.register_model(
                 name, module, self.optim if first else None, self.sched if first else None
             )
-        self.amp = precision == "amp"
+        self.amp = self.precision == "amp"
         fp16_gradients = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
-        self.watch = LossWatch(precision)
+        self.watch = LossWatch(self.precision)
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """One optimisation step; returns what is logged, as tensors that nobody has waited for.
@@ -253,8 +254,7 @@ class PromptTrainer(TrainerX):
         """PREC amp: half precision on CUDA, bfloat16 elsewhere; otherwise nothing."""
         if not self.amp:
             return nullcontext()
-        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype=half)
+        return torch.autocast(self.device.type, dtype=autocast_type(self.device))
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,) on the device."""
@@ -303,35 +303,3 @@ class PromptTrainer(TrainerX):
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         clip = clip_identity(self.model.learner.clip_model.state_dict())
         return {"clip": clip, "trained_parameters": trained}
-
-
-def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:
-    """CLIP by name or cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision it really has.
-
-    fp16 keeps the towers' weights in half precision, which only CUDA computes well; elsewhere
-    fp32 is used and said.
-    """
-    clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
-    warn_of_normalisation(cfg, preprocess)
-    clip_model = clip_model.float().eval()
-    if precision == "fp16" and device.type != "cuda":
-        print(f"PREC fp16 is not supported on {device.type}: running in fp32")
-        precision = "fp32"
-    if precision == "fp16":
-        convert_weights(clip_model)
-    print(f"Precision: {precision} on {device}")
-    return clip_model, precision
-
-
-def warn_of_normalisation(cfg: Any, preprocess: Any) -> None:
-    """Say it where images are not normalised as the backbone was trained."""
-    own = preprocess.transforms[-1]
-    for key, value, trained in (
-        ("PIXEL_MEAN", cfg.INPUT.PIXEL_MEAN, own.mean),
-        ("PIXEL_STD", cfg.INPUT.PIXEL_STD, own.std),
-    ):
-        if not torch.allclose(torch.tensor(value), torch.tensor(trained), atol=1e-3):
-            print(
-                f"warning: INPUT.{key} is {list(value)}, the backbone was trained with "
-                f"{list(trained)}"
-            )

@@ -89,7 +89,9 @@ def encode_image(
         cls = _finish(last, x[:, :1], F.scaled_dot_product_attention(q, k, v))
         return ImageTokens(_project(visual.ln_post(cls[:, 0]), visual.proj))
     q, k, v = _heads(last, x)
-    attention = (q[:, :, :1] @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+    scores = q[:, :, :1] @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    attention = scores.softmax(dim=-1, dtype=wide)
     tokens = _finish(last, x, F.scaled_dot_product_attention(q, k, v))[:, :kept]
     tokens = _project(visual.ln_post(tokens), visual.proj)
     return ImageTokens(tokens[:, 0], tokens, attention.mean(dim=1)[:, 0, 1:kept])

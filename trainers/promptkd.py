@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer, load_clip
+from .backbone import load_clip
+from .base import PromptTrainer
 from .deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
 from .encode import ImageTokens, encode_image, unit
 from .losses import class_logits, distillation_loss

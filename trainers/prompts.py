@@ -186,7 +186,9 @@ class ContextPrompts(nn.Module):
         context = " ".join(ctx_init.replace("_", " ").split())
         if context:
             n_ctx = _initial_tokens(context, n_ctx if init_first_words else None, position)
-            start = class_tokens(clip_model, context, ["X"]).embeddings[0, 1 : 1 + n_ctx].float()
+            words = class_tokens(clip_model, context, ["X"]).ids[0, 1 : 1 + n_ctx]
+            table = clip_model.token_embedding.weight  # float32, also below half-precision towers
+            start = table.detach()[words.to(table.device)].float()
         else:
             if n_ctx < 1:
                 raise SettingsError(f"N_CTX must be at least 1, got {n_ctx}")

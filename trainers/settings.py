@@ -20,7 +20,7 @@ __all__ = [
     "node",
 ]
 
-PRECISIONS = ("fp32", "amp", "fp16")
+PRECISIONS = ("fp32", "amp", "bf16", "fp16")
 
 
 # TRAINER.TF key of the release -> key of TRAINER.TEXTREFINER

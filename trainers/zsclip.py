@@ -9,7 +9,7 @@ from torch import Tensor
 from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
-from .base import load_clip
+from .backbone import load_clip
 from .encode import encode_image, encode_text, unit
 from .losses import class_logits
 from .settings import SettingsError, check_images
@@ -68,7 +68,7 @@ class ZeroshotCLIP(TrainerX):
     def build_model(self) -> None:
         """Load CLIP and encode the class names once."""
         half = "fp16" if self.device.type == "cuda" else "fp32"
-        clip_model, _ = load_clip(self.cfg, half, self.device)
+        clip_model, self.precision = load_clip(self.cfg, half, self.device)
         self.clip_model = clip_model.to(self.device)
         templates = self.templates()
         print(f"Prompts: {templates}")

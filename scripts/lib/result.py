@@ -50,6 +50,8 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "versions": library_versions(),
             "device": str(trainer.device),
             "resources": resources(),
+            # What it ran in: PREC fp16 runs in fp32 on a CPU. None: the trainer does not tell.
+            "precision": getattr(trainer, "precision", None),
             "command": shlex.join(["python", *sys.argv]),
         },
         Path(cfg.OUTPUT_DIR) / RESULT,

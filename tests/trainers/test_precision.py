@@ -1,0 +1,171 @@
+"""PREC: which type computes what, for every trainer (docs/precision.md)."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.toy import toy_clip, toy_resnet
+from tests.trainers.toy_runs import TEST_CASES, ToyWorld
+from trainers import backbone, base
+from trainers.backbone import in_half
+from trainers.encode import encode_image, encode_text, unit
+from trainers.losses import class_logits, regulariser, salient_tokens, semantic_loss
+
+PRECISIONS = ["fp32", "amp", "bf16", "fp16"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+def run_half_on_a_cpu(monkeypatch, precision):
+    """PREC to set for ``precision``: float16 is refused on a CPU as slow, not as wrong."""
+    if precision == "fp16":
+        monkeypatch.setitem(backbone.HALVES, "bf16", torch.float16)
+        return "bf16"
+    return precision
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("name", "node"), TEST_CASES)
+def test_every_trainer_in_every_precision(world, name, node, precision, tmp_path, monkeypatch):
+    prec = run_half_on_a_cpu(monkeypatch, precision)
+    seen, original = [], base.unit
+    monkeypatch.setattr(base, "unit", lambda x: (seen.append(x.dtype), original(x))[1])
+    trainer = world.trained(name, tmp_path, f"TRAINER.{node}.PREC", prec, "OPTIM.MAX_EPOCH", 1)
+    half = {"fp32": torch.float32, "fp16": torch.float16}.get(precision, torch.bfloat16)
+    # PromptKD's projector is trained: its features are in float32.
+    assert set(seen) == {torch.float32 if "KD" in name else half}
+    model = trainer.model
+    stored = torch.float32 if precision == "amp" else half
+    towers = [model.learner] + [m for m in model.learner.children() if hasattr(m, "clip_model")]
+    for tower in towers:
+        clip = tower.clip_model
+        assert {clip.dtype, clip.text_projection.dtype, clip.visual.proj.dtype} == {stored}
+        assert clip.ln_final.weight.dtype == clip.token_embedding.weight.dtype == torch.float32
+    assert len(towers) == (2 if "KD" in name else 1)
+    assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+    if model.refiner is not None:
+        assert model.refiner.cache.entries.dtype == torch.float32
+        assert model.refiner.cache.entries.isfinite().all()
+    logits = trainer.model_inference(torch.randn(2, 3, 32, 32))
+    assert logits.dtype == torch.float32
+    assert logits.isfinite().all()
+    if precision in ("bf16", "fp16"):
+        with model.cached_text():
+            assert model._text is None or model._text.dtype == torch.float32
+
+
+def test_the_log_says_in_what_a_run_computes(world, tmp_path, capsys):
+    told = {
+        "fp32": "Precision: fp32 on cpu (everything in float32)",
+        "amp": "Precision: amp on cpu (weights in float32, autocast to bfloat16 in training",
+        "bf16": "Precision: bf16 on cpu (the towers' weights in bfloat16",
+    }
+    for precision, line in told.items():
+        trainer = world.build("CoOp", tmp_path, "TRAINER.COOP.PREC", precision)
+        assert line in capsys.readouterr().out
+        assert trainer.precision == precision
+
+
+def test_fp16_on_a_cpu_runs_in_fp32_and_says_so(world, tmp_path, capsys):
+    trainer = world.build("CoOp", tmp_path, "TRAINER.COOP.PREC", "fp16")
+    out = capsys.readouterr().out
+    assert "warning: PREC fp16 is not supported on cpu: running in fp32" in out
+    assert "Precision: fp32 on cpu" in out
+    assert trainer.precision == "fp32", "this is what result.json tells"
+    assert trainer.model.learner.clip_model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", [toy_clip, toy_resnet])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_towers_in_half_are_near_float32(make, dtype):
+    full, half = make().eval(), make().eval()
+    in_half(half, dtype)
+    size = full.visual.input_resolution
+    image = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[49406, 320, 1125, 49407] + [0] * 73])
+    features = []
+    for model in (full, half):
+        with torch.no_grad():
+            embeddings = model.token_embedding(ids).to(model.dtype)
+            text = encode_text(model, embeddings, ids.argmax(-1))
+            features.append((unit(encode_image(model.visual, image).pooled), unit(text)))
+    for ours, theirs in zip(*features, strict=True):
+        assert ours.dtype == theirs.dtype == torch.float32
+        assert not torch.equal(ours, theirs)
+        # Unit roundoff 2^-8 and 2^-11, some 10 roundings after one another.
+        bound = 10 * (2.0**-8 if dtype == torch.bfloat16 else 2.0**-11)
+        assert torch.linalg.vector_norm(ours - theirs, dim=-1).max() < bound
+
+
+def test_bfloat16_is_rounded_from_float32_where_openai_has_float16():
+    full, half, rounded = toy_clip(), toy_clip(), toy_clip()
+    tiny = 1e-6  # float16 has 5 bits left for it, bfloat16 all 8
+    for model in (full, rounded):
+        model.visual.proj.data[:] = tiny
+    in_half(half, torch.float16)
+    in_half(rounded, torch.bfloat16)
+    assert torch.equal(rounded.visual.proj.data, full.visual.proj.data.bfloat16())
+    names = [
+        {n for n, p in m.named_parameters() if p.dtype == t}
+        for m, t in ((half, torch.float16), (rounded, torch.bfloat16))
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    ("name", "node"), [c for c in TEST_CASES if c[0].startswith("TextRefinerC")]
+)
+def test_what_follows_the_towers_is_float32(world, name, node, precision, tmp_path, monkeypatch):
+    """Cache, softmax over tokens, normalisation and losses against float64 on the same features."""
+    prec = run_half_on_a_cpu(monkeypatch, precision)
+    trainer = world.build(name, tmp_path, f"TRAINER.{node}.PREC", prec)
+    model, seen = trainer.model, {}
+    for method in ("encode_image", "encode_text"):
+        original = getattr(model.learner, method)
+
+        def keep(*args, _original=original, _name=method, **options):
+            seen[_name] = _original(*args, **options)
+            return seen[_name]
+
+        monkeypatch.setattr(model.learner, method, keep)
+    trainer.set_model_mode("train")
+    exact = deepcopy(model.refiner).double()  # its cache goes on from its own entries
+    trainer.num_batches = 100
+    for step in range(12):
+        batch = list(trainer.train_loader_x)[step % 3]
+        before = {k: v.double() for k, v in model.refiner.state_dict().items()}
+        summary = trainer.forward_backward(batch)
+        before["cache.entries"] = exact.cache.entries
+        exact.load_state_dict(before)
+        losses = exact_losses(exact, model, seen["encode_image"], seen["encode_text"], batch)
+        for key, value in losses.items():
+            torch.testing.assert_close(summary[key].double(), value, rtol=1e-5, atol=1e-6)
+    assert model.refiner.cache.entries.dtype == torch.float32
+    # 12 roundings of 2^-24; bfloat16 entries are off by 2^-9 after the first.
+    torch.testing.assert_close(
+        model.refiner.cache.entries.double(), exact.cache.entries, rtol=0, atol=2e-6
+    )
+
+
+@torch.no_grad()
+def exact_losses(refiner, model, tokens, text, batch):
+    """One step's losses in float64; writes to the cache of ``refiner``."""
+    text, scale = text.detach().double(), model.learner.logit_scale.double()
+    assert tokens.saliency.dtype == torch.float32
+    refined = refiner.refine(text)
+    logits = class_logits(F.normalize(tokens.pooled.double(), dim=-1), refined, scale)
+    local = refiner.align(tokens.local.double())
+    refiner.cache.update(local)
+    salient = salient_tokens(local, tokens.saliency, model.settings.topk)
+    weights = model.settings
+    return {
+        "ce": F.cross_entropy(logits, batch["label"]),
+        "semantic": weights.local_weight * semantic_loss(salient, text, batch["label"], scale),
+        "regulariser": weights.reg_weight * regulariser(refined, text),
+    }
