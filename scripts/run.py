@@ -4,8 +4,9 @@
     python scripts/run.py textrefiner base2new critters 1 OPTIM.MAX_EPOCH 1   # on a CPU
 
     METHOD    an entry of configs/protocols.yaml: coop, textrefiner, cocoop, maple, ...
-    PROTOCOL  base2new, base2new_train, base2new_test, xd_train, xd_test, fewshot, zeroshot
-    DATASET   a file of configs/datasets, without .yaml (xd_train: imagenet if left out)
+    PROTOCOL  base2new, base2new_train, base2new_test; xd (the source, then its targets), xd_train,
+              xd_test; dg (the source, then its domains); fewshot; zeroshot; teacher, teacher_xd
+    DATASET   a file of configs/datasets, without .yaml (xd, dg, xd_train: imagenet if left out)
     SEED      a whole number; the papers use 1, 2 and 3
     KEY VALUE pairs that train.py takes; --dry-run prints the commands and runs nothing
 
@@ -15,7 +16,8 @@ From the environment
     OUTPUT    folder of the results; default: output/ of the repository
     CFG       another file below configs/trainers/<trainer>, without .yaml
     SHOTS     other shots than the protocol's, such as "4" or "1 2 4"
-    SOURCE    xd_test: the data set of the training; default: imagenet
+    SOURCE    xd_test, and xd_train of a student: the data set of the (teacher's) training; default:
+              the source under whose targets configs/protocols.yaml lists DATASET
     CUDA_VISIBLE_DEVICES    the GPU
     TEXTREFINER_DRY_RUN=1   as --dry-run
 
@@ -43,6 +45,7 @@ from scripts.lib.runner import JobFailedError, run  # noqa: E402
 from scripts.lib.settings import parse_pairs  # noqa: E402
 
 DRY_RUN = "--dry-run"
+OF_A_SOURCE = ("xd", "xd_train", "dg", "teacher_xd")  # their data set may be left out: imagenet
 FIELDS = ("METHOD", "PROTOCOL", "DATASET", "SEED")
 
 
@@ -62,7 +65,7 @@ def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
     """
     dry_run = DRY_RUN in words or env.get("TEXTREFINER_DRY_RUN") == "1"
     words = [word for word in words if word != DRY_RUN]
-    if words[1:2] == ["xd_train"] and len(words) > 2 and _is_int(words[2]):
+    if words[1:2] and words[1] in OF_A_SOURCE and len(words) > 2 and _is_int(words[2]):
         words.insert(2, "imagenet")
     if len(words) < len(FIELDS):
         raise UsageError(
@@ -79,7 +82,7 @@ def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
         options=parse_pairs(options),
         config=env.get("CFG") or None,
         shots=_parse_shots(env.get("SHOTS", "")),
-        source=env.get("SOURCE") or "imagenet",
+        source=env.get("SOURCE") or "",
     )
     return CommandLine(request, dry_run)
 

@@ -66,7 +66,8 @@ class Request:
         options: KEY VALUE pairs for train.py, in every job of the protocol.
         config: another config file than the protocol's.
         shots: other shots than the protocol's.
-        source: the data set that cross-dataset models were trained on.
+        source: the data set that cross-dataset models were trained on; empty: the one that the
+            protocol table names.
     """
 
     method: str
@@ -76,7 +77,7 @@ class Request:
     options: Mapping[str, str] = field(default_factory=dict)
     config: str | None = None
     shots: tuple[int, ...] = ()
-    source: str = "imagenet"
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Which jobs a protocol consists of, in the output folders of CoOp's and CoCoOp's scripts.
 
+A method that learns from labels is trained on one part of the classes, or on one data set, and
+tested on another. A student of PromptKD distils on unlabelled images of what it is tested on.
+
 plan(Request("coop", "base2new", "dtd", seed=1), place)  # [training, test on the new classes]
 """
 
@@ -8,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dassl.utils import UsageError, nearest
-from scripts.lib.jobs import Job, Place, Request
+from scripts.lib.jobs import HARMLESS_KEYS, Job, Place, Request
 from scripts.lib.protocols import Setting
 from scripts.lib.settings import decode, read_config
 
@@ -24,7 +27,11 @@ OWN_KEYS = {
     "OUTPUT_DIR": "choose the folder with OUTPUT in the environment",
     "SEED": "choose it with SEED",
     "TRAINER.NAME": "METHOD and configs/protocols.yaml choose the trainer",
+    "TRAINER.MODAL": "the protocol chooses it",
 }
+WEIGHTS = "TRAINER.PROMPTKD.TEACHER_WEIGHTS"
+TEACHER = "VLPromptLearner"  # the name of PromptSRC's checkpoints
+TEACHER_SEED = 1  # one teacher for all seeds of its students, as PromptKD publishes them
 
 
 def plan(request: Request, place: Place) -> list[Job]:
@@ -33,18 +40,39 @@ def plan(request: Request, place: Place) -> list[Job]:
     Raises:
         UsageError: an unknown method, protocol, data set or config, or a key of `OWN_KEYS`.
     """
+    table, source = place.table, request.source or place.table.source(request.dataset)
     for what, name, known in (
-        ("method", request.method, place.table.methods),
+        ("method", request.method, table.methods),
         ("protocol", request.protocol, list(PLANS)),
         ("data set", request.dataset, place.datasets),
-        ("source data set", request.source, place.datasets),
+        ("source data set", source, place.datasets),
     ):
         if name not in known:
             raise UsageError(f"unknown {what} {name!r}: {nearest(name, known)}")
+    own = protocols_of(request.method, place)
+    if request.protocol not in own:
+        raise UsageError(
+            f"{request.method} has no protocol {request.protocol!r} in configs/protocols.yaml: "
+            f"{nearest(request.protocol, own)}"
+        )
     for key in request.options:
         if key in OWN_KEYS:
             raise UsageError(f"{key} cannot be a KEY VALUE pair here: {OWN_KEYS[key]}")
-    return PLANS[request.protocol](_Planner(request, place))
+    planner = _Planner(replace(request, source=source), place)
+    return PLANS[request.protocol].jobs(planner)
+
+
+def protocols_of(method: str, place: Place) -> list[str]:
+    """What `plan` knows of ``method``: the names of its scripts."""
+    table = place.table
+    entries = table.protocols(method)
+    distils = "xd" in entries and table.setting(method, "xd", "").teacher != ""
+    return [
+        name
+        for name, protocol in PLANS.items()
+        # A student is tested where it was distilled: there is no other test.
+        if protocol.entry in entries and not (name == "xd_test" and distils)
+    ]
 
 
 class _Planner:
@@ -57,7 +85,7 @@ class _Planner:
 
     def base2new(self) -> list[Job]:
         pairs = zip(self.base2new_train(), self.base2new_test(), strict=True)
-        return [job for pair in pairs for job in pair]
+        return [*self.teachers("base2new"), *(job for pair in pairs for job in pair)]
 
     def base2new_train(self) -> list[Job]:
         return [
@@ -77,10 +105,48 @@ class _Planner:
         folder = self.place.output / "base2new" / part / self.request.dataset / f"shots_{shots}"
         return folder / setting.trainer / setting.config / self.seed
 
+    def teacher(self) -> list[Job]:
+        return [
+            self.job(setting, self.base2new_folder("train_base", setting, shots), shots, "base")
+            for setting, shots in self.settings("teacher", self.request.dataset)
+        ]
+
+    def teacher_xd(self) -> list[Job]:
+        return self.train_on_all("teacher_xd")
+
+    def xd(self) -> list[Job]:
+        return self.on_targets("cross_datasets")
+
+    def dg(self) -> list[Job]:
+        return self.on_targets("domains")
+
+    def on_targets(self, kind: str) -> list[Job]:
+        """Train on the data set of the request, the source, and test on all of its targets."""
+        source, table = self.request.dataset, self.place.table
+        targets = table.targets(kind, source)
+        for target in targets:
+            if target not in self.place.datasets:
+                raise UsageError(
+                    f"configs/protocols.yaml names {target} among the {kind} of {source}, but "
+                    f"there is no such data set: {nearest(target, self.place.datasets)}"
+                )
+        there = [
+            _Planner(replace(self.request, dataset=target, source=source), self.place)
+            for target in targets
+        ]
+        if table.setting(self.request.method, "xd", source).teacher:
+            students = [job for target in there for job in target.xd_train()]
+            return [*there[0].teachers("xd"), *students]
+        return [*self.xd_train(), *(job for target in there for job in target.xd_test())]
+
     def xd_train(self) -> list[Job]:
+        return self.train_on_all("xd")
+
+    def train_on_all(self, protocol: str) -> list[Job]:
+        """A training on all classes of the data set."""
         return [
             self.job(setting, self.shots_folder(self.request.dataset, setting, shots), shots)
-            for setting, shots in self.settings("xd", self.request.dataset)
+            for setting, shots in self.settings(protocol, self.request.dataset)
         ]
 
     def xd_test(self) -> list[Job]:
@@ -106,12 +172,12 @@ class _Planner:
         return folder.joinpath(*rest, self.seed)
 
     def zeroshot(self) -> list[Job]:
-        dataset = self.request.dataset
-        setting = self.chosen(self.place.table.setting(self.request.method, "zeroshot", dataset))
+        dataset, table = self.request.dataset, self.place.table
+        setting = self.chosen(table.setting(self.request.method, "zeroshot", dataset))
         folder = self.place.output / setting.trainer / setting.config / dataset
         return [
             self.job(setting, folder / classes / self.seed, None, classes)
-            for classes in ("all", "base", "new")
+            for classes in (("all",) if table.is_variant(dataset) else ("all", "base", "new"))
         ]
 
     def settings(self, protocol: str, dataset: str) -> Iterator[tuple[Setting, int]]:
@@ -139,7 +205,8 @@ class _Planner:
         )  # a missing file is said before anything runs
         trains = shots is not None and model is None
         parts = [request.protocol, request.dataset, f"{classes} classes"]
-        parts += [] if shots is None else [f"{shots}-shot"]
+        if shots is not None:
+            parts.append(f"{shots}-shot" if shots else "all images")
         return Job(
             name=f"{request.method} {', '.join(parts)}, seed {request.seed}",
             trainer=setting.trainer,
@@ -162,9 +229,55 @@ class _Planner:
             pairs["TRAIN.CHECKPOINT_FREQ"] = setting.save_every
         if shots is not None:
             pairs["DATASET.NUM_SHOTS"] = shots
-        if classes != "all":  # as in CoOp's scripts, which name a part only
+        if self.effective(setting).get("DATASET.DISTILL_ON") == "all":
+            # It sees images of all classes; base and new ones are its val and test split.
+            if classes != "all":
+                pairs["TEST.SPLIT"] = "val" if classes == "base" else "test"
+            if "TEST.SPLIT" in self.request.options:
+                raise UsageError("TEST.SPLIT cannot be a KEY VALUE pair here: the protocol sets it")
+        elif classes != "all":  # as in CoOp's scripts, which name a part only
             pairs["DATASET.SUBSAMPLE_CLASSES"] = classes
+        if setting.teacher and self.published_teacher(setting) is None:
+            _, weights = self.own_teacher(setting)
+            pairs[WEIGHTS] = self.place.short(weights)
         return {key: str(value) for key, value in pairs.items()} | dict(self.request.options)
+
+    def teachers(self, protocol: str) -> list[Job]:
+        """The training of the student's teacher, unless there is one or the user names it."""
+        setting = self.place.table.setting(self.request.method, protocol, self.request.dataset)
+        if not setting.teacher or WEIGHTS in self.request.options:
+            return []
+        job, weights = self.own_teacher(setting)
+        there = weights.is_file() or self.published_teacher(setting) is not None
+        return [] if there else [job]
+
+    def own_teacher(self, setting: Setting) -> tuple[Job, Path]:
+        """The job that trains the teacher of ``setting``, and the file that it leaves.
+
+        KEY VALUE pairs are the student's, except those that change speed alone.
+        """
+        method, protocol = setting.teacher.split()
+        over_classes = protocol == "teacher_xd"
+        dataset = self.request.source if over_classes else self.request.dataset
+        pairs = {k: v for k, v in self.request.options.items() if k in HARMLESS_KEYS}
+        request = Request(method, protocol, dataset, TEACHER_SEED, pairs)
+        planner = _Planner(request, self.place)
+        (job,) = PLANS[protocol].jobs(planner)
+        epoch = planner.epoch(self.place.table.setting(method, protocol, dataset))
+        name = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        return job, job.folder / TEACHER / name
+
+    def published_teacher(self, setting: Setting) -> Path | None:
+        """PromptKD's published file where trainers/teacher.py looks, unless there is an own one."""
+        folder = self.place.root / "teacher_model"
+        if setting.teacher.endswith("teacher_xd"):
+            path = folder / "ImageNet-xd" / f"{TEACHER}_large" / "model.pth.tar-20"
+            fits = self.request.source == "imagenet"
+        else:
+            name = read_config(self.place.dataset_config(self.request.dataset))["DATASET.NAME"]
+            path, fits = folder / name / TEACHER / "model-best.pth.tar", True
+        own = self.own_teacher(setting)[1].is_file()
+        return path if fits and path.is_file() and not own else None
 
     def effective(self, setting: Setting) -> Mapping[str, Any]:
         """Config file, the method's options and the user's as one flat table."""
@@ -205,12 +318,23 @@ class _Planner:
         return f"nctx{n_ctx}_csc{csc}_ctp{flat.get(f'{node}.CLASS_TOKEN_POSITION', 'end')}"
 
 
-PLANS: dict[str, Callable[[_Planner], list[Job]]] = {
-    "base2new": _Planner.base2new,
-    "base2new_train": _Planner.base2new_train,
-    "base2new_test": _Planner.base2new_test,
-    "xd_train": _Planner.xd_train,
-    "xd_test": _Planner.xd_test,
-    "fewshot": _Planner.fewshot,
-    "zeroshot": _Planner.zeroshot,
+class Protocol(NamedTuple):
+    """A protocol by its jobs, and the entry of a method in the table that sets it."""
+
+    jobs: Callable[[_Planner], list[Job]]
+    entry: str
+
+
+PLANS = {
+    "base2new": Protocol(_Planner.base2new, "base2new"),
+    "base2new_train": Protocol(_Planner.base2new_train, "base2new"),
+    "base2new_test": Protocol(_Planner.base2new_test, "base2new"),
+    "xd": Protocol(_Planner.xd, "xd"),
+    "xd_train": Protocol(_Planner.xd_train, "xd"),
+    "xd_test": Protocol(_Planner.xd_test, "xd"),
+    "dg": Protocol(_Planner.dg, "xd"),
+    "fewshot": Protocol(_Planner.fewshot, "fewshot"),
+    "zeroshot": Protocol(_Planner.zeroshot, "zeroshot"),
+    "teacher": Protocol(_Planner.teacher, "teacher"),
+    "teacher_xd": Protocol(_Planner.teacher_xd, "teacher_xd"),
 }

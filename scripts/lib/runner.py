@@ -134,7 +134,8 @@ def _check_model(job: Job, folder: Path, place: Place) -> None:
 
 def _of_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a training and a test of its model have in common: not flags, not data."""
-    return {k: v for k, v in settings.items() if not k.startswith(("--", "DATASET."))}
+    own = ("--", "DATASET.", "TEST.SPLIT")
+    return {k: v for k, v in settings.items() if not k.startswith(own)}
 
 
 def _refuse_other_command(job: Job, place: Place, old: Mapping[str, Any], how: str) -> None:

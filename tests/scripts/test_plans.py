@@ -6,7 +6,7 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts.lib.jobs import Job, Place, Request
-from scripts.lib.plans import PLANS, plan
+from scripts.lib.plans import plan, protocols_of
 from scripts.lib.protocols import ProtocolTable
 from scripts.lib.settings import read_config
 from tests.scripts.fake_project import ROOT, make_project
@@ -208,12 +208,12 @@ def test_a_config_that_cannot_be_read_is_one_sentence(
 
 def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
     place = make_project(tmp_path)
-    config = tmp_path / "configs/trainers/PromptKD/c2.yaml"
+    config = tmp_path / "configs/trainers/Distilled/c2.yaml"
     config.parent.mkdir()
     config.write_text("OPTIM: {MAX_EPOCH: 20}\n")
     entry = """
-  promptkd:
-    trainer: PromptKD
+  distilled:
+    trainer: Distilled
     base2new:
       config: c2
       shots: 16
@@ -224,14 +224,14 @@ def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
 """
     with open(tmp_path / "configs/protocols.yaml", "a") as file:
         file.write(entry)
-    training, test = jobs(place, "promptkd", "base2new", "dtd")
+    training, test = jobs(place, "distilled", "base2new", "dtd")
     assert training.options["TRAINER.PROMPTKD.KD_WEIGHT"] == "200.0"
     assert test.epoch == 5
-    other, _ = jobs(place, "promptkd", "base2new", "imagenet")
+    other, _ = jobs(place, "distilled", "base2new", "imagenet")
     assert other.options["TRAINER.PROMPTKD.KD_WEIGHT"] == "1000.0"
-    assert jobs(place, "promptkd", "zeroshot")[0].trainer == "ZeroshotCLIP"
-    with pytest.raises(UsageError, match="promptkd has no protocol 'fewshot'"):
-        jobs(place, "promptkd", "fewshot")
+    assert jobs(place, "distilled", "zeroshot")[0].trainer == "ZeroshotCLIP"
+    with pytest.raises(UsageError, match="distilled has no protocol 'fewshot'"):
+        jobs(place, "distilled", "fewshot")
 
 
 def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
@@ -243,10 +243,53 @@ def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
         ProtocolTable(tree, tmp_path).setting("coop", "xd", "dtd")
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("methods: {coop: [", "is not valid YAML"),
+        ("- coop", "the file must hold KEY: value lines, got ['coop']"),
+        ("", "the file must hold KEY: value lines, got None"),
+        ("methods: {}", "the file lacks drawn_datasets"),
+        ("metods: {}", "the file has the unknown key 'metods': did you mean 'methods'"),
+        ("methods: {}\ndrawn_datasets: {pattern: x}", "drawn_datasets lacks config"),
+        ("{methods: [], drawn_datasets: DRAWN}", "methods must hold KEY: value lines, got []"),
+        ("{methods: {coop: 3}, drawn_datasets: DRAWN}", "coop must hold KEY: value lines, got 3"),
+        ("{methods: {coop: {}}, drawn_datasets: DRAWN}", "coop lacks trainer"),
+        ("{methods: {coop: {trainer: A, xd: {}}}, drawn_datasets: DRAWN}", "coop, xd lacks config"),
+        (
+            "{methods: {coop: {trainer: A, xd: {config: a, except: {}}}}, drawn_datasets: DRAWN}",
+            "coop, xd, except must be a list of entries",
+        ),
+        (
+            "{methods: {coop: {trainer: A, xd: {config: a, except: [{config: b}]}}}, "
+            "drawn_datasets: DRAWN}",
+            "coop, xd, except 1 lacks for",
+        ),
+        ("{methods: {}, drawn_datasets: DRAWN, domains: [a]}", "domains must hold KEY: value"),
+    ],
+)
+def test_a_broken_table_is_one_sentence(place: Place, content: str, sentence: str) -> None:
+    table = place.root / "configs/protocols.yaml"
+    table.write_text(content.replace("DRAWN", "{pattern: x, config: y}"))
+    with pytest.raises(UsageError) as error:
+        jobs(place, "coop", "base2new")
+    assert str(error.value).startswith(str(table))
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_table_is_one_sentence(place: Place) -> None:
+    (place.root / "configs/protocols.yaml").unlink()
+    with pytest.raises(UsageError, match=r"cannot read .*protocols\.yaml: No such file"):
+        jobs(place, "coop", "base2new")
+
+
 def test_every_protocol_of_every_method_finds_its_configs() -> None:
-    root = Path(__file__).resolve().parents[2]
-    place = Place(root, root / "data", root / "output")
-    for method in place.table.methods:
-        for protocol in PLANS:
-            for dataset in place.datasets:
-                assert jobs(place, method, protocol, dataset)
+    real = Place(ROOT, ROOT / "data", ROOT / "output")
+    for method in real.table.methods:
+        for protocol in protocols_of(method, real):
+            whole = protocol in ("xd", "dg")
+            for dataset in ("imagenet", "critters") if whole else real.datasets:
+                for job in jobs(real, method, protocol, dataset):
+                    assert real.trainer_config(job.config)
+                    assert real.dataset_config(job.dataset).is_file()

@@ -9,8 +9,8 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import run as cli
-from scripts.lib.jobs import Request
-from scripts.lib.plans import PLANS
+from scripts.lib.jobs import Place, Request
+from scripts.lib.plans import protocols_of
 from scripts.lib.protocols import ProtocolTable
 from tests.scripts.fake_project import ROOT, add_scripts, make_project
 
@@ -35,8 +35,9 @@ def test_the_environment_may_ask_for_a_dry_run_and_empty_names_count_as_not_give
     assert line.request == Request("coop", "xd_test", "dtd", 1)
 
 
-def test_xd_train_takes_imagenet_where_no_data_set_is_named() -> None:
-    assert cli.parse(["coop", "xd_train", "3"], {}).request.dataset == "imagenet"
+@pytest.mark.parametrize("protocol", ["xd", "xd_train", "dg", "teacher_xd"])
+def test_protocols_of_a_source_take_imagenet_where_no_data_set_is_named(protocol: str) -> None:
+    assert cli.parse(["coop", protocol, "3"], {}).request.dataset == "imagenet"
 
 
 @pytest.mark.parametrize(
@@ -99,9 +100,19 @@ def test_usage_errors_exit_with_2_and_one_line(
     assert cli.main(["cop", "base2new", "critters", "1"], {}) == 2
     assert capsys.readouterr().err == (
         "error: unknown method 'cop': did you mean 'coop' or 'cocoop'? "
-        "allowed: cocoop, coop, maple, promptsrc, textrefiner, textrefiner-cocoop, "
-        "textrefiner-maple\n"
+        f"allowed: {', '.join(METHODS)}\n"
     )
+
+
+def test_a_broken_protocol_table_exits_with_2_and_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "configs/protocols.yaml").write_text("- coop")
+    assert cli.main(["coop", "base2new", "critters", "1"], {}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "protocols.yaml: the file must hold KEY: value lines" in error
 
 
 def test_a_missing_data_folder_is_named_unless_the_images_are_drawn(
@@ -175,8 +186,9 @@ def test_an_entry_hands_its_words_to_the_runner(path: Path, tmp_path: Path) -> N
 
 
 def test_every_method_has_an_entry_for_every_protocol() -> None:
-    assert sorted(path.name for path in ENTRIES) == sorted(
-        f"{protocol}.sh" for protocol in PLANS for _ in METHODS
+    place = Place(ROOT, ROOT / "data", ROOT / "output")
+    assert sorted(path.relative_to(ROOT / "scripts") for path in ENTRIES) == sorted(
+        Path(method, f"{name}.sh") for method in METHODS for name in protocols_of(method, place)
     )
 
 
