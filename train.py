@@ -28,7 +28,13 @@ import trainers
 from clip.weights import WeightsError
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import build_trainer
-from dassl.utils import UsageError, collect_env_info, set_random_seed, setup_logger
+from dassl.utils import (
+    UsageError,
+    collect_env_info,
+    distributed,
+    set_random_seed,
+    setup_logger,
+)
 from scripts.lib.deciding import check_continuation, warn_of_differences
 from scripts.lib.orphan import end_with_runner
 from scripts.lib.result import RESULT, write_result
@@ -152,6 +158,8 @@ def run(args: argparse.Namespace) -> None:
     cfg, notes = setup_cfg(args)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
+    elif distributed.is_active():  # not seeded, and yet the same in every process
+        set_random_seed(distributed.from_main(lambda: torch.seed() % 2**32))
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
@@ -162,16 +170,19 @@ def run(args: argparse.Namespace) -> None:
     trainer = build_trainer(cfg)
     if notes and "TEXTREFINER" not in getattr(trainer, "config_nodes", ()):
         print(f"warning: {cfg.TRAINER.NAME} has no refiner and reads none of these settings")
-    (Path(cfg.OUTPUT_DIR) / RESULT).unlink(missing_ok=True)  # of an earlier run in this folder
+    main = distributed.is_main()
+    if main:
+        (Path(cfg.OUTPUT_DIR) / RESULT).unlink(missing_ok=True)  # of an earlier run in this folder
     if args.eval_only:
         if args.model_dir:
             warn_of_differences(trainer, cfg, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
     elif not args.no_train:
-        check_continuation(trainer, cfg)
+        if main:
+            check_continuation(trainer, cfg)
         trainer.train()
-    if trainer.last_test:
+    if main and trainer.last_test:
         write_result(trainer, cfg, args)
 
 
@@ -187,7 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0, 2 for a usage or config error (one sentence, no traceback), 130 for Ctrl-C."""
     end_with_runner()
     try:
-        run(build_parser().parse_args(argv))
+        args = build_parser().parse_args(argv)
+        with distributed.processes():
+            run(args)
     except (UsageError, SettingsError, WeightsError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2

@@ -22,6 +22,7 @@ from .encode import ImageTokens, is_vision_transformer, unit
 from .finite import LossWatch
 from .identity import check_identity, clip_identity
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
+from .parallel import average_step
 from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
 from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, check_images, node
@@ -164,6 +165,7 @@ class PromptTrainer(TrainerX):
 
     config_node: str
     refined = False
+    parallel = True  # several processes train one model, each on its part of every batch
     _compared: Sequence[int] = ()
     distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
 
@@ -237,10 +239,13 @@ class PromptTrainer(TrainerX):
         loss = values.sum()
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
+        accuracy = compute_accuracy(logits, label)[0]
+        values, accuracy = average_step(self.model.parameters(), values.detach(), accuracy)
         self.scaler.step(self.optim)
         self.scaler.update()
         self.watch.add(tuple(losses), values, self.epoch * self.num_batches + self.batch_idx)
-        summary = {"loss": loss, "acc": compute_accuracy(logits, label)[0], **losses}
+        named = dict(zip(losses, values, strict=True))
+        summary = {"loss": values.sum(), "acc": accuracy, **named}
         done, frequency = self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
         last = done == self.num_batches
         if last or done % frequency == 0 or self.num_batches < frequency:
@@ -248,7 +253,7 @@ class PromptTrainer(TrainerX):
         if last:
             self.watch.check_weights(self.model.trained_modules(), self.epoch)
             self.update_lr()
-        return {name: value.detach() for name, value in summary.items()}
+        return summary
 
     def autocast(self) -> AbstractContextManager[Any]:
         """PREC amp: half precision on CUDA, bfloat16 elsewhere; otherwise nothing."""

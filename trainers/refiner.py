@@ -1,8 +1,10 @@
 """The TextRefiner module (arXiv 2412.08176, "Method"): align, read, aggregate, write.
 
 Plain ``nn.Module``s over tensors: nothing here knows a config, a trainer, a label or CLIP, and
-nothing but torch is imported. Symbols as in docs/method.md: T text features (C, d), A cache entries
-(M, d), V image tokens (B, 1+P, d_v), L aligned tokens (B, 1+P, d), alpha, mu.
+nothing but torch is imported. In a torch.distributed run of several processes, each with its part
+of a batch, all of it computes what one process computes with the whole batch. Symbols as in
+docs/method.md: T text features (C, d), A cache entries (M, d), V image tokens (B, 1+P, d_v),
+L aligned tokens (B, 1+P, d), alpha, mu.
 
 Example::
 
@@ -13,8 +15,10 @@ Example::
 """
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 __all__ = ["FeatureAlignment", "LocalCache", "TextRefiner", "updated_entries"]
 
@@ -28,11 +32,24 @@ def full_precision(tensor: Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
 
 
+def in_parallel() -> bool:
+    """Whether other processes hold other parts of the batch."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def reduced(tensor: Tensor, operation: str) -> Tensor:
+    """``tensor``, in place, as its "SUM" or "MAX" over all processes."""
+    if in_parallel():
+        dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
+    return tensor
+
+
 def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
     """One write to the cache (method.md, "Write"): the pure function behind `LocalCache.update`.
 
     Token n belongs to its nearest entry j(n) = argmax_j s_nj, s = X A^T, and weighs
-    exp(s_nj - max_n' s_n'j); the maximum runs over *all* tokens, not only the assigned ones.
+    exp(s_nj - max_n' s_n'j); the maximum runs over *all* tokens, not only the assigned ones. Only
+    a maximum and a sum cross tokens, so that several processes write the tokens of all of them.
 
     Args:
         entries: (M, d), unit rows, M >= 1.
@@ -45,14 +62,15 @@ def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
     tokens = F.normalize(tokens, dim=-1)
     scores = tokens @ entries.T  # (N, M)
     best, owner = scores.max(dim=1)
-    peak = scores.amax(dim=0)
+    peak = reduced(scores.amax(dim=0), "MAX")
     weight = (best - peak[owner]).exp()
     # A dense (N, M) assignment turns the segment sum into one matmul: deterministic on every
     # device (index_add is not on CUDA) and without a loop over entries.
     assignment = torch.zeros_like(scores).scatter_(1, owner[:, None], weight[:, None])
-    moved = momentum * entries + (1 - momentum) * (assignment.T @ tokens)
-    hit = (assignment > 0).any(dim=0)  # scores lie in [-1, 1], so an assigned weight is > e^-2
-    return F.normalize(torch.where(hit[:, None], moved, entries), dim=-1)
+    hits = (assignment > 0).sum(dim=0)  # scores lie in [-1, 1], so an assigned weight is > e^-2
+    sums = reduced(torch.cat([assignment.T @ tokens, hits[:, None]], dim=1), "SUM")
+    moved = momentum * entries + (1 - momentum) * sums[:, :-1]
+    return F.normalize(torch.where(sums[:, -1:] > 0, moved, entries), dim=-1)
 
 
 class LocalCache(nn.Module):
@@ -101,6 +119,46 @@ class LocalCache(nn.Module):
         return f"size={size}, dim={dim}, momentum={self.momentum}"
 
 
+class _Total(torch.autograd.Function):
+    """The sum over all processes of a tensor, and of the gradients that it gets in each."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
+        return reduced(tensor.clone(), "SUM")
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        return reduced(gradient.clone(), "SUM")
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """BatchNorm over the rows of all processes (torch's SyncBatchNorm knows GPUs only).
+
+    In one process, and in eval mode, it is nn.BatchNorm1d itself; its state dict is the same.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(N, d) -> (N, d); the number of rows may differ between processes."""
+        if not (self.training and in_parallel()):
+            return super().forward(rows)
+        count = rows.new_full((1,), len(rows))
+        sums: Tensor = _Total.apply(torch.cat([rows.sum(dim=0), count]))
+        total = sums[-1]
+        mean = sums[:-1] / total
+        centred = rows - mean  # squares of what is left, not of the rows: nothing cancels
+        variance = _Total.apply(centred.square().sum(dim=0)) / total
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * total / (total - 1), self.momentum)
+        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+
+
 class FeatureAlignment(nn.Module):
     """h: image tokens to the space of text features (paper, "Feature Alignment").
 
@@ -111,7 +169,7 @@ class FeatureAlignment(nn.Module):
     def __init__(self, token_dim: int, dim: int) -> None:
         super().__init__()
         self.inner = nn.Linear(token_dim, dim)
-        self.norm = nn.BatchNorm1d(dim)
+        self.norm = BatchNorm(dim)
         self.outer = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:

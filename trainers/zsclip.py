@@ -56,6 +56,8 @@ def template_features(
 class ZeroshotCLIP(TrainerX):
     """CLIP as it is; has nothing to train, run it with --eval-only."""
 
+    parallel = True  # several processes share the images
+
     def check_cfg(self, cfg: Any) -> None:
         """Refuse settings of other trainers."""
         check_images(cfg, distils=False)

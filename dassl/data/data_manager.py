@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from yacs.config import CfgNode
 
-from dassl.utils import UsageError, read_image
+from dassl.utils import UsageError, distributed, read_image
 
 from .datasets import DatasetBase, Datum, build_dataset
-from .samplers import build_sampler
+from .samplers import BatchSlices, BatchTurns, build_sampler
 from .seeding import derive_seed, seeded
 from .transforms import build_transform, interpolation_mode
 
@@ -144,7 +144,8 @@ def build_data_loader(
 ) -> EpochLoader:
     """A loader over ``data_source``.
 
-    In training the last incomplete batch is dropped, unless it is the only one.
+    In training the last incomplete batch is dropped, unless it is the only one. Of several
+    processes each has its part of every batch in training, and its part of the batches otherwise.
 
     Raises:
         UsageError: no images, an unknown sampler, or batches that the data cannot fill.
@@ -161,6 +162,13 @@ def build_data_loader(
         n_ins=n_ins,
         generator=generator,
     )
+    drop_last = is_train and len(data_source) >= batch_size
+    rank, count = distributed.rank(), distributed.world_size()
+    if count > 1 and is_train:
+        whole = min(batch_size, len(data_source))
+        sampler, batch_size = BatchSlices(sampler, whole, rank, count), max(1, whole // count)
+    elif count > 1:
+        sampler = BatchTurns(sampler, batch_size, rank, count)
     wrapper = dataset_wrapper if dataset_wrapper is not None else DatasetWrapper
     return EpochLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
@@ -168,7 +176,7 @@ def build_data_loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and len(data_source) >= batch_size,
+        drop_last=drop_last,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         generator=generator,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence, Sized
+from itertools import islice
 from typing import Any
 
 import torch
@@ -182,3 +183,50 @@ def build_sampler(
     if sampler_type == "RandomClassSampler":
         return RandomClassSampler(source, batch_size, n_ins, generator)
     raise UsageError(f"unknown sampler {sampler_type!r}: {nearest(sampler_type, SAMPLERS)}")
+
+
+class _PartOfBatches(Sampler[int]):
+    """What process ``rank`` of ``world_size`` takes of the batches of ``sampler``."""
+
+    def __init__(
+        self, sampler: Sampler[int], batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def _batches(self) -> Iterator[list[int]]:
+        order = iter(self.sampler)
+        while batch := list(islice(order, self.batch_size)):
+            yield batch
+
+    @property
+    def _images(self) -> int:
+        assert isinstance(self.sampler, Sized)
+        return len(self.sampler)
+
+
+class BatchSlices(_PartOfBatches):
+    """An equal slice of every full batch, for training: N slices are the batch of one process."""
+
+    def __iter__(self) -> Iterator[int]:
+        share = self.batch_size // self.world_size
+        for batch in self._batches():
+            if len(batch) == self.batch_size:
+                yield from batch[share * self.rank : share * (self.rank + 1)]
+
+    def __len__(self) -> int:
+        return self._images // self.batch_size * (self.batch_size // self.world_size)
+
+
+class BatchTurns(_PartOfBatches):
+    """Every N-th batch, whole, for tests: each batch is computed as one process computes it."""
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in islice(self._batches(), self.rank, None, self.world_size):
+            yield from batch
+
+    def __len__(self) -> int:
+        starts = range(0, self._images, self.batch_size)[self.rank :: self.world_size]
+        return sum(min(self.batch_size, self._images - start) for start in starts)

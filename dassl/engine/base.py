@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..utils import distributed
 from ..utils.checkpoint import (
     BEST,
     epoch_file,
@@ -84,7 +85,12 @@ class TrainerBase:
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Save all models after the epoch of index `epoch`, with all that training goes on from."""
+        """Save all models after the epoch of index `epoch`, with all that training goes on from.
+
+        Of several processes, which hold the same, the main one saves.
+        """
+        if not distributed.is_main():
+            return
         shared = {"epoch": epoch + 1, **self._training_state()}
         shared["val_result"] = None if val_result is None else float(val_result)
         states = {
@@ -161,8 +167,8 @@ class TrainerBase:
     # TensorBoard
 
     def init_writer(self, log_dir: str) -> None:
-        """Begin to write scalars for TensorBoard."""
-        if self._writer is None:
+        """Begin to write scalars for TensorBoard; of several processes the main one writes."""
+        if self._writer is None and distributed.is_main():
             from torch.utils.tensorboard import SummaryWriter  # slow to import, used by training
 
             print(f"Initialize tensorboard (log_dir={log_dir})")

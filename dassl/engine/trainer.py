@@ -22,6 +22,7 @@ from yacs.config import CfgNode
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..modeling import refuse
+from ..utils import distributed
 from ..utils.checkpoint import BEST, load_run_checkpoint
 from ..utils.errors import UsageError, nearest
 from ..utils.random_state import preserved_random_state
@@ -65,8 +66,10 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
-        self.build_data_loader()
-        self.build_model()
+        with distributed.main_first():  # it may make files: images, few-shot splits, downloads
+            self.build_data_loader()
+            self.build_model()
+        distributed.broadcast_state(self._models.values())
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.last_test: dict[str, Any] = {}  # split and results of the newest `test`
 
@@ -107,6 +110,7 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self) -> None:
         """Check the selection rule, resume where there are checkpoints, open TensorBoard."""
+        self._check_shares()
         if selects_best(self.cfg):
             check_selection(self.cfg, self.val_loader, self.dm)
         self._resume()
@@ -115,9 +119,28 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(writer_dir)
         self.time_start = time.time()
 
+    def _check_shares(self) -> None:
+        """Refuse batches that the processes cannot share evenly: a mean of means must be exact."""
+        count = distributed.world_size()
+        batch = self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        images = min(batch, len(self.dm.dataset.train_x)) if count > 1 else 0
+        if images % count:
+            raise UsageError(
+                f"a training batch of {images} images cannot be shared evenly by {count} "
+                f"processes: set DATALOADER.TRAIN_X.BATCH_SIZE, now {batch}, to a multiple of "
+                f"{count} that the {len(self.dm.dataset.train_x)} images fill, or start another "
+                "number of processes (torchrun --nproc_per_node)"
+            )
+
     def _resume(self) -> None:
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         self.start_epoch = self.resume_model_if_exist(directory)
+        found = distributed.everyones(self.start_epoch)
+        if len(set(found)) > 1:
+            raise UsageError(
+                f"the processes find checkpoints of different epochs in {directory!r} ({found} by "
+                "rank): it must be one folder that all machines share"
+            )
         if self.start_epoch > self.max_epoch:
             raise UsageError(
                 f"the checkpoint in {directory!r} has seen {self.start_epoch} epochs, more than "
@@ -147,7 +170,8 @@ class SimpleTrainer(TrainerBase):
 
     def _find_best_so_far(self, directory: str) -> None:
         """Bring the best model of the run that goes on here; without one the search begins anew."""
-        path = bring_best(directory, self.output_dir, self.get_model_names())
+        names = self.get_model_names()
+        path = distributed.from_main(lambda: bring_best(directory, self.output_dir, names))
         if path is None:
             print(f"No best model in {directory}: the best epoch is chosen from here on")
             self.best_result, self.best_epoch = -math.inf, 0
@@ -180,6 +204,7 @@ class SimpleTrainer(TrainerBase):
         if not self.cfg.TEST.NO_TEST:
             if selects_best(self.cfg):
                 print("Deploy the model with the best val performance")
+                distributed.meet()  # the main process has saved it by now
                 self.load_model(self.output_dir)
             else:
                 print("Deploy the last-epoch model")
@@ -232,14 +257,20 @@ class SimpleTrainer(TrainerBase):
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
         with preserved_random_state():
-            for batch in bar(loader, len(loader), split):
-                image, label = self.parse_batch_test(batch)
-                self.evaluator.process(self.model_inference(image), label)
-        results = self.evaluator.evaluate()
+            for output, label in distributed.in_turns(
+                self._outputs(bar(loader, len(loader), split))
+            ):
+                self.evaluator.process(output, label)
+        results = distributed.from_main(self.evaluator.evaluate)
         self.last_test = {"split": split, **results}
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return float(next(iter(results.values())))
+
+    def _outputs(self, batches: Iterable[Any]) -> Iterator[tuple[Any, Tensor]]:
+        for batch in batches:
+            image, label = self.parse_batch_test(batch)
+            yield self.model_inference(image), label
 
     def model_inference(self, input: Tensor) -> Any:
         """Return the logits (B, C) of images (B, 3, H, W)."""
@@ -314,8 +345,14 @@ def _endless(loader: Iterable[Item]) -> Iterator[Item]:
 
 def _choose_device(cfg: CfgNode) -> torch.device:
     """cuda if USE_CUDA and there is one, otherwise cpu: the run's only choice of a device."""
+    count = distributed.world_size()
     if cfg.USE_CUDA and torch.cuda.is_available():
+        if count > 1:
+            distributed.use_gpu()
+            print(f"Processes: {count}, backend nccl, one GPU each")
         print(f"Device: cuda ({torch.cuda.get_device_name()})")
         return torch.device("cuda")
+    if count > 1:
+        print(f"Processes: {count}, backend gloo")
     print(f"Device: cpu ({'no CUDA device found' if cfg.USE_CUDA else 'USE_CUDA is False'})")
     return torch.device("cpu")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from . import distributed
 from .errors import UsageError
 from .tools import PathLike
 
@@ -70,9 +71,14 @@ def setup_logger(output: PathLike | None = None) -> None:
     newest run's: the original named the new log so, and tools that read log.txt missed the result
     of a resumed run.
 
+    Of several processes only the main one is heard.
+
     Raises:
         UsageError: the file cannot be written.
     """
+    if not distributed.is_main():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        return
     if output is None:
         return
     path = Path(output)

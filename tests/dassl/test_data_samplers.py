@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from dassl.data.datasets import Datum
 from dassl.data.samplers import (
+    BatchSlices,
+    BatchTurns,
     RandomClassSampler,
     RandomDomainSampler,
     SeqDomainSampler,
@@ -141,3 +143,33 @@ def test_unknown_sampler_names_the_nearest():
 def test_batches_that_the_data_cannot_fill(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def parts(kind, images, size, count):
+    """What each of ``count`` processes draws, after checking the promised lengths."""
+    order = torch.randperm(images, generator=generator()).tolist()
+    samplers = [kind(order, size, rank, count) for rank in range(count)]
+    drawn = [list(sampler) for sampler in samplers]
+    assert [len(part) for part in drawn] == [len(sampler) for sampler in samplers]
+    return order, drawn
+
+
+@given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 4))
+def test_slices_of_processes_make_the_batches_of_one(images, share, count):
+    size = share * count
+    order, drawn = parts(BatchSlices, images, size, count)
+    steps = images // size
+    whole = [
+        image for step in range(steps) for part in drawn for image in part[step * share :][:share]
+    ]
+    assert whole == order[: steps * size]
+
+
+@given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 5))
+def test_turns_of_processes_are_whole_batches_and_cover_all(images, size, count):
+    order, drawn = parts(BatchTurns, images, size, count)
+    batches = [order[start : start + size] for start in range(0, images, size)]
+    for rank, part in enumerate(drawn):
+        expected = batches[rank::count]
+        assert [part[i * size :][:size] for i in range(len(expected))] == expected
+        assert len(part) == sum(map(len, expected))

@@ -11,7 +11,7 @@ from dassl.config import get_cfg_default, merge_opts
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from tests.toy import save_toy_clip
-from tests.toy_data import caltech101
+from tests.toy_data import CALTECH_CLASSES, caltech101
 
 REGISTERED = (trainers, datasets)
 
@@ -61,10 +61,15 @@ class ToyWorld:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.clip = str(save_toy_clip(folder / "clip.pt"))
-        self.teacher_clip = str(save_toy_clip(folder / "teacher_clip.pt", **TEACHER_SIZES))
-        self.teacher = str(save_teacher(folder / "teacher.pth.tar"))
-        self.classnames = caltech101(folder / "data", classes=6, train=8, val=4, test=4)
+        self.clip = str(folder / "clip.pt")
+        self.teacher_clip = str(folder / "teacher_clip.pt")
+        self.teacher = str(folder / "teacher.pth.tar")
+        self.classnames = [name for _, name in CALTECH_CLASSES[:6]]
+        if not (folder / "data").exists():  # a world that another process has made is used
+            save_toy_clip(self.clip)
+            save_toy_clip(self.teacher_clip, **TEACHER_SIZES)
+            save_teacher(Path(self.teacher))
+            caltech101(folder / "data", classes=6, train=8, val=4, test=4)
 
     def cfg(self, trainer: str, output: Path, *opts: Any) -> Any:
         """A frozen config: 3 epochs on 4 shots of the base classes; ``opts`` override."""

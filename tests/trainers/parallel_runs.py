@@ -1,0 +1,112 @@
+"""Trainings in one process or, as torchrun starts them, in several:
+
+    torchrun --standalone --nproc_per_node 2 tests/trainers/parallel_runs.py WORLD OUTPUT CASE ...
+
+WORLD is the folder of a ToyWorld. OUTPUT/CASE.pt gets all that must not depend on the number of
+processes. Without a case, the checks of tests/trainers/parallel_checks.py run.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from dassl.utils import distributed
+from tests.trainers.parallel_checks import CHECKS
+from tests.trainers.toy_runs import TEST_CASES, ToyWorld, learned
+
+BEST = ("TEST.NO_TEST", False, "TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", 1)
+
+
+class Case(NamedTuple):
+    """A training of 3 steps an epoch; in float64, where nothing hides behind rounding, or not."""
+
+    trainer: str
+    epochs: int = 2
+    opts: tuple[Any, ...] = ()
+    double: bool = True
+
+
+CASES = {name: Case(name) for name, _ in TEST_CASES if name != "TextRefiner"}
+CASES["without_gradients"] = Case("TextRefinerCoOp", opts=("TRAINER.TEXTREFINER.LOCAL", False))
+for name in ("TextRefinerCoOp", "TextRefinerPromptKD"):
+    CASES[f"{name}-long"] = Case(name, epochs=7)
+    CASES[f"{name}-fp32"] = Case(name, epochs=7, opts=("OPTIM.LR", 0.002), double=False)
+
+
+def build(world: ToyWorld, case: Case, output: Path) -> Any:
+    """The trainer of a case; processes start apart, and must not stay so."""
+    trainer = world.build(case.trainer, output, *BEST, "OPTIM.MAX_EPOCH", case.epochs, *case.opts)
+    if case.double:
+        make_double(trainer)
+    return trainer
+
+
+def run(world: ToyWorld, case: Case, output: Path) -> dict[str, Any]:
+    """Train; return losses and cache of every step, weights, and what was decided."""
+    trainer = build(world, case, output)
+    steps, seen = [], []
+    step, test = trainer.forward_backward, trainer.test
+
+    def recording(batch: Any) -> Any:
+        summary = step(batch)
+        cache = {"cache": trainer.model.refiner.cache.entries} if trainer.refined else {}
+        steps.append({**summary, **cache})  # the cache is rebound, never written in place
+        return summary
+
+    def testing(split: Any = None) -> Any:
+        seen.append(test(split))
+        return seen[-1]
+
+    trainer.forward_backward, trainer.test = recording, testing
+    trainer.train()
+    same(digest(learned(trainer)), "models")
+    same(seen, "results")
+    decided = {"results": seen, "best": trainer.best_epoch, "last": trainer.last_test}
+    return {"steps": steps, "learned": learned(trainer), "decided": decided}
+
+
+def same(value: Any, what: str) -> None:
+    """Every process must have the very same."""
+    values = distributed.everyones(value)
+    assert values == values[:1] * len(values), f"the processes have different {what}: {values}"
+
+
+def digest(state: dict[str, Any]) -> str:
+    """Of the very bits of a state dict."""
+    whole = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        whole.update(key.encode() + value.numpy().tobytes())
+    return whole.hexdigest()
+
+
+def make_double(trainer: Any) -> None:
+    """Towers, learner, refiner and images in float64."""
+    trainer.model.double()
+    for name in ("parse_batch_train", "parse_batch_test"):
+        parse = getattr(trainer, name)
+        setattr(trainer, name, lambda batch, parse=parse: _double(*parse(batch)))
+
+
+def _double(image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return image.double(), label
+
+
+def main(world: ToyWorld, output: Path, names: list[str]) -> None:
+    """Run the cases, or the checks."""
+    for name in names:
+        found = run(world, CASES[name], output / name)
+        if distributed.is_main():
+            torch.save(found, output / f"{name}.pt")
+    for check in [] if names else CHECKS:
+        check(world, output)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.processes():
+        main(ToyWorld(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:])

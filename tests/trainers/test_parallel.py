@@ -1,0 +1,167 @@
+"""N processes follow one (gloo, CPU): losses, cache, weights, decisions, results, files."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from dassl.utils import UsageError, distributed
+from tests.trainers.parallel_runs import CASES, build, run
+from tests.trainers.toy_runs import ToyWorld, learned
+
+ROOT = Path(__file__).parents[2]
+RUNS = str(ROOT / "tests" / "trainers" / "parallel_runs.py")
+LONG = [name for name in CASES if "-" in name]
+RUN_BY = {2: list(CASES), 4: LONG}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+def torchrun(count, *command):
+    """Standard output, standard error and exit code of ``command`` in ``count`` processes."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc_per_node", str(count), *command]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def one(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    return {name: run(world, case, folder / name) for name, case in CASES.items()}
+
+
+@pytest.fixture(scope="module", params=RUN_BY)
+def several(request, world, tmp_path_factory):
+    """The folder of what several processes ran, and their runs by name."""
+    folder = tmp_path_factory.mktemp(f"n{request.param}")
+    names = RUN_BY[request.param]
+    done = torchrun(request.param, RUNS, str(world.folder), str(folder), *names)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, {name: torch.load(folder / f"{name}.pt") for name in names}
+
+
+def deviations(found, expected):
+    """Quantity -> largest absolute deviation over all steps, and of the weights at the end."""
+    largest = {}
+    for ours, theirs in zip(found["steps"], expected["steps"], strict=True):
+        for key, value in theirs.items():
+            deviation = float((ours[key] - value).abs().max())
+            largest[key] = max(deviation, largest.get(key, 0.0))
+    for key, value in expected["learned"].items():
+        largest[key] = float((found["learned"][key] - value).abs().max())
+    return largest
+
+
+def test_in_float64_nothing_but_rounding_differs(one, several):
+    for name, found in several[1].items():
+        if CASES[name].double:
+            assert len(found["steps"]) == CASES[name].epochs * 3
+            worst = deviations(found, one[name])
+            assert max(worst.values()) < 1e-9, (name, worst)
+
+
+def test_in_float32_too(one, several):
+    # Logits are rounded at 1e-6 (tau times rows of another batch size): so are the losses.
+    for name in [name for name in LONG if name.endswith("fp32")]:
+        worst = deviations(several[1][name], one[name])
+        assert worst["cache"] < 1e-6, (name, worst)
+        assert worst["loss"] < 1e-5, (name, worst)
+
+
+def test_the_same_decisions(one, several):
+    for name, found in several[1].items():
+        assert found["decided"] == one[name]["decided"], name
+
+
+def test_a_group_of_one_process_too(one, world, tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        found = run(world, CASES["TextRefinerPromptKD"], tmp_path)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert max(deviations(found, one["TextRefinerPromptKD"]).values()) < 1e-9
+    assert found["decided"] == one["TextRefinerPromptKD"]["decided"]
+
+
+def test_what_must_hold_in_each_of_two_processes(world, tmp_path):
+    done = torchrun(2, RUNS, str(world.folder), str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_train_py_by_torchrun(world, tmp_path):
+    (tmp_path / "toy.yaml").write_text(world.cfg("TextRefinerCoOp", tmp_path).dump())
+    command = ["--config-file", str(tmp_path / "toy.yaml"), "--output-dir", str(tmp_path / "two")]
+    best = [
+        "TEST.NO_TEST",
+        "False",
+        "TEST.FINAL_MODEL",
+        "best_val",
+        "TEST.PER_CLASS_RESULT",
+        "True",
+    ]
+    done = torchrun(2, "train.py", *command, *best)
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = (tmp_path / "two" / "log.txt").read_text()
+    assert log in done.stdout
+    assert log.count("Processes: 2, backend gloo") == log.count("Finish training") == 1
+    assert [path.name for path in (tmp_path / "two").glob("log*")] == ["log.txt"]
+
+    command[-1] = str(tmp_path / "one")
+    assert train.main([*command, *best]) == 0
+    records = [json.loads((tmp_path / n / "result.json").read_text()) for n in ("one", "two")]
+    for key in ("accuracy", "macro_f1", "correct", "total", "epoch", "selection"):
+        assert records[0][key] == records[1][key], key
+    blocks = [(tmp_path / n / "log.txt").read_text().split("=> result") for n in ("one", "two")]
+    for alone, shared in zip(*blocks, strict=True):
+        lines = [line for line in alone.splitlines() if line.startswith(("* ", "Selection"))]
+        assert lines == [ln for ln in shared.splitlines() if ln.startswith(("* ", "Selection"))]
+
+
+def test_an_error_is_told_once(world, tmp_path):
+    (tmp_path / "toy.yaml").write_text(world.cfg("CoOp", tmp_path).dump())
+    command = ["--config-file", str(tmp_path / "toy.yaml"), "--output-dir", str(tmp_path / "out")]
+    done = torchrun(2, "train.py", *command, "DATALOADER.TRAIN_X.BATCH_SIZE", "3")
+    assert done.returncode != 0
+    assert done.stderr.count("error: a training batch of 3 images") == 1
+    assert "UsageError" not in done.stderr
+    assert "Connection" not in done.stderr
+
+
+def test_one_process_goes_on_from_several(one, several, world, tmp_path):
+    folder, _ = several
+    name = "TextRefinerCoOp-long"
+    shutil.copytree(folder / name, tmp_path / "run")
+    for newest in (tmp_path / "run").rglob("checkpoint"):
+        newest.write_text("model.pth.tar-6\n")
+    trainer = build(world, CASES[name], tmp_path / "run")
+    trainer.train()
+    assert trainer.start_epoch == 6
+    for key, value in learned(trainer).items():
+        assert float((value - one[name]["learned"][key]).abs().max()) < 1e-9, key
+
+
+def test_without_the_addresses_of_the_others(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    message = "RANK.* not set: start several processes with torchrun"
+    with pytest.raises(UsageError, match=message), distributed.processes():
+        pass
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="start at most 1"):
+        distributed.use_gpu()
