@@ -1,4 +1,4 @@
-"""The shipped tiny CLIP is what its JSON says."""
+"""The shipped tiny CLIPs are what their JSON says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import clip
@@ -17,21 +18,30 @@ from scripts.critters.pool import random_scene
 from scripts.critters.zeroshot import accuracy_by_style, normalise
 
 ASSETS = Path(__file__).parents[2] / "assets"
+MODELS = sorted(path.stem for path in ASSETS.glob("*.safetensors"))
+LIMITS = {"critters-vit-t": 2_000_000, "critters-vit-s": 4_000_000}  # bytes
 
 
-def test_size_and_recipe():
-    assert (ASSETS / "critters-vit-t.safetensors").stat().st_size <= 2_000_000
-    recipe = json.loads((ASSETS / "critters-vit-t.json").read_text())
-    # The script's defaults are the shipped model's recipe.
-    assert recipe["recipe"] == pretrain.parse([])[1]
+@pytest.mark.parametrize("name", MODELS)
+def test_size_and_recipe(name):
+    assert (ASSETS / f"{name}.safetensors").stat().st_size <= LIMITS[name]
+    recipe = json.loads((ASSETS / f"{name}.json").read_text())
+    assert recipe["name"] == name
+    # The command that it tells is that of its recipe; the script's defaults are the first one's.
+    python, module, script, *words = recipe["command"].split()
+    assert [python, module, script] == ["python", "-m", "scripts.critters.pretrain"]
+    args, settings = pretrain.parse(words)
+    assert (args.name, settings) == (name, recipe["recipe"])
+    assert (settings == pretrain.parse([])[1]) == (name == "critters-vit-t")
     assert recipe["samples"] == recipe["recipe"]["steps"] * recipe["recipe"]["batch"]
 
 
+@pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_zero_shot_accuracy_is_what_the_recipe_says():
+def test_zero_shot_accuracy_is_what_the_recipe_says(name):
     """On 150 fresh pictures a style, of another seed than the pool's: three standard errors."""
-    recipe = json.loads((ASSETS / "critters-vit-t.json").read_text())
-    model, _ = clip.load("critters-vit-t", device="cpu")
+    recipe = json.loads((ASSETS / f"{name}.json").read_text())
+    model, _ = clip.load(name, device="cpu")
     images, labels = [], []
     for i in range(300):
         rng = np.random.RandomState([77, i])
@@ -51,10 +61,11 @@ def test_zero_shot_accuracy_is_what_the_recipe_says():
         assert abs(fresh[style] - claimed) <= 3 * error + 1, style
 
 
+@pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_the_data_set_is_recognised_in_part():
+def test_the_data_set_is_recognised_in_part(name):
     """Base and new classes, validation images: well above chance (5.6 %), and not perfect."""
-    model, _ = clip.load("critters-vit-t", device="cpu")
+    model, _ = clip.load(name, device="cpu")
     plan = Critters.plan
     for half in (range(18), range(18, 36)):
         images = np.stack([plan.draw("val", label, i) for label in half for i in range(4)])
