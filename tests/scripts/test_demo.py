@@ -145,6 +145,19 @@ def test_the_long_demo_has_every_method_plain_and_refined() -> None:
     assert short == [method for group in demo.ALL.groups for method in group][: len(short)]
 
 
+def test_no_row_of_the_long_demo_sees_images_of_new_classes() -> None:
+    """PromptKD's own protocol would."""
+    place = Place(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
+    for chain in demo.ALL.chains(place):
+        for method, job in chain:
+            if job.eval_only:
+                continue
+            assert job.options["DATASET.SUBSAMPLE_CLASSES"] == "base", method.label
+            assert job.options["DATASET.NUM_SHOTS"] == "16"
+            distilled = job.trainer.endswith("PromptKD")
+            assert (job.options.get("DATASET.DISTILL_ON") == "few_shot") == distilled
+
+
 def test_the_time_left_is_that_of_the_jobs_alike() -> None:
     coop, maple = ("CoOp", False), ("MaPLe", False)
     test = ("CoOp", True)
