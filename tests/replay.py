@@ -106,7 +106,8 @@ def set_initial_state(kind: Kind, model: Any, deviations: Deviations) -> None:
     kind.set_initial_state(model, deviations)
     with torch.no_grad():
         model.refiner.aggregate.weight.copy_(kind.trace.tensor("init/extractor"))
-    model.refiner.cache.entries = kind.trace.tensor("init/cache")
+    cache = model.refiner.cache
+    cache.entries = kind.trace.tensor("init/cache").to(cache.entries.device)
     load_alignment(model.refiner.align, kind.trace.tensors("init/mid_image_trans/"))
 
 

@@ -1,0 +1,42 @@
+"""The recorded runs on CUDA, in every precision."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.replay_precision import FOLLOWED, UNIT_ROUNDOFF, assert_follows, follow
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+# In u of float32: five times what the replay on a CPU shows against the authors' code (72 and 290).
+BOUNDS = {"coop": 360.0, "promptkd": 1450.0}
+
+
+@pytest.fixture(autouse=True)
+def settings_of_torch(monkeypatch):
+    """No TF32; a replay changes the number of threads."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("trace", ["coop", "promptkd"])
+def test_float32_follows_the_recorded_run(trace):
+    found = follow(trace, "fp32", cuda=True).largest(99, FOLLOWED | {"cache"})
+    unit = UNIT_ROUNDOFF["fp32"]
+    told = {name: f"{distance / unit:.1f} u" for name, distance in found.items()}
+    assert np.isfinite(list(found.values())).all()
+    assert max(found.values()) <= BOUNDS[trace] * unit, told
+
+
+@pytest.mark.parametrize("trace", ["coop", "promptkd"])
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("amp", "fp16"), ("bf16", "bf16"), ("fp16", "fp16")]
+)
+def test_half_precisions_follow_the_recorded_run(trace, precision, kind):
+    assert_follows(trace, follow(trace, precision, cuda=True), kind)
