@@ -170,6 +170,8 @@ def run(args: argparse.Namespace) -> None:
     trainer = build_trainer(cfg)
     if notes and "TEXTREFINER" not in getattr(trainer, "config_nodes", ()):
         print(f"warning: {cfg.TRAINER.NAME} has no refiner and reads none of these settings")
+    if cfg.DATALOADER.FEATURE_STORE and not getattr(trainer, "can_store", False):
+        print(f"warning: {cfg.TRAINER.NAME} does not use DATALOADER.FEATURE_STORE")
     main = distributed.is_main()
     if main:
         (Path(cfg.OUTPUT_DIR) / RESULT).unlink(missing_ok=True)  # of an earlier run in this folder

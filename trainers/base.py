@@ -19,6 +19,7 @@ from dassl.utils import load_pretrained_weights
 from .backbone import autocast_type, load_clip, say_tf32
 from .checkpoint import BACKBONE, load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
+from .features import image_path
 from .finite import LossWatch
 from .identity import check_identity, clip_identity
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
@@ -26,6 +27,7 @@ from .parallel import average_step
 from .prompts import PromptLearner, Task
 from .refiner import TextRefiner, full_precision
 from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, check_images, node
+from .stored import use_feature_store
 
 __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
 
@@ -73,9 +75,15 @@ class RefinedCLIP(nn.Module):
         for module in self.trained_modules().values():
             module.requires_grad_(True)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def tokens(self, image: Tensor | ImageTokens, local: bool) -> ImageTokens:
+        """Images (B, 3, H, W) -> tokens; those that a feature store has kept are at hand."""
+        if isinstance(image, ImageTokens):
+            return image
+        return self.learner.encode_image(image, local)
+
+    def forward(self, image: Tensor | ImageTokens) -> Tensor:
         """Logits (B, C) of images (B, 3, H, W) at test: no local tokens, no write."""
-        features = unit(self.learner.encode_image(image, local=False).pooled)
+        features = unit(self.tokens(image, local=False).pooled)
         text = self.text(features) if self._text is None else self._text
         with full_precision(features):
             return class_logits(features, text, self.learner.logit_scale)
@@ -102,7 +110,7 @@ class RefinedCLIP(nn.Module):
     def training_step(self, image: Tensor, label: Tensor) -> StepLosses:
         """Logits and losses of one batch; writes to the cache after the read (method.md)."""
         needs_tokens = self.settings is not None and self.settings.needs_tokens
-        tokens = self.learner.encode_image(image, local=needs_tokens)
+        tokens = self.tokens(image, local=needs_tokens)
         features = unit(tokens.pooled)
         text = self.learner.encode_text(features)
         task = self.learner.task(image, label)
@@ -167,6 +175,8 @@ class PromptTrainer(TrainerX):
     refined = False
     parallel = True  # several processes train one model, each on its part of every batch
     _compared: Sequence[int] = ()
+    can_store = True  # DATALOADER.FEATURE_STORE
+    selecting = False  # while an epoch's model is evaluated to find the best one
     distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
 
     @property
@@ -226,6 +236,8 @@ class PromptTrainer(TrainerX):
         fp16_gradients = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
         self.watch = LossWatch(self.precision)
+        needs_tokens = settings is not None and settings.needs_tokens
+        use_feature_store(self, image_path(learner), needs_tokens)
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """One optimisation step; returns what is logged, as tensors that nobody has waited for.
@@ -286,6 +298,14 @@ class PromptTrainer(TrainerX):
                 return super().test(split)
         finally:
             self._compared = []
+
+    def after_epoch(self) -> None:
+        """As Dassl's, with word to the feature store that the model will change."""
+        self.selecting = True
+        try:
+            super().after_epoch()
+        finally:
+            self.selecting = False
 
     def _class_groups(self) -> Mapping[str, Any]:
         """Split -> its group of classes, where the data set tests groups apart."""

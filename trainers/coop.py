@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,6 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .base import PromptTrainer
 from .encode import ImageTokens, encode_image, encode_text, unit
+from .features import frozen_tower
 from .prompts import ContextPrompts, Task
 from .settings import node
 
@@ -46,10 +46,10 @@ class CoOpLearner(nn.Module):
         """d, CLIP's joint width."""
         return self.clip_model.text_projection.shape[1]
 
+    @frozen_tower
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
         """The frozen vision tower."""
-        with torch.no_grad():
-            return encode_image(self.clip_model.visual, image, local=local)
+        return encode_image(self.clip_model.visual, image, local=local)
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""

@@ -10,7 +10,7 @@ read their modules, so ``clip/`` is never patched for a method. What is saved, a
   share (SOS + context) is run once, its keys and values serving every class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,16 @@ class ImageTokens(NamedTuple):
     pooled: Tensor
     local: Tensor | None = None
     saliency: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "ImageTokens":
+        """``change`` of each part that is there."""
+        local = None if self.local is None else change(self.local)
+        saliency = None if self.saliency is None else change(self.saliency)
+        return ImageTokens(change(self.pooled), local, saliency)
+
+    def to(self, *args: Any, **kwargs: Any) -> "ImageTokens":
+        """`Tensor.to` of each part: stored tokens travel as images do."""
+        return self.each(lambda part: part.to(*args, **kwargs))
 
 
 def is_vision_transformer(visual: nn.Module) -> bool:

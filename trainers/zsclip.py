@@ -10,9 +10,11 @@ from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from .backbone import load_clip
-from .encode import encode_image, encode_text, unit
+from .encode import ImageTokens, encode_image, encode_text, unit
+from .features import ImagePath
 from .losses import class_logits
 from .settings import SettingsError, check_images
+from .stored import use_feature_store
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
@@ -56,6 +58,7 @@ def template_features(
 class ZeroshotCLIP(TrainerX):
     """CLIP as it is; has nothing to train, run it with --eval-only."""
 
+    can_store = True  # DATALOADER.FEATURE_STORE
     parallel = True  # several processes share the images
 
     def check_cfg(self, cfg: Any) -> None:
@@ -76,10 +79,16 @@ class ZeroshotCLIP(TrainerX):
         print(f"Prompts: {templates}")
         classnames = list(self.dm.dataset.classnames)
         self.text_features = template_features(self.clip_model, templates, classnames)
+        use_feature_store(self, ImagePath(self.encode_image, self.clip_model.visual, {}), False)
 
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        features = unit(encode_image(self.clip_model.visual, input).pooled)
+    def encode_image(self, image: Tensor, local: bool = False) -> ImageTokens:
+        """The vision tower."""
+        return encode_image(self.clip_model.visual, image, local=local)
+
+    def model_inference(self, input: Tensor | ImageTokens) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W), or of what a feature store has kept of them."""
+        tokens = input if isinstance(input, ImageTokens) else self.encode_image(input)
+        features = unit(tokens.pooled)
         return class_logits(features, self.text_features, self.clip_model.logit_scale.exp())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

@@ -82,6 +82,11 @@ def _dataloader() -> dict:
         "NUM_WORKERS": 4,
         "K_TRANSFORMS": 1,  # times that a training image is transformed
         "RETURN_IMG0": False,  # also return the image without augmentation
+        # Ours: how many augmented views a training image has, which the epochs repeat in turn;
+        # 0: every epoch draws new ones, as the original does.
+        "VIEWS": 0,
+        # Ours: a folder that keeps what frozen image towers compute (docs/feature_store.md).
+        "FEATURE_STORE": "",
         "TRAIN_X": dict(train),
         "TRAIN_U": {"SAME_AS_X": True, **train},  # SAME_AS_X: use the settings of TRAIN_X
         "TEST": {"SAMPLER": "SequentialSampler", "BATCH_SIZE": 32},

@@ -3,13 +3,14 @@
 What a loader yields is a function of (seed, epoch, image) alone: the order comes from a generator
 of the loader's own, the augmentations of an image from one seeded for that image. So neither the
 number of workers, nor an evaluation in between, nor an interruption changes what is trained; and
-iterating takes nothing from the global random streams, which belong to the trainer.
+iterating takes nothing from the global random streams, which belong to the trainer. With
+DATALOADER.VIEWS n the augmentations are those of epoch modulo n: every image has n views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, cast
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -21,7 +22,7 @@ from dassl.utils import UsageError, distributed, read_image
 from .datasets import DatasetBase, Datum, build_dataset
 from .samplers import BatchSlices, BatchTurns, build_sampler
 from .seeding import derive_seed, seeded
-from .transforms import build_transform, interpolation_mode
+from .transforms import build_transform, interpolation_mode, is_random
 
 Transform = Callable[[Any], Any]
 Transforms = Transform | Sequence[Transform] | None
@@ -109,11 +110,28 @@ def loader_seed(cfg: CfgNode) -> int:
 
 
 class EpochLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader whose batches depend on (seed, epoch, how often it ran in this epoch)."""
+    """A DataLoader whose batches depend on (seed, epoch, how often it ran in this epoch).
 
-    def __init__(self, dataset: Dataset[dict[str, Any]], seed: int, **kwargs: Any) -> None:
+    Args:
+        dataset: a `DatasetWrapper`, or a trainer's own.
+        seed: of order and augmentations.
+        augmented: whether its images are augmented at random.
+        views: n, how many views of an image there are: epoch e shows the augmentations of epoch
+            e mod n (the order stays the epoch's own); 0: every epoch draws new ones.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[dict[str, Any]],
+        seed: int,
+        augmented: bool = False,
+        views: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(dataset, **kwargs)
         self.seed = seed
+        self.augmented = augmented
+        self.views = views if augmented else 1
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -121,14 +139,42 @@ class EpochLoader(DataLoader[dict[str, Any]]):
         self.passes = 0
 
     def __iter__(self) -> Any:
-        stream = (self.seed, self.epoch, self.passes)
-        self.passes += 1
-        self.generator.manual_seed(derive_seed(*stream))
+        stream = self._begin_pass()
         # A trainer's own wrapper need not know about streams: its workers are still seeded by
         # the loader's generator, but then its augmentations depend on the number of workers.
         if hasattr(self.dataset, "set_stream"):
-            self.dataset.set_stream(*stream)
+            repeated = self.augmented and self.views
+            self.dataset.set_stream(*(self.view_stream(self.view) if repeated else stream))
         return super().__iter__()
+
+    def order(self) -> Iterator[list[int]]:
+        """The indices of the batches of the next pass, in place of the pass: nothing is read."""
+        self._begin_pass()
+        positions: Any = range(len(cast(Sized, self.dataset)))
+        # A DataLoader again: it draws from the generator what `__iter__` would.
+        return iter(
+            DataLoader(
+                positions,
+                batch_sampler=self.batch_sampler,
+                collate_fn=list,
+                generator=self.generator,
+            )
+        )
+
+    @property
+    def view(self) -> int:
+        """Which of the `views` this epoch shows."""
+        return self.epoch % self.views
+
+    def view_stream(self, view: int) -> tuple[int, int, int]:
+        """What a `DatasetWrapper` draws the augmentations of a view from."""
+        return self.seed, view, 0
+
+    def _begin_pass(self) -> tuple[int, int, int]:
+        stream = (self.seed, self.epoch, self.passes)
+        self.passes += 1
+        self.generator.manual_seed(derive_seed(*stream))
+        return stream
 
 
 def build_data_loader(
@@ -170,9 +216,18 @@ def build_data_loader(
     elif count > 1:
         sampler = BatchTurns(sampler, batch_size, rank, count)
     wrapper = dataset_wrapper if dataset_wrapper is not None else DatasetWrapper
+    dataset = wrapper(cfg, data_source, transform=tfm, is_train=is_train)
+    views = cfg.DATALOADER.VIEWS if is_train else 0
+    if views and not hasattr(dataset, "set_stream"):
+        raise UsageError(
+            f"DATALOADER.VIEWS is {views}, but {type(dataset).__name__} has no set_stream by which "
+            "its augmentations could be repeated: set it to 0"
+        )
     return EpochLoader(
-        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+        dataset,
         seed=loader_seed(cfg),
+        augmented=is_random(tfm),
+        views=views,
         batch_size=batch_size,
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,

@@ -44,6 +44,10 @@ def _at_least(low: int) -> Callable[[Any], bool]:
     return lambda value: _is_number(value) and value >= low
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
 def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value < 1
 
@@ -70,6 +74,7 @@ RANGES: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
     ("OPTIM.ADAM_BETA2", "at least 0 and less than 1", _is_share),
     ("TRAIN.PRINT_FREQ", "at least 1", _at_least(1)),
     ("DATALOADER.NUM_WORKERS", "at least 0", _at_least(0)),
+    ("DATALOADER.VIEWS", "a whole number, at least 0", _is_count),
     ("DATALOADER.TRAIN_X.BATCH_SIZE", "at least 1", _at_least(1)),
     ("DATALOADER.TRAIN_U.BATCH_SIZE", "at least 1", _at_least(1)),
     ("DATALOADER.TEST.BATCH_SIZE", "at least 1", _at_least(1)),

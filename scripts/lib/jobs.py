@@ -16,6 +16,7 @@ from scripts.lib.settings import decode, read_config
 
 # Speed and output only: a job may be resumed, and counts as finished, with other values.
 HARMLESS_KEYS = (
+    "DATALOADER.FEATURE_STORE",
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.TEST.BATCH_SIZE",
     "TRAIN.CHECKPOINT_FREQ",

@@ -26,6 +26,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     tested = trainer.last_test
     model = read_record(args.model_dir) if args.eval_only and args.model_dir else {}
     selection, epoch = _selection(trainer, cfg, args, model)
+    loader = trainer.val_loader if tested["split"] == "val" else trainer.test_loader
     group = getattr(trainer.dm.dataset, "class_groups", {}).get(tested["split"])
     write_json(
         {
@@ -47,6 +48,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "total": trainer.evaluator.total,
             "correct": trainer.evaluator.correct,
             "settings": _settings(trainer, cfg),
+            "features": "stored" if getattr(loader, "used", False) else "computed",
             "versions": library_versions(),
             "device": str(trainer.device),
             "resources": resources(),
@@ -116,4 +118,6 @@ def _settings(trainer: Any, cfg: CfgNode) -> dict[str, Any]:
         sections["DATASET"] = {"DISTILL_ON": cfg.DATASET.DISTILL_ON}
         sections["TRAINER"] = {"MODAL": cfg.TRAINER.MODAL}
     sections["DATALOADER.TRAIN_X"] = cfg.DATALOADER.TRAIN_X
+    if cfg.DATALOADER.VIEWS:
+        sections["DATALOADER"] = {"VIEWS": cfg.DATALOADER.VIEWS}
     return sections

@@ -15,10 +15,13 @@ from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.data.seeding import seeded
+from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError, get_random_state
 from tests.toy_data import caltech101, data_config
 
 AUGMENTED = {"INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "cutout", "colorjitter")}
+
+FIXED = ("normalize", "instance_norm", "center_crop")
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +134,72 @@ def test_a_second_pass_in_an_epoch_differs_and_can_be_repeated(root):
     again = [torch.cat([b["img"] for b in dm.train_loader_x]) for _ in range(2)]
     assert torch.equal(again[0], first)
     assert torch.equal(again[1], second)
+
+
+def in_order(dm, epoch):
+    index, images = epoch_of(dm, epoch)
+    return images[index.argsort()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_return_and_the_order_does_not(root, workers):
+    options = {**AUGMENTED, "DATALOADER.VIEWS": 2, "DATALOADER.NUM_WORKERS": workers}
+    dm, fresh = manager(root, options), manager(root, AUGMENTED)
+    views = [in_order(dm, epoch) for epoch in range(5)]
+    for epoch in range(5):
+        # View v is what epoch v shows without the setting.
+        assert torch.equal(views[epoch], in_order(fresh, epoch % 2))
+        assert torch.equal(epoch_of(dm, epoch)[0], epoch_of(fresh, epoch)[0])
+    assert not torch.equal(views[0], views[1])
+    assert not torch.equal(epoch_of(dm, 0)[0], epoch_of(dm, 2)[0])
+
+
+def test_views_do_not_depend_on_how_often_a_loader_ran(root):
+    dm = manager(root, {**AUGMENTED, "DATALOADER.VIEWS": 3})
+    dm.set_epoch(4)
+    passes = [next(iter(dm.train_loader_x)) for _ in range(2)]
+    assert not torch.equal(passes[0]["index"], passes[1]["index"])
+    view = in_order(dm, 1)
+    for batch in passes:
+        assert torch.equal(batch["img"], view[batch["index"]])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("sampler", ["RandomSampler", "RandomClassSampler"])
+def test_order_is_that_of_the_batches(root, sampler, workers):
+    options = {
+        "DATALOADER.TRAIN_X.SAMPLER": sampler,
+        "DATALOADER.TRAIN_X.N_INS": 2,
+        "DATALOADER.NUM_WORKERS": workers,
+    }
+    loader, told = (manager(root, options).train_loader_x for _ in range(2))
+    for epoch in (0, 3):
+        for each in (loader, told):
+            each.set_epoch(epoch)
+        for _ in range(2):  # passes of an epoch
+            assert list(told.order()) == [batch["index"].tolist() for batch in loader]
+
+
+@pytest.mark.parametrize(
+    ("names", "augmented"),
+    [
+        (("normalize",), False),
+        (("normalize", "instance_norm", "center_crop"), False),
+        *(((name,), True) for name in AVAI_CHOICES if name not in FIXED),
+    ],
+)
+def test_augmented_or_not(root, names, augmented):
+    loader = manager(root, {"INPUT.TRANSFORMS": names}).train_loader_x
+    assert (loader.augmented, loader.views) == (augmented, 0 if augmented else 1)
+    assert " at 0x" not in repr(loader.dataset.transform)
+
+
+def test_views_of_a_wrapper_that_cannot_repeat_them(root):
+    def wrapper(cfg, source, transform, is_train):
+        return [0] * len(source)
+
+    with pytest.raises(UsageError, match=r"VIEWS is 2, but list has no set_stream.*set it to 0"):
+        manager(root, {"DATALOADER.VIEWS": 2}, dataset_wrapper=wrapper)
 
 
 def test_negative_seed_follows_torchs(root):

@@ -17,6 +17,7 @@ TRAINER = SimpleNamespace(
     evaluator=SimpleNamespace(total=2, correct=1),
     dm=SimpleNamespace(dataset=None),
     device="cpu",
+    test_loader=None,
     get_model_names=lambda: ["prompt_learner"],
 )
 

@@ -10,6 +10,7 @@ FOLDER = Path(__file__).parents[2] / "trainers"
 FILES = sorted(FOLDER.glob("*.py"))
 # What Dassl.pytorch 0.6.3 and OpenAI's clip offer under these paths.
 ORIGINALS = {
+    "dassl.data": {"DatasetWrapper"},
     "dassl.engine": {"TRAINER_REGISTRY", "TrainerX", "TrainerXU", "SimpleTrainer", "build_trainer"},
     "dassl.metrics": {"compute_accuracy"},
     "dassl.optim": {"build_optimizer", "build_lr_scheduler"},
@@ -19,7 +20,7 @@ ORIGINALS = {
     "clip.simple_tokenizer": {"SimpleTokenizer"},
 }
 CLIP = {"load", "tokenize", "available_models"}
-LIBRARIES = {"torch", "yacs", "open_clip", "dassl", "clip"}
+LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip"}
 
 
 def imports(tree):

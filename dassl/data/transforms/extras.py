@@ -11,7 +11,15 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
 
-class Random2DTranslation:
+class Described:
+    """A repr of name and settings: stored features are found again by that of their transform."""
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Random2DTranslation(Described):
     """With probability ``p``, a random (height, width) crop of the image enlarged by 1.125.
 
     Otherwise the image is resized to (height, width).
@@ -39,7 +47,7 @@ class Random2DTranslation:
         return F.crop(F.resize(img, enlarged, self.interpolation), top, left, *self.size)
 
 
-class InstanceNormalization:
+class InstanceNormalization(Described):
     """Give every channel of a (C, H, W) tensor zero mean and unit standard deviation."""
 
     def __init__(self, eps: float = 1e-8) -> None:
@@ -50,7 +58,7 @@ class InstanceNormalization:
         return (img - mean) / (std + self.eps)
 
 
-class Cutout:
+class Cutout(Described):
     """Zero ``n_holes`` squares of ``length`` pixels, centred anywhere in a (C, H, W) tensor.
 
     DeVries and Taylor, Improved Regularization of CNNs with Cutout, arXiv:1708.04552.
@@ -69,7 +77,7 @@ class Cutout:
         return img
 
 
-class GaussianNoise:
+class GaussianNoise(Described):
     """With probability ``p``, add noise from N(mean, std^2) to a tensor."""
 
     def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5) -> None:

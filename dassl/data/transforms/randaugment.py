@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from PIL import Image
 from torchvision.transforms import functional as F
 
+from .extras import Described
+
 Operation = Callable[[Image.Image, float], Image.Image]
 
 
@@ -69,7 +71,7 @@ RANDAUGMENT2_RANGES = {
 }
 
 
-class RandomOperations:
+class RandomOperations(Described):
     """Apply ``n`` operations drawn from ``ranges``, each with probability ``p``."""
 
     def __init__(self, n: int, ranges: Mapping[str, tuple[float, float]], p: float = 1.0) -> None:

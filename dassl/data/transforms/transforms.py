@@ -130,6 +130,8 @@ TENSOR_STEPS: dict[str, Callable[[CfgNode], Step]] = {
     "gaussian_noise": _gaussian_noise,
     "instance_norm": lambda cfg: ("instance normalization", InstanceNormalization()),
 }
+# Steps that draw nothing: with these alone an image looks the same whenever it is read.
+FIXED_STEPS = (Resize, CenterCrop, ToTensor, Normalize, InstanceNormalization)
 AVAI_CHOICES = [*IMAGE_STEPS, *TENSOR_STEPS, "center_crop"]
 
 
@@ -164,6 +166,14 @@ def build_transform(
     if is_train and "center_crop" in choices:
         print("  (center_crop is always part of testing, and no part of training)")
     return Compose([transform for _, transform in steps])
+
+
+def is_random(transform: Any) -> bool:
+    """Whether a transform may draw random numbers: any step that is not known to draw none."""
+    if isinstance(transform, Compose | list | tuple):
+        steps = transform.transforms if isinstance(transform, Compose) else transform
+        return any(is_random(step) for step in steps)
+    return transform is not None and not isinstance(transform, FIXED_STEPS)
 
 
 TO_TENSOR = "to torch tensor of range [0, 1]"
