@@ -1,12 +1,14 @@
-"""Trainings in one process or, as torchrun starts them, in several:
+"""Trainings in one process or, with torchrun's environment, in 2 and then in 4:
 
-    torchrun --standalone --nproc_per_node 2 tests/trainers/parallel_runs.py WORLD OUTPUT CASE ...
+    python tests/trainers/parallel_runs.py WORLD OUTPUT
 
-WORLD is the folder of a ToyWorld. OUTPUT/CASE.pt gets all that must not depend on the number of
-processes. Without a case, the checks of tests/trainers/parallel_checks.py run.
+WORLD is the folder of a ToyWorld. OUTPUT/<processes>/<case>.pt gets all that must not depend on
+their number. The processes are forks of one that has imported everything: that takes longest.
 """
 
 import hashlib
+import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +38,8 @@ CASES["without_gradients"] = Case("TextRefinerCoOp", opts=("TRAINER.TEXTREFINER.
 for name in ("TextRefinerCoOp", "TextRefinerPromptKD"):
     CASES[f"{name}-long"] = Case(name, epochs=7)
     CASES[f"{name}-fp32"] = Case(name, epochs=7, opts=("OPTIM.LR", 0.002), double=False)
+
+RUN_BY = {2: list(CASES), 4: [name for name in CASES if "-" in name]}
 
 
 def build(world: ToyWorld, case: Case, output: Path) -> Any:
@@ -96,17 +100,29 @@ def _double(image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, tor
     return image.double(), label
 
 
-def main(world: ToyWorld, output: Path, names: list[str]) -> None:
-    """Run the cases, or the checks."""
-    for name in names:
-        found = run(world, CASES[name], output / name)
-        if distributed.is_main():
-            torch.save(found, output / f"{name}.pt")
-    for check in [] if names else CHECKS:
-        check(world, output)
+def work(rank: int, count: int, port: int, folder: Path, output: Path) -> None:
+    """What one of ``count`` processes does: its cases, and of two the checks, too."""
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    values = (rank, rank, count, "localhost", port)
+    os.environ.update(zip(names, map(str, values), strict=True))
+    world, output = ToyWorld(folder), output / str(count)
+    with distributed.processes():
+        for name in RUN_BY[count]:
+            found = run(world, CASES[name], output / name)
+            if distributed.is_main():
+                torch.save(found, output / f"{name}.pt")
+        for check in CHECKS if count == 2 else []:
+            check(world, output)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        return int(taken.getsockname()[1])
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with distributed.processes():
-        main(ToyWorld(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3:])
+    for count in RUN_BY:
+        arguments = (count, free_port(), Path(sys.argv[1]), Path(sys.argv[2]))
+        torch.multiprocessing.start_processes(work, arguments, count, start_method="fork")

@@ -12,13 +12,12 @@ import torch
 
 import train
 from dassl.utils import UsageError, distributed
-from tests.trainers.parallel_runs import CASES, build, run
+from tests.trainers.parallel_runs import CASES, RUN_BY, build, run
 from tests.trainers.toy_runs import ToyWorld, learned
 
 ROOT = Path(__file__).parents[2]
 RUNS = str(ROOT / "tests" / "trainers" / "parallel_runs.py")
-LONG = [name for name in CASES if "-" in name]
-RUN_BY = {2: list(CASES), 4: LONG}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +29,7 @@ def torchrun(count, *command):
     """Standard output, standard error and exit code of ``command`` in ``count`` processes."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += ["--nproc_per_node", str(count), *command]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(launch, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run(launch, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +38,21 @@ def one(world, tmp_path_factory):
     return {name: run(world, case, folder / name) for name, case in CASES.items()}
 
 
+@pytest.fixture(scope="module")
+def done(world, tmp_path_factory):
+    """The folder of all runs in 2 and 4 processes, and of the checks in two."""
+    folder = tmp_path_factory.mktemp("several")
+    command = [sys.executable, RUNS, str(world.folder), str(folder)]
+    finished = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return folder
+
+
 @pytest.fixture(scope="module", params=RUN_BY)
-def several(request, world, tmp_path_factory):
+def several(request, done):
     """The folder of what several processes ran, and their runs by name."""
-    folder = tmp_path_factory.mktemp(f"n{request.param}")
-    names = RUN_BY[request.param]
-    done = torchrun(request.param, RUNS, str(world.folder), str(folder), *names)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder, {name: torch.load(folder / f"{name}.pt") for name in names}
+    folder = done / str(request.param)
+    return folder, {name: torch.load(folder / f"{name}.pt") for name in RUN_BY[request.param]}
 
 
 def deviations(found, expected):
@@ -72,7 +77,7 @@ def test_in_float64_nothing_but_rounding_differs(one, several):
 
 def test_in_float32_too(one, several):
     # Logits are rounded at 1e-6 (tau times rows of another batch size): so are the losses.
-    for name in [name for name in LONG if name.endswith("fp32")]:
+    for name in [name for name in CASES if name.endswith("fp32")]:
         worst = deviations(several[1][name], one[name])
         assert worst["cache"] < 1e-6, (name, worst)
         assert worst["loss"] < 1e-5, (name, worst)
@@ -93,11 +98,6 @@ def test_a_group_of_one_process_too(one, world, tmp_path):
         torch.distributed.destroy_process_group()
     assert max(deviations(found, one["TextRefinerPromptKD"]).values()) < 1e-9
     assert found["decided"] == one["TextRefinerPromptKD"]["decided"]
-
-
-def test_what_must_hold_in_each_of_two_processes(world, tmp_path):
-    done = torchrun(2, RUNS, str(world.folder), str(tmp_path))
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_train_py_by_torchrun(world, tmp_path):
@@ -129,14 +129,22 @@ def test_train_py_by_torchrun(world, tmp_path):
         assert lines == [ln for ln in shared.splitlines() if ln.startswith(("* ", "Selection"))]
 
 
-def test_an_error_is_told_once(world, tmp_path):
-    (tmp_path / "toy.yaml").write_text(world.cfg("CoOp", tmp_path).dump())
-    command = ["--config-file", str(tmp_path / "toy.yaml"), "--output-dir", str(tmp_path / "out")]
-    done = torchrun(2, "train.py", *command, "DATALOADER.TRAIN_X.BATCH_SIZE", "3")
-    assert done.returncode != 0
-    assert done.stderr.count("error: a training batch of 3 images") == 1
-    assert "UsageError" not in done.stderr
-    assert "Connection" not in done.stderr
+def test_an_error_is_told_once_and_ends_all(tmp_path):
+    # Rank 1 alone fails; the others wait for it and lose it. Then all fail at once.
+    program = """
+import sys
+from dassl.utils import UsageError, distributed
+with distributed.processes():
+    if sys.argv[1] == "all" or distributed.rank() == 1:
+        raise UsageError("sentence of one")
+    distributed.meet()
+"""
+    (tmp_path / "program.py").write_text(program)
+    for who in ("one", "all"):
+        failed = torchrun(2, str(tmp_path / "program.py"), who)
+        assert failed.returncode != 0
+        assert failed.stderr.count("UsageError: sentence of one") == 1
+        assert "Connection" not in failed.stderr
 
 
 def test_one_process_goes_on_from_several(one, several, world, tmp_path):
