@@ -1,4 +1,4 @@
-"""Read what was learned from an output folder of ours, of CoOp or of the TextRefiner release.
+"""Read what was learned from an output folder of ours or in a public layout.
 
 Every key of a checkpoint is accounted for: it is used, or it is known to be derivable (class-name
 buffers, CLIP's own weights, which are compared), or the load stops and names it.
@@ -14,35 +14,16 @@ from torch import Tensor, nn
 
 from dassl.utils import load_checkpoint
 
+from .identity import check_identity
+from .layouts import clip_name, read_content
 from .settings import SettingsError
 
-__all__ = ["fill", "load_trained", "read_tensors"]
+__all__ = ["check_clip", "fill", "load_trained", "read_tensors"]
 
 BACKBONE = "MODEL.BACKBONE.NAME"
 
-# Buffers that belong to the class names of the training run (compat.md).
-CLASS_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
-
 # What a training goes on from: read where it is there, not missed in others' files.
 TRAINING_STATE = ("aggregate",)
-
-# The release's names (alignment and projector are two 1x1 convolutions around a BatchNorm) -> ours.
-RELEASE_NAMES = {
-    "mid_image_trans.conv1.0.": "Memory.align.inner.",
-    "mid_image_trans.conv1.1.": "Memory.align.norm.",
-    "mid_image_trans.conv1.3.": "Memory.align.outer.",
-    "VPT_image_trans.conv1.0.": "VLPromptLearner.VPT_image_trans.inner.",
-    "VPT_image_trans.conv1.1.": "VLPromptLearner.VPT_image_trans.norm.",
-    "VPT_image_trans.conv1.3.": "VLPromptLearner.VPT_image_trans.outer.",
-    "extractor.": "Memory.aggregate.",
-}
-RELEASE_TOWERS = {
-    "prompt_learner.ZS_image_encoder.": "visual.",  # PromptSRC's frozen copy
-    "image_encoder.": "visual.",
-    "text_encoder.": "",
-    "logit_scale": "logit_scale",
-}
-DEEP_PROMPTS = ("VPT", "VPT_shallow")  # parameters that stand inside the public towers
 
 
 def load_trained(
@@ -87,6 +68,7 @@ def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[st
     Raises:
         SettingsError: the file is of another CLIP, or holds keys of another model.
     """
+    check_identity(os.path.dirname(os.path.dirname(path)), clip_model, setting, "another")
     found = _read(name, path, clip_model, setting)
     unknown = [key for key in found if not key.startswith(f"{name}.")]
     if unknown:
@@ -96,16 +78,16 @@ def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[st
 
 def _read(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
     """The learned tensors of a file as "<module>.<parameter>"."""
-    found = {}
     checkpoint = load_checkpoint(path)
-    for key, value in _named_tensors(name, checkpoint):
-        target = _own_name(name, key)
-        if target is None:
-            _check_clip(clip_model, key, value, path, setting)
-        elif target.rsplit(".", 1)[-1] not in CLASS_BUFFERS:
-            found[target] = value
+    if "state_dict" not in checkpoint or "epoch" not in checkpoint:
+        raise SettingsError(
+            f"{path} is no checkpoint of a run, which has a state_dict and an epoch: name the "
+            "output folder of a run that saved its checkpoints itself"
+        )
+    content = read_content(name, checkpoint)
+    check_clip(clip_model, content.clip, path, setting)
     print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
-    return found
+    return content.learned
 
 
 def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]:
@@ -137,35 +119,26 @@ def _checkpoint_path(directory: str, name: str, epoch: int | None) -> str:
     return path
 
 
-def _named_tensors(name: str, checkpoint: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
-    """State dict entries, and the cache that the release keeps beside them."""
-    tensors = list(checkpoint["state_dict"].items())
-    if "memory_item" in checkpoint:
-        tensors.append((f"{name}.cache.entries", checkpoint["memory_item"].detach()))
-    return tensors
+def check_clip(clip_model: Any, found: Mapping[str, Tensor], path: str, setting: str) -> None:
+    """Compare the CLIP weights of a public file, by the file's names, with the CLIP in use.
 
-
-def _own_name(name: str, key: str) -> str | None:
-    """A checkpoint's key -> ours, "<module>.<parameter>", or None for a weight of CLIP."""
-    for old, new in RELEASE_NAMES.items():
-        if key.startswith(old):
-            return new + key[len(old) :]
-    inside = key.startswith(tuple(RELEASE_TOWERS))
-    if inside and key.rsplit(".", 1)[-1] not in DEEP_PROMPTS:
-        return None
-    return key if key.startswith(f"{name}.") else f"{name}.{key}"
-
-
-def _check_clip(clip_model: Any, key: str, value: Tensor, path: str, setting: str) -> None:
-    """Compare a CLIP weight in a release file with the CLIP in use."""
-    old = next(prefix for prefix in RELEASE_TOWERS if key.startswith(prefix))
-    own = RELEASE_TOWERS[old] + key[len(old) :]
-    weight = clip_model.state_dict().get(own)
-    same = weight is not None and weight.shape == value.shape
-    # Files may have passed through fp16.
-    if not same or not torch.allclose(weight.float(), value.float(), rtol=1e-2, atol=1e-3):
+    Raises:
+        SettingsError: one of them is not there, or differs.
+    """
+    own = clip_model.state_dict()
+    for key, value in found.items():
+        weight = own.get(clip_name(key))
+        if weight is None:
+            problem = f"the backbone has no {clip_name(key)}, which it holds as {key}"
+        # Files may have passed through fp16.
+        elif weight.shape == value.shape and torch.allclose(
+            weight.float(), value.float(), rtol=1e-2, atol=1e-3
+        ):
+            continue
+        else:
+            problem = f"{key} differs"
         raise SettingsError(
-            f"{path} was trained on another CLIP ({key} differs): set {setting} to the backbone of "
+            f"{path} was trained on another CLIP ({problem}): set {setting} to the backbone of "
             "that run"
         )
 
@@ -182,8 +155,6 @@ def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str)
         )
     state = {key: state.get(key, value) for key, value in own.items()}
     for key, value in own.items():
-        if state[key].shape == (*value.shape, 1, 1):  # the release's 1x1 convolutions
-            state[key] = state[key].flatten(-3)
         if state[key].shape != value.shape:
             raise SettingsError(
                 f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, this model "

@@ -110,7 +110,10 @@ def extend_cfg(cfg: CfgNode) -> None:
     """
     for name, values in DEFAULTS.items():
         if name not in cfg.TRAINER:
-            cfg.TRAINER[name] = CfgNode(values)
+            cfg.TRAINER[name] = CfgNode()
+        for key, value in values.items():
+            if key not in cfg.TRAINER[name]:
+                cfg.TRAINER[name][key] = value
     if "MODAL" not in cfg.TRAINER:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:

@@ -22,11 +22,12 @@ def test_defaults_are_the_releases(cfg):
     assert cfg.DATASET.SUBSAMPLE_CLASSES == "all"
 
 
-def test_nodes_that_are_there_are_left_alone():
+def test_keys_that_are_there_are_left_alone_and_others_added():
     cfg = get_cfg_default()
     cfg.TRAINER.COOP = CfgNode({"N_CTX": 3, "OWN": 1})
     extend_cfg(cfg)
-    assert cfg.TRAINER.COOP == {"N_CTX": 3, "OWN": 1}
+    assert (cfg.TRAINER.COOP.N_CTX, cfg.TRAINER.COOP.OWN) == (3, 1)
+    assert cfg.TRAINER.COOP.CLASS_TOKEN_POSITION == "end"
     assert node(cfg, "COOP").N_CTX == 3
     assert node(cfg, "COOP").CTX_INIT == ""
 

@@ -1,0 +1,3 @@
+"""Stand-in for OpenAI's clip."""
+
+from .clip import *  # noqa: F403

@@ -1,0 +1,14 @@
+"""SimpleTokenizer over open_clip's, with OpenAI's two methods."""
+
+from open_clip.tokenizer import SimpleTokenizer as OpenCLIPTokenizer
+
+
+class SimpleTokenizer:
+    def __init__(self):
+        self._tokenizer = OpenCLIPTokenizer()
+
+    def encode(self, text):
+        return self._tokenizer.encode(text)
+
+    def decode(self, tokens):
+        return self._tokenizer.decode(tokens)

@@ -1,0 +1,165 @@
+"""Output folders as the public code writes them, from a trainer of ours, in PREC fp16.
+
+Each function spells the keys of one code base as its modules give them (trainers/coop.py of CoOp,
+maple.py of MaPLe, promptsrc.py of PromptSRC, promptkd.py of PromptKD, the release's two files):
+none of them asks the code under test for a name.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clip import clip
+from clip.model import convert_weights
+from tests.toy import toy_clip
+
+EPOCH = 10
+State = dict[str, Tensor]
+
+
+def half_clip(**sizes: Any) -> State:
+    """The weights of a toy CLIP as OpenAI's build_model keeps them: mostly in fp16."""
+    model = toy_clip(**sizes)
+    convert_weights(model)
+    return {key: value.detach() for key, value in model.state_dict().items()}
+
+
+def image_encoder(weights: State, prefix: str = "image_encoder.") -> State:
+    """``clip_model.visual`` under another name."""
+    return {prefix + k[7:]: v for k, v in weights.items() if k.startswith("visual.")}
+
+
+def text_encoder(weights: State) -> State:
+    """The public TextEncoder: everything of the text tower but its token embedding."""
+    return {
+        f"text_encoder.{key}": value
+        for key, value in weights.items()
+        if not key.startswith(("visual.", "token_embedding.")) and key != "logit_scale"
+    }
+
+
+def class_buffers(n_ctx: int, classes: int = 3, prefix: str = "") -> State:
+    """token_prefix and token_suffix, which nobody needs."""
+    shapes = {"token_prefix": (classes, 1, 64), "token_suffix": (classes, 76 - n_ctx, 64)}
+    return {prefix + key: torch.zeros(shape).half() for key, shape in shapes.items()}
+
+
+def save(folder: Path, name: str, state: State, **more: Any) -> None:
+    """One file with the keys that Dassl's save_model gives it."""
+    (folder / name).mkdir(parents=True)
+    content = {"state_dict": state, "epoch": EPOCH, "optimizer": {}, "scheduler": {}, **more}
+    torch.save({**content, "val_result": None}, folder / name / f"model.pth.tar-{EPOCH}")
+    (folder / name / "checkpoint").write_text(f"model.pth.tar-{EPOCH}\n")
+
+
+def halved(module: Any) -> State:
+    """Learned tensors as a run in PREC fp16 has them; counters stay whole."""
+    return {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in module.state_dict().items()
+    }
+
+
+def coop(folder: Path, trainer: Any) -> None:
+    """CoOp and CoCoOp register the prompt learner alone."""
+    state = halved(trainer.model.learner.prompts)
+    save(folder, "prompt_learner", state | class_buffers(16))
+
+
+def maple(folder: Path, trainer: Any) -> None:
+    """MaPLe registers the whole model."""
+    weights = half_clip()
+    own = {f"prompt_learner.{k}": v for k, v in halved(trainer.model.learner.prompts).items()}
+    state = own | class_buffers(2, prefix="prompt_learner.") | image_encoder(weights)
+    state |= text_encoder(weights) | {"logit_scale": weights["logit_scale"]}
+    save(folder, "MultiModalPromptLearner", state)
+
+
+def promptsrc(folder: Path, trainer: Any) -> None:
+    """PromptSRC registers the whole model, and sums all of it over the epochs in fp16."""
+    weights = half_clip()
+    own = {k: v for k, v in halved(trainer.model.learner.deep).items() if k != "aggregate"}
+    state = class_buffers(4, prefix="prompt_learner.")
+    state |= image_encoder(weights) | image_encoder(weights, "prompt_learner.ZS_image_encoder.")
+    state |= text_encoder(weights) | {"logit_scale": weights["logit_scale"]}
+    epochs = torch.tensor([-((e - 30) ** 2) / 1800 for e in range(50)]).softmax(0).tolist()
+    averaged = {key: torch.zeros_like(value) for key, value in state.items()}
+    for weight in epochs:
+        for key in averaged:
+            averaged[key] += state[key] * weight
+    save(folder, "VLPromptLearner", averaged | own)
+
+
+CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
+
+
+def two_layers(prefix: str, module: Any) -> State:
+    """The public 1x1 convolutions around a BatchNorm."""
+    state = {}
+    for key, value in halved(module).items():
+        layer, parameter = key.split(".")
+        convolution = value[..., None, None] if value.dim() == 2 else value
+        state[f"{prefix}.{CONVOLUTIONS[layer]}.{parameter}"] = convolution
+    return state
+
+
+def promptkd_state(trainer: Any) -> State:
+    """The student: image tower, visual prompts inside it, projector."""
+    weights, learner = half_clip(), trainer.model.learner
+    prompts = {f"image_encoder.{k}": v for k, v in halved(learner.prompts).items()}
+    state = {"logit_scale": weights["logit_scale"]} | image_encoder(weights) | prompts
+    return state | two_layers("VPT_image_trans", learner.projector)
+
+
+def promptkd(folder: Path, trainer: Any) -> None:
+    """PromptKD registers the student."""
+    save(folder, "VLPromptLearner", promptkd_state(trainer))
+
+
+def memory(folder: Path, trainer: Any) -> None:
+    """The release's second model, with the cache beside its state dict."""
+    refiner = trainer.model.refiner
+    state = {"extractor.weight": refiner.aggregate.weight.detach()}
+    save(folder, "Memory", state, memory_item=refiner.cache.entries)
+
+
+def release_promptkd(folder: Path, trainer: Any) -> None:
+    """TextRefiner's release on PromptKD."""
+    state = promptkd_state(trainer) | two_layers("mid_image_trans", trainer.model.refiner.align)
+    save(folder, "VLPromptLearner", state)
+    memory(folder, trainer)
+
+
+def release_coop(folder: Path, trainer: Any) -> None:
+    """TextRefiner's release on CoOp: the whole model, token embedding and prompts' ids included."""
+    weights = half_clip()
+    names = [name.replace("_", " ") for name in trainer.dm.dataset.classnames]
+    ids = clip.tokenize([f"{'X ' * 16}{name}." for name in names]).long()
+    embedding = weights["token_embedding.weight"][ids].half()
+    state = {
+        "logit_scale": weights["logit_scale"],
+        "prompt_learner.ctx": trainer.model.learner.prompts.ctx.detach().half(),
+        "prompt_learner.token_prefix": embedding[:, :1],
+        "prompt_learner.token_suffix": embedding[:, 17:],
+        "prompt_learner.tokenized_prompts": ids,
+    }
+    state |= image_encoder(weights) | text_encoder(weights)
+    state["text_encoder.token_embedding.weight"] = weights["token_embedding.weight"]
+    save(
+        folder, "prompt_learner", state | two_layers("mid_image_trans", trainer.model.refiner.align)
+    )
+    memory(folder, trainer)
+
+
+# Trainer -> how the public code saves it.
+LAYOUTS = {
+    "CoOp": coop,
+    "CoCoOp": coop,
+    "MaPLe": maple,
+    "PromptSRC": promptsrc,
+    "PromptKD": promptkd,
+    "TextRefinerCoOp": release_coop,
+    "TextRefinerPromptKD": release_promptkd,
+}
