@@ -5,6 +5,7 @@ features of a larger teacher, give the teacher's logits. It needs no labels.
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,10 +17,12 @@ from .backbone import load_clip
 from .base import PromptTrainer
 from .deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
 from .encode import ImageTokens, encode_image, unit
+from .features import image_path
 from .losses import class_logits, distillation_loss
 from .prompts import Task
 from .refiner import FeatureAlignment, full_precision
 from .settings import SettingsError, check_choice, node
+from .stored import store_beside_images
 from .teacher import MODALS, load_teacher, teacher_path, text_features
 from .teacher_text import FILE, TeacherText, fingerprint, read_teacher_text, write_teacher_text
 
@@ -56,6 +59,7 @@ class PromptKDLearner(nn.Module):
         self.weight = weight
         self.temperature = temperature
         self.register_buffer("teacher_text", teacher_text, persistent=False)
+        self.teacher_features: Tensor | None = None  # of the step's images, where they are stored
         self.prompts = prompts
         self.projector = FeatureAlignment(clip_model.visual.output_dim, self.text_dim)
 
@@ -102,7 +106,10 @@ class PromptKDLearner(nn.Module):
     def task(self, image: Tensor, label: Tensor) -> Task:
         """Distillation from the teacher's logits; labels are not used."""
         teacher = self.asked()
-        features = unit(teacher.encode_image(image, local=False).pooled)
+        pooled = self.teacher_features
+        if pooled is None:
+            pooled = teacher.encode_image(image, local=False).pooled
+        features = unit(pooled)
         with full_precision(features):
             target = class_logits(features, self.teacher_text, teacher.logit_scale)
 
@@ -157,6 +164,18 @@ class PromptKD(PromptTrainer):
         prompts = vision_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION)
         weights = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
         return PromptKDLearner(clip_model, prompts, text, teacher, *weights)
+
+    def build_model(self) -> None:
+        """As every trainer's, with the teacher's features of images that repeat in the store."""
+        super().build_model()
+        if (teacher := self.model.learner.teacher) is not None:
+            store_beside_images(self, image_path(teacher), "teacher")
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, H, W) and labels (B,); the teacher's features go to the learner."""
+        features = batch.get("teacher")
+        self.model.learner.teacher_features = None if features is None else features.to(self.device)
+        return super().parse_batch_train(batch)
 
     def _stored_text(self, classnames: list[str]) -> Tensor | None:
         """The text features that a training left in MODEL_DIR, if it knew all of these names."""

@@ -12,7 +12,7 @@ from .encode import ImageTokens
 from .features import FeatureStore, ImagePath
 from .store import ArrayStore
 
-__all__ = ["StoredLoader", "open_store", "use_feature_store"]
+__all__ = ["StoredLoader", "store_beside_images", "use_feature_store"]
 
 KEY = "DATALOADER.FEATURE_STORE"
 
@@ -59,6 +59,24 @@ class StoredLoader:
             "impath": [item.impath for item in items],
             "index": rows,
         }
+
+
+class AnnotatedLoader(StoredLoader):
+    """The batches of a loader, and under ``key`` pooled features (B, d) of their images.
+
+    Args:
+        loader, features: as of `StoredLoader`; the images are read.
+        key: of a batch.
+    """
+
+    def __init__(self, loader: Any, features: Callable[[], ImageTokens | None], key: str) -> None:
+        super().__init__(loader, features)
+        self.key = key
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        tokens = self.features()
+        assert tokens is not None
+        return ({**batch, self.key: tokens.pooled[batch["index"]]} for batch in self.loader)
 
 
 def open_store(trainer: Any, path: ImagePath) -> FeatureStore | None:
@@ -109,6 +127,28 @@ def use_feature_store(trainer: Any, path: ImagePath, local: bool) -> None:
             train, lambda: store.features(train, local, trainer.autocast())
         )
     print(f"Feature store {store.store.folder}: {_says(trainer, path, views)}")
+
+
+def store_beside_images(trainer: Any, path: ImagePath, key: str) -> None:
+    """Put stored features of another, frozen model beside a trainer's training images.
+
+    Only where images repeat: without augmentation, or with DATALOADER.VIEWS.
+
+    Args:
+        trainer: has a training loader, a device and `autocast`.
+        path: the other model's; its trained modules stand still.
+        key: of a batch, under which they come.
+    """
+    train = trainer.train_loader_x
+    if not getattr(train, "views", 0) or (store := open_store(trainer, path)) is None:
+        return
+    trainer.train_loader_x = AnnotatedLoader(
+        train, lambda: store.features(train, False, trainer.autocast()), key
+    )
+    print(
+        f"Feature store {store.store.folder}: used for the {key}'s features of training images "
+        f"({train.views} view{'s' if train.views > 1 else ''} of each)"
+    )
 
 
 def _says(trainer: Any, path: ImagePath, views: int) -> str:

@@ -224,6 +224,22 @@ def test_training_on_stored_features_is_the_unstored_run(lab, name, setting):
         assert torch.equal(learned(second)[key], value)
 
 
+@pytest.mark.parametrize("setting", [PLAIN, VIEWS], ids=["no augmentation", "views"])
+def test_the_teacher_sees_an_image_once(lab, setting):
+    expected = lab.steps(lab.build("TextRefinerPromptKD", *setting, stored=False))
+    for seen in (12, 0):
+        trainer, asked = lab.build("TextRefinerPromptKD", *setting), []
+        tower = trainer.model.learner.teacher.clip_model.visual
+        tower.ln_pre.register_forward_pre_hook(lambda _, x, asked=asked: asked.extend(x[0]))
+        losses = lab.steps(trainer)
+        views = 1 if setting is PLAIN else 2
+        assert len(asked) == seen * views
+        assert lab.encoded == 36  # the student's
+        for step, reference in zip(losses, expected, strict=True):
+            for key, value in reference.items():
+                assert torch.equal(step[key], value)
+
+
 def test_fresh_augmentations_are_not_stored(lab, capsys):
     expected = lab.steps(lab.build("CoOp", stored=False))
     trainer = lab.build("CoOp")
