@@ -95,7 +95,7 @@ class CoOpKind:
         if trace.settings["ctx_init"]:
             deviations.add("init/ctx", prompts.ctx, trace["init/ctx"])
         eot = trace["init/tokenized_prompts"].argmax(-1)
-        deviations.add("init/tokenized_prompts", prompts.eot, eot)
+        deviations.add("init/tokenized_prompts", torch.tensor(prompts.packing.eot), eot)
         prompts.ctx.copy_(trace.tensor("init/ctx"))
 
     def watched(self, model: Any) -> list[tuple[Any, str]]:
@@ -192,7 +192,8 @@ class PromptKDKind:
         learner.prompts.load_state_dict(trace.tensors("init/student_prompts/"))
         load_alignment(learner.projector, trace.tensors("init/VPT_image_trans/"))
         eot = trace["init/teacher_tokenized_prompts"].argmax(-1)
-        deviations.add("init/tokenized_prompts", learner.teacher.prompts.eot, eot)
+        own = torch.tensor(learner.teacher.prompts.packing.eot)
+        deviations.add("init/tokenized_prompts", own, eot)
 
     def watched(self, model: Any) -> list[tuple[Any, str]]:
         """Methods whose results are compared, beyond those of every kind."""

@@ -113,7 +113,7 @@ def test_config_sets_what_cocoops_public_one_does(name):
     cocoop = cfg.TRAINER.COCOOP
     found = (cocoop.N_CTX, cocoop.CTX_INIT)
     assert found == PUBLIC_COCOOP[name]
-    assert (cocoop.PREC, cocoop.MAX_PROMPTS) == ("fp16", 0)
+    assert (cocoop.PREC, cfg.TRAINER.TEXT_CHUNK) == ("fp16", 0)
     assert (cfg.MODEL.BACKBONE.NAME, cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR) == ("ViT-B/16", 10, 0.002)
     assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (1, 20)
     assert cfg.TEST.FINAL_MODEL == "last_step"

@@ -12,7 +12,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 # Files that CONTRIBUTING.md tells the reader to write.
 EXAMPLES = {"trainers/adapter.py", "configs/trainers/CLIPAdapter", "datasets/leaves.py"}
 EXAMPLES |= {"configs/datasets/leaves.yaml"}
-FOLDERS = "assets|clip|configs|dassl|datasets|docs|scripts|tests|trainers"
+FOLDERS = "assets|benchmarks|clip|configs|dassl|datasets|docs|scripts|tests|trainers"
 
 
 def test_the_readmes_example_prints_the_shapes_it_says():

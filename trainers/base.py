@@ -24,9 +24,17 @@ from .finite import LossWatch
 from .identity import check_identity, clip_identity
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .parallel import average_step
-from .prompts import PromptLearner, Task
+from .prompts import PromptLearner, Task, limit_prompts
 from .refiner import TextRefiner, full_precision
-from .settings import PRECISIONS, RefinerSettings, SettingsError, check_choice, check_images, node
+from .settings import (
+    PRECISIONS,
+    RefinerSettings,
+    SettingsError,
+    check_choice,
+    check_images,
+    check_text_chunk,
+    node,
+)
 from .stored import use_feature_store
 
 __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
@@ -193,6 +201,7 @@ class PromptTrainer(TrainerX):
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
         check_images(cfg, self.distils)
+        check_text_chunk(cfg)
         if self.refined:
             RefinerSettings.from_cfg(cfg, self.config_node)
 
@@ -209,6 +218,7 @@ class PromptTrainer(TrainerX):
         say_tf32(self.device)
         classnames = list(self.dm.dataset.classnames)
         learner = self.build_learner(clip_model, classnames)
+        limit_prompts(learner, cfg.TRAINER.get("TEXT_CHUNK", 0), self.device)
         settings = refiner = None
         if self.refined:
             settings = RefinerSettings.from_cfg(cfg, self.config_node)

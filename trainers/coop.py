@@ -53,9 +53,7 @@ class CoOpLearner(nn.Module):
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""
-        embeddings, eot, prefix, length = self.prompts()
-        text = encode_text(self.clip_model, embeddings, eot, prefix=prefix, length=length)
-        return unit(text)
+        return unit(encode_text(self.clip_model, *self.prompts()))
 
     def task(self, image: Tensor, label: Tensor) -> Task:
         """Cross-entropy with the labels."""

@@ -123,6 +123,4 @@ class IndependentPromptsLearner(CoOpLearner):
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""
-        embeddings, eot, prefix, length = self.prompts()
-        deep = self.deep.text_encoder()
-        return unit(encode_text(self.clip_model, embeddings, eot, deep, prefix, length))
+        return unit(encode_text(self.clip_model, *self.prompts(), self.deep.text_encoder()))

@@ -6,20 +6,26 @@ read their modules, so ``clip/`` is never patched for a method. What is saved, a
 
 - only the last block's pooled row is computed to the end (its CLS query, its EOT query);
 - attention is fused everywhere; weights exist for one row of one block, and only when asked for;
-- the text tower is causal: positions after the longest EOT are cut, and a prefix that all classes
-  share (SOS + context) is run once, its keys and values serving every class.
+- the text tower is causal: positions after an EOT are left out, and a prefix that all classes share
+  (SOS + context) is run once, its keys and values serving every class;
+- prompts of different lengths lie behind each other in the text tower's rows, without padding.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from .packing import PackedPart, Packing
 from .settings import SettingsError
 
 __all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer", "unit"]
+
+Past = tuple[Tensor, ...]  # keys and values (G, heads, p, D) of a block, or nothing
 
 
 class ImageTokens(NamedTuple):
@@ -110,56 +116,104 @@ def encode_image(
 def encode_text(
     clip_model: Any,
     embeddings: Tensor,
-    eot: Tensor,
-    prompts: Sequence[Tensor] = (),
+    packing: Packing,
     prefix: Tensor | None = None,
-    length: int | None = None,
+    prompts: Sequence[Tensor] = (),
 ) -> Tensor:
     """Run the text tower on prompts that are embeddings already.
 
     Args:
         clip_model: a CLIP (its ``visual`` is not used).
-        embeddings: (C, L, W), token embeddings after the prefix, without positions.
-        eot: (C,), position of each prompt's EOT in the *whole* prompt, prefix included.
-        prompts: deep text prompts, each (n, W): the i-th (from 0) replaces positions 1..n before
-            block i + 1 (the input's own context is the first of a deep prompt).
+        embeddings: (C, L, W), token embeddings after the prefix, without positions; what lies
+            behind the longest EOT may be there or not.
+        packing: how the prompts lie in the tower's rows, and how many run at once; where that
+            makes several parts, the backward pass computes the activations of each again.
         prefix: what every prompt begins with, (p, W), or (B, p, W) for B groups of prompts that
             differ in it (CoCoOp: one an image).
-        length: the longest EOT + 1; computed from ``eot`` (one host sync on a GPU) if not given.
+        prompts: deep text prompts, each (n, W), n < p: the i-th (from 0) replaces positions 1..n
+            before block i + 1 (the input's own context is the first of a deep prompt).
 
     Returns:
         (C, d), or (B, C, d) with a (B, p, W) prefix; joint space, not normalised.
     """
-    length = int(eot.max()) + 1 if length is None else length
-    blocks = clip_model.transformer.resblocks
-    position = clip_model.positional_embedding.to(embeddings.dtype)
-    if prefix is None:
-        x = embeddings[:, :length] + position[:length]
-        for depth, block in enumerate(blocks[:-1]):
-            x = _block(block, _replace_front(x, prompts, depth), causal=True)
-        x = _replace_front(x, prompts, len(blocks) - 1)
-        return _pool_text(clip_model, blocks[-1], x, eot)
+    if prompts and prefix is None:
+        raise ValueError("deep text prompts replace tokens of a prefix, got none")
+    flat = embeddings[:, : packing.columns].flatten(0, 1)
+    shared = prefix is None or prefix.dim() == 2
+    past: list[Past] = [()] * len(clip_model.transformer.resblocks)
+    groups = 1
+    if prefix is not None:
+        groups = 1 if shared else len(prefix)
+        past = _prefix_heads(clip_model, prefix[None] if shared else prefix, prompts)
 
-    shared = prefix.dim() == 2
-    start = prefix.shape[-2]
-    head = (prefix[None] if shared else prefix) + position[:start]  # (G, p, W)
-    tail = embeddings[:, : length - start] + position[start:length]  # (C, L, W)
-    groups, classes = head.shape[0], tail.shape[0]
-    x = tail.repeat(groups, 1, 1)  # (G C, L, W)
-    mask = _causal_mask(tail.shape[1], length, x.device)
+    run = partial(_run_part, clip_model, flat)
+    at_once = min(groups, packing.groups)
+    if (at_once < groups or len(packing.parts) > 1) and torch.is_grad_enabled():
+        # The tower draws no random numbers, so there is no random state to restore.
+        run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
+    features = []
+    for first in range(0, groups, at_once):
+        some = [tuple(t[first : first + at_once] for t in pair) for pair in past]
+        features.append(torch.cat([run(part, some) for part in packing], dim=1))
+    text = torch.cat(features)
+    return text[0] if shared else text
+
+
+def _prefix_heads(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) -> list[Past]:
+    """Keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block."""
+    blocks = clip_model.transformer.resblocks
+    x = prefix + clip_model.positional_embedding[: prefix.shape[1]].to(prefix.dtype)
+    past: list[Past] = []
     for depth, block in enumerate(blocks):
-        head = _replace_front(head, prompts, depth)
-        head_q, head_k, head_v = _heads(block, head)
-        past = [t.repeat_interleave(classes, dim=0) for t in (head_k, head_v)]
-        if depth == len(blocks) - 1:
-            break
+        x = _replace_front(x, prompts, depth)
         q, k, v = _heads(block, x)
-        k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
+        past.append((k, v))
+        if depth < len(blocks) - 1:
+            x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    return past
+
+
+def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Past]) -> Tensor:
+    """The tower on one part of the prompts behind G prefixes: (G, n, d).
+
+    ``flat`` (C L, W) are all prompts' embeddings; ``past`` holds, a block, the prefixes' keys and
+    values, which all their prompts see, or nothing.
+    """
+    groups = len(past[0][0]) if past[0] else 1
+    rows = len(part.take)
+    x = flat[part.take] + clip_model.positional_embedding.to(flat.dtype)[part.position]
+    x = x.repeat(groups, 1, 1)  # (G R, S, W)
+    mask = part.mask.repeat(groups, 1, 1, 1)
+    *blocks, last = clip_model.transformer.resblocks
+    for block, before in zip(blocks, past, strict=False):
+        q, k, v = _heads(block, x)
+        k, v = _behind(before, (k, v), rows)
         x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
-        head_out = F.scaled_dot_product_attention(head_q, head_k, head_v, is_causal=True)
-        head = _finish(block, head, head_out)
-    features = _pool_text(clip_model, blocks[-1], x, (eot - start).repeat(groups), past)
-    return features if shared else features.view(groups, classes, -1)
+
+    # Of the last block only the EOT tokens are finished.
+    slots = part.slots.repeat(groups, 1)
+    each = torch.arange(len(x), device=x.device)[:, None]
+    eot = x[each, slots]  # (G R, Q, W)
+    q, k, v = _row_heads(last, x, eot)
+    k, v = _behind(past[-1], (k, v), rows)
+    visible = mask[each, 0, slots][:, None]  # (G R, 1, Q, p + S)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+    eot, attended = (_unpack(t, part.order, groups) for t in (eot, attended.transpose(1, 2)))
+    pooled = clip_model.ln_final(_finish(last, eot, attended.transpose(1, 2)))
+    return _project(pooled, clip_model.text_projection)
+
+
+def _behind(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, ...]:
+    """Keys and values of G R rows behind those of their G prefixes."""
+    if not past:
+        return own
+    before = (t.repeat_interleave(rows, dim=0) for t in past)
+    return tuple(torch.cat(pair, dim=2) for pair in zip(before, own, strict=True))
+
+
+def _unpack(slots: Tensor, order: Tensor, groups: int) -> Tensor:
+    """(G R, Q, ...) slots -> (G, n, ...) in the order of the prompts."""
+    return slots.reshape(groups, -1, *slots.shape[2:])[:, order]
 
 
 # --- one residual block of OpenAI's CLIP on batch-first tokens (N, L, W) ---
@@ -194,9 +248,8 @@ def _finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
     return x + block.mlp(block.ln_2(x))
 
 
-def _block(block: Any, x: Tensor, causal: bool = False) -> Tensor:
-    q, k, v = _heads(block, x)
-    return _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+def _block(block: Any, x: Tensor) -> Tensor:
+    return _finish(block, x, F.scaled_dot_product_attention(*_heads(block, x)))
 
 
 # --- towers ---
@@ -220,31 +273,8 @@ def _size_message(visual: Any, image: Tensor) -> str:
     )
 
 
-def _pool_text(
-    clip_model: Any, block: Any, x: Tensor, eot: Tensor, past: Sequence[Tensor] = ()
-) -> Tensor:
-    """Last block, ``ln_final`` and projection for the EOT row alone.
-
-    ``eot`` (N,) indexes ``x`` (N, L, W); ``past`` holds the prefix' keys and values, all visible.
-    """
-    rows = x[torch.arange(len(x), device=x.device), eot][:, None]
-    q, k, v = _row_heads(block, x, rows)
-    visible = torch.arange(x.shape[1], device=x.device) <= eot[:, None]  # (N, L)
-    if past:
-        k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v), strict=True))
-        visible = F.pad(visible, (past[0].shape[2], 0), value=True)
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None, None])
-    pooled = clip_model.ln_final(_finish(block, rows, attended)[:, 0])
-    return _project(pooled, clip_model.text_projection)
-
-
 def _project(features: Tensor, weight: Tensor) -> Tensor:
     return features @ weight.to(features.dtype)
-
-
-def _causal_mask(rows: int, columns: int, device: torch.device) -> Tensor:
-    """(rows, columns), True where the last ``rows`` of ``columns`` positions may look."""
-    return torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
 
 
 # --- deep prompts ---

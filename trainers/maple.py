@@ -87,9 +87,8 @@ class MaPLeLearner(CoOpLearner):
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""
-        embeddings, eot, prefix, length = self.prompts()
         deep = list(self.prompts.compound_prompts_text)
-        return unit(encode_text(self.clip_model, embeddings, eot, deep, prefix, length))
+        return unit(encode_text(self.clip_model, *self.prompts(), deep))
 
 
 @TRAINER_REGISTRY.register()

@@ -11,9 +11,18 @@ from clip import clip
 from clip.simple_tokenizer import SimpleTokenizer
 
 from .encode import ImageTokens
+from .packing import Packing, automatic_chunk
 from .settings import SettingsError, check_choice
 
-__all__ = ["ClassTokens", "ContextPrompts", "PromptLearner", "Task", "TextPrompts", "class_tokens"]
+__all__ = [
+    "ClassTokens",
+    "ContextPrompts",
+    "PromptLearner",
+    "Task",
+    "TextPrompts",
+    "class_tokens",
+    "limit_prompts",
+]
 
 POSITIONS = ("end", "middle", "front")
 INIT_WORDS = 4  # MaPLe and PromptSRC start longer contexts at random
@@ -92,9 +101,8 @@ class TextPrompts(NamedTuple):
     """Prompts ready for `trainers.encode.encode_text`, whose arguments they are."""
 
     embeddings: Tensor
-    eot: Tensor
+    packing: Packing
     prefix: Tensor | None
-    length: int
 
 
 class ClassTokens(NamedTuple):
@@ -164,7 +172,6 @@ class ContextPrompts(nn.Module):
     """
 
     embeddings: Tensor
-    eot: Tensor
     order: Tensor | None
 
     def __init__(
@@ -199,16 +206,18 @@ class ContextPrompts(nn.Module):
             print(f"Initial context: {n_ctx} random tokens, {kind}, class name at the {position}")
         self.ctx = nn.Parameter(start)
         tokens = class_tokens(clip_model, context, classnames)
-        self.length = tokens.embeddings.shape[1]
         self.register_buffer("embeddings", tokens.embeddings, persistent=False)
-        self.register_buffer("eot", tokens.eot, persistent=False)
         order = None
         if position != "end":
             before = n_ctx // 2 if position == "middle" else 0
+            length = tokens.embeddings.shape[1]
             order = torch.tensor(
-                [_token_order(self.length, n_ctx, before, name) for name in tokens.name_lengths]
+                [_token_order(length, n_ctx, before, name) for name in tokens.name_lengths]
             )
         self.register_buffer("order", order, persistent=False)
+        shares_prefix = order is None and self.ctx.dim() == 2
+        lengths = [eot + 1 for eot in tokens.eot.tolist()]
+        self.packing = Packing(lengths, 1 + n_ctx if shares_prefix else 0)
 
     @property
     def n_ctx(self) -> int:
@@ -220,18 +229,37 @@ class ContextPrompts(nn.Module):
         context = self.ctx if shift is None else self.ctx + shift[:, None]
         context = context.to(self.embeddings.dtype)
         classes, after = self.embeddings.shape[0], self.embeddings[:, 1 + self.n_ctx :]
-        class_specific = self.ctx.dim() == 3
-        if self.order is None and not class_specific:
+        if self.packing.start:
             start = self.embeddings[0, :1].expand(*context.shape[:-2], -1, -1)
-            prefix = torch.cat([start, context], dim=-2)
-            return TextPrompts(after, self.eot, prefix, self.length)
+            return TextPrompts(after, self.packing, torch.cat([start, context], dim=-2))
         if shift is not None:
             raise SettingsError("per-image contexts need a shared context and the name at the end")
         context = context.expand(classes, -1, -1)
         prompts = torch.cat([self.embeddings[:, :1], context, after], dim=1)
         if self.order is not None:
             prompts = prompts.gather(1, self.order[..., None].expand(-1, -1, prompts.shape[-1]))
-        return TextPrompts(prompts, self.eot, None, self.length)
+        return TextPrompts(prompts, self.packing, None)
+
+
+def limit_prompts(learner: Any, chunk: int, device: torch.device) -> None:
+    """Bound how many prompts are in the text tower at once, if ``learner`` trains through it.
+
+    Args:
+        learner: with ``prompts`` and ``clip_model``.
+        chunk: TRAINER.TEXT_CHUNK, 0 for `automatic_chunk`.
+        device: where it will train.
+    """
+    prompts = learner.prompts
+    if not isinstance(prompts, ContextPrompts):
+        return
+    packing, origin = prompts.packing, "TRAINER.TEXT_CHUNK"
+    if chunk == 0:
+        tokens = sum(packing.lengths) / len(packing.lengths)
+        chunk = automatic_chunk(learner.clip_model, tokens, device)
+        origin = f"automatic, {origin} 0"
+    packing.limit(chunk)
+    kind = "images x classes" if learner.text_per_image else "classes"
+    print(f"Prompts ({kind}) in the text tower at once: {chunk:,} at most ({origin})")
 
 
 def _initial_tokens(context: str, learned: int | None, position: str) -> int:

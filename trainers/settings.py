@@ -55,12 +55,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PREC": "fp16",
         "CLASS_TOKEN_POSITION": "end",  # end, middle, front
     },
-    "COCOOP": {
-        "N_CTX": 16,
-        "CTX_INIT": "",
-        "PREC": "fp16",
-        "MAX_PROMPTS": 0,  # images x classes in the text tower at once; 0: from the free memory
-    },
+    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,
@@ -103,8 +98,8 @@ def add_node(name: str, defaults: dict[str, Any]) -> None:
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, DATASET.SUBSAMPLE_CLASSES,
-    DATASET.DISTILL_ON and MODEL_DIR.
+    """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, TRAINER.{MODAL,TEXT_CHUNK},
+    DATASET.{SUBSAMPLE_CLASSES,DISTILL_ON} and MODEL_DIR.
 
     Keys that are already there are left alone, so a CoOp train.py may have added its own.
     """
@@ -116,6 +111,8 @@ def extend_cfg(cfg: CfgNode) -> None:
                 cfg.TRAINER[name][key] = value
     if "MODAL" not in cfg.TRAINER:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
+    if "TEXT_CHUNK" not in cfg.TRAINER:
+        cfg.TRAINER.TEXT_CHUNK = 0  # prompts in the text tower at once; 0: from the free memory
     if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
         cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
     if "MODEL_DIR" not in cfg:
@@ -235,6 +232,16 @@ class RefinerSettings:
     def needs_tokens(self) -> bool:
         """Whether training looks at local image tokens at all."""
         return self.local or (self.cache and self.cache_size > 0)
+
+
+def check_text_chunk(cfg: CfgNode) -> None:
+    """Raise SettingsError for a TRAINER.TEXT_CHUNK that is no number of prompts."""
+    chunk = cfg.TRAINER.get("TEXT_CHUNK", 0)  # a code base that does not know the key
+    if chunk < 0:
+        raise SettingsError(
+            "TRAINER.TEXT_CHUNK must be a number of prompts (classes, in CoCoOp images x classes), "
+            f"or 0 to choose it from the free memory, got {chunk}"
+        )
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

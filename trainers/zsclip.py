@@ -13,6 +13,7 @@ from .backbone import load_clip
 from .encode import ImageTokens, encode_image, encode_text, unit
 from .features import ImagePath
 from .losses import class_logits
+from .packing import Packing
 from .settings import SettingsError, check_images
 from .stored import use_feature_store
 
@@ -46,9 +47,10 @@ def template_features(
             ids = clip.tokenize([template.format(name) for name in names])
         except RuntimeError as error:  # OpenAI's interface for a text that is too long
             raise SettingsError(f"a class name is too long for {template!r}: {error}") from error
-        ids = ids.to(clip_model.positional_embedding.device)
-        embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
-        features = encode_text(clip_model, embeddings, ids.argmax(dim=-1))
+        device = clip_model.positional_embedding.device
+        packing = Packing([eot + 1 for eot in ids.argmax(dim=-1).tolist()]).to(device)
+        embeddings = clip_model.token_embedding(ids.to(device)).to(clip_model.dtype)
+        features = encode_text(clip_model, embeddings, packing)
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
         total = total + (unit(wide) if normalise else wide)
     return unit(total / len(templates))

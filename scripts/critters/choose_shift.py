@@ -69,9 +69,7 @@ class Features:
 
 def text_features(model: CLIP, prompts: ContextPrompts) -> Tensor:
     """Normalised text features (C, d) of the prompts as they are."""
-    ready = prompts()
-    text = encode_text(model, ready.embeddings, ready.eot, prefix=ready.prefix, length=ready.length)
-    return F.normalize(text, dim=-1)
+    return F.normalize(encode_text(model, *prompts()), dim=-1)
 
 
 def tune_context(model: CLIP, prompts: ContextPrompts, shots: Features, seed: int) -> None:

@@ -8,10 +8,11 @@ from clip import clip
 from tests.toy import toy_clip
 from tests.trainers import naive
 from tests.trainers.toy_runs import ToyWorld, learned
-from trainers import cocoop
+from trainers import encode, packing
 from trainers.base import RefinedCLIP, build_refiner
 from trainers.checkpoint import load_trained
-from trainers.cocoop import CoCoOpLearner, ConditionalPrompts, automatic_max_prompts
+from trainers.cocoop import CoCoOpLearner, ConditionalPrompts
+from trainers.packing import automatic_chunk
 from trainers.settings import RefinerSettings, SettingsError
 
 EXACT = {"rtol": 0, "atol": 1e-9}
@@ -30,7 +31,8 @@ def build(clip_model, refined, max_prompts=UNBOUNDED, classnames=NAMES, ctx_init
     """A model in double precision; the seed makes two of them equal."""
     torch.manual_seed(0)
     prompts = ConditionalPrompts(clip_model, classnames, n_ctx=3, ctx_init=ctx_init)
-    learner = CoCoOpLearner(clip_model, prompts, max_prompts)
+    prompts.packing.limit(max_prompts)
+    learner = CoCoOpLearner(clip_model, prompts)
     refiner = build_refiner(clip_model, 64, SETTINGS) if refined else None
     model = RefinedCLIP(learner, refiner, SETTINGS if refined else None).double()
     model.freeze()
@@ -153,13 +155,13 @@ def test_cache_is_shared_by_all_images_and_written_once(toy):
 
 @pytest.mark.parametrize("max_prompts", [1, 2, 3, 4, 5, 7, 8, 11, 12])
 def test_chunks_change_nothing_and_hold_what_they_promise(toy, max_prompts, monkeypatch):
-    sizes, original = [], cocoop.encode_text
+    sizes, original = [], encode._run_part
 
-    def watched(clip_model, embeddings, eot, *, prefix, length):
-        sizes.append(len(prefix) * len(embeddings))
-        return original(clip_model, embeddings, eot, prefix=prefix, length=length)
+    def watched(clip_model, flat, part, past):
+        sizes.append(len(past[0][0]) * len(part.order))
+        return original(clip_model, flat, part, past)
 
-    monkeypatch.setattr(cocoop, "encode_text", watched)
+    monkeypatch.setattr(encode, "_run_part", watched)
     results = []
     for limit in (UNBOUNDED, max_prompts):
         model = build(toy, True, limit)
@@ -212,19 +214,19 @@ def saved_bytes(model):
 
 def test_the_bound_bounds_memory_and_the_automatic_one_holds(toy, monkeypatch):
     model = build(toy, refined=False)
-    length = model.learner.prompts.length
+    tokens = sum(model.learner.prompts.packing.lengths) / len(NAMES)
     needed = saved_bytes(model)
     prompts = 3 * len(NAMES)
-    monkeypatch.setattr(cocoop, "CPU_MEMORY", 2 * needed)
-    automatic = automatic_max_prompts(toy, length, torch.device("cpu"))
+    monkeypatch.setattr(packing, "CPU_MEMORY", 2 * needed)
+    automatic = automatic_chunk(toy, tokens, torch.device("cpu"))
     assert prompts / 4 < automatic <= prompts, (
         "half of the memory holds that many, and not far more"
     )
     # A GPU is asked instead; its answer is (free, total).
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * needed, 99 * needed))
-    assert automatic_max_prompts(toy, length, torch.device("cuda")) == 4 * automatic
-    monkeypatch.setattr(cocoop, "CPU_MEMORY", 1)
-    assert automatic_max_prompts(toy, length, torch.device("cpu")) == 1
+    assert automatic_chunk(toy, tokens, torch.device("cuda")) == 4 * automatic
+    monkeypatch.setattr(packing, "CPU_MEMORY", 1)
+    assert automatic_chunk(toy, tokens, torch.device("cpu")) == 1
     assert saved_bytes(build(toy, False, max_prompts=4)) < needed / 3
 
 
@@ -241,18 +243,18 @@ def test_a_chunked_training_ends_where_the_other_does(world, precision, tmp_path
     options = ("TRAINER.COCOOP.PREC", precision, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.002)
     ends = []
     for limit in (0, 5):
-        limited = (*options, "TRAINER.COCOOP.MAX_PROMPTS", limit)
+        limited = (*options, "TRAINER.TEXT_CHUNK", limit)
         ends.append(learned(world.trained("CoCoOp", tmp_path / f"{limit}", *limited)))
         said = [line for line in capsys.readouterr().out.splitlines() if "at once" in line]
         assert len(said) == 1
-        assert ("(automatic, TRAINER.COCOOP.MAX_PROMPTS 0)" in said[0]) == (limit == 0)
-        assert limit == 0 or ": 5 at most (TRAINER.COCOOP.MAX_PROMPTS)" in said[0]
+        assert ("(automatic, TRAINER.TEXT_CHUNK 0)" in said[0]) == (limit == 0)
+        assert limit == 0 or ": 5 at most (TRAINER.TEXT_CHUNK)" in said[0]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
 
 
 def test_a_negative_bound_is_one_sentence(world, tmp_path):
-    with pytest.raises(SettingsError, match=r"MAX_PROMPTS must be .* or 0 to choose .* got -3$"):
-        world.build("CoCoOp", tmp_path, "TRAINER.COCOOP.MAX_PROMPTS", -3)
+    with pytest.raises(SettingsError, match=r"TEXT_CHUNK must be .* or 0 to choose .* got -3$"):
+        world.build("CoCoOp", tmp_path, "TRAINER.TEXT_CHUNK", -3)
 
 
 def test_random_context_has_n_ctx_tokens(toy):

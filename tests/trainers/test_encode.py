@@ -7,6 +7,7 @@ from clip import clip
 from tests.toy import toy_clip, toy_resnet_state_dict
 from tests.trainers import naive
 from trainers.encode import encode_image, encode_text
+from trainers.packing import Packing
 from trainers.settings import SettingsError
 
 EXACT = {"rtol": 0, "atol": 1e-9}
@@ -93,22 +94,38 @@ def embed(model, texts):
     return model.token_embedding(ids), ids.argmax(-1)
 
 
+def packed(eot, start=0, most=None):
+    return Packing([int(e) + 1 for e in eot], start, most)
+
+
 @pytest.mark.parametrize("depth", [0, 1, 2])
-def test_text_equals_naive_and_the_cut_is_exact(model, depth):
+@pytest.mark.parametrize("most", [None, 2])
+def test_text_equals_naive(model, depth, most):
     embeddings, eot = embed(model, TEXTS)
     prompts = deep_prompts(depth, 4, 64)
     naively = torch.stack(
         [naive.text_feature(model, e, i, prompts) for e, i in zip(embeddings, eot, strict=True)]
     )
-    torch.testing.assert_close(encode_text(model, embeddings, eot, prompts), naively, **EXACT)
-    with_prefix = encode_text(model, embeddings[:, 5:], eot, prompts, prefix=embeddings[0, :5])
+    packing = packed(eot, 5, most)
+    with_prefix = encode_text(model, embeddings[:, 5:], packing, embeddings[0, :5], prompts)
     torch.testing.assert_close(with_prefix, naively, **EXACT)
+    if not depth:
+        alone = encode_text(model, embeddings, packed(eot, most=most))
+        torch.testing.assert_close(alone, naively, **EXACT)
+
+
+def test_deep_prompts_need_a_prefix(model):
+    embeddings, eot = embed(model, TEXTS)
+    with pytest.raises(ValueError, match="replace tokens of a prefix, got none"):
+        encode_text(model, embeddings, packed(eot), prompts=deep_prompts(1, 4, 64))
 
 
 def test_text_is_clips_own_feature(model):
     embeddings, eot = embed(model, TEXTS)
     torch.testing.assert_close(
-        encode_text(model, embeddings, eot), model.encode_text(clip.tokenize(TEXTS)), **EXACT
+        encode_text(model, embeddings, packed(eot)),
+        model.encode_text(clip.tokenize(TEXTS)),
+        **EXACT,
     )
 
 
@@ -116,7 +133,7 @@ def test_prefix_per_image(model):
     embeddings, eot = embed(model, TEXTS)
     shift = torch.randn(2, 1, 64, dtype=torch.float64)
     prefix = embeddings[0, :5] + torch.cat([shift] * 5, 1)
-    features = encode_text(model, embeddings[:, 5:], eot, prefix=prefix)
+    features = encode_text(model, embeddings[:, 5:], packed(eot, 5), prefix)
     assert features.shape == (2, 3, 32)
     for b in range(2):
         for c in range(3):
@@ -134,7 +151,7 @@ def test_gradients_of_the_prefix_equal_those_of_the_whole(model):
         context = embeddings[0, 1:5].clone().requires_grad_()
         prefix = torch.cat([embeddings[0, :1], context])
         if shared:
-            features = encode_text(model, embeddings[:, 5:], eot, prefix=prefix)
+            features = encode_text(model, embeddings[:, 5:], packed(eot, 5), prefix)
         else:
             whole = torch.cat([prefix.expand(3, -1, -1), embeddings[:, 5:]], 1)
             features = torch.stack(

@@ -21,7 +21,8 @@ def coop(clip_model):
 
 def cocoop(clip_model):
     prompts = ConditionalPrompts(clip_model, NAMES, ctx_init="a photo of a")
-    return CoCoOpLearner(clip_model, prompts, max_prompts=4)
+    prompts.packing.limit(4)
+    return CoCoOpLearner(clip_model, prompts)
 
 
 def step(make, half):

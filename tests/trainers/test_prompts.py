@@ -41,7 +41,7 @@ def test_layout(model, position, class_specific, n_ctx):
         half = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         body = [*context[:half], *words, *context[half:]]
         rows = [embedding[49406], *body, embedding[encode(".")[0]], embedding[49407]]
-        assert int(prompts.eot[c]) == len(rows) - 1
+        assert prompts.packing.eot[c] == len(rows) - 1
         torch.testing.assert_close(whole(prompts)[c, : len(rows)], torch.stack(rows))
 
 
@@ -52,9 +52,8 @@ def test_context_init_gives_count_and_values(model, capsys):
     torch.testing.assert_close(learner.ctx.detach(), model.token_embedding(ids).detach())
     assert learner.n_ctx == 4
     text = clip.tokenize([f"a photo of a {name.replace('_', ' ')}." for name in NAMES])
-    torch.testing.assert_close(
-        whole(learner()), model.token_embedding(text[:, : learner.length]).detach()
-    )
+    expected = model.token_embedding(text[:, : learner.embeddings.shape[1]]).detach()
+    torch.testing.assert_close(whole(learner()), expected)
 
 
 @pytest.mark.parametrize("words", ["a photo of a ", " a  photo of a", "a_photo_of_a"])
@@ -76,7 +75,7 @@ def test_words_of_several_tokens(model, capsys):
         capsys.readouterr().out
     )
     text = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in NAMES])
-    expected = model.token_embedding(text[:, : learner.length]).detach()
+    expected = model.token_embedding(text[:, : learner.embeddings.shape[1]]).detach()
     torch.testing.assert_close(whole(learner()), expected)
     with pytest.raises(SettingsError, match="every word must be one token"):
         ContextPrompts(model, NAMES, ctx_init=words, position="middle")

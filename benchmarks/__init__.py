@@ -1,0 +1,1 @@
+"""How fast the trainers are, beside a plain implementation of the same methods."""

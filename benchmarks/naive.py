@@ -1,0 +1,368 @@
+"""The methods in the plain manner of this family's public code: what the fast code is measured by.
+
+All 77 positions of every text run through every block, every block computes its attention weights,
+class prompts are encoded for every batch, also at test, cache entries are written one by one, and
+PromptKD runs its whole teacher for every batch, also at test. Written from docs/method.md; of the
+trainers only the trained weights are shared, none of their encoders or losses. Both compute the
+same numbers (tests/benchmarks/test_naive.py).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clip import clip
+
+__all__ = ["Step", "image_tower", "model_of", "text_tower", "update_cache"]
+
+Losses = dict[str, Tensor]
+
+
+class Step(NamedTuple):
+    """Logits (B, C) and weighted losses of one training step."""
+
+    logits: Tensor
+    losses: Losses
+
+
+# --- CLIP's towers, whole ---
+
+
+def _block(block: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """One residual block on (L, N, W): tokens, and attention weights (N, L, L)."""
+    y = block.ln_1(x)
+    y, weights = block.attn(y, y, y, need_weights=True, attn_mask=mask)
+    x = x + y
+    return x + block.mlp(block.ln_2(x)), weights
+
+
+def image_tower(
+    visual: Any, image: Tensor, prompts: Sequence[Tensor] = ()
+) -> tuple[Tensor, Tensor]:
+    """Projected tokens (B, 1+P, d) and attention of CLS over the patches (B, P)."""
+    x = visual.conv1(image.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+    cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+    x = torch.cat([cls, x], dim=1) + visual.positional_embedding.to(x.dtype)
+    kept = x.shape[1]
+    if prompts:
+        x = torch.cat([x, prompts[0].to(x.dtype).expand(len(x), -1, -1)], dim=1)
+    x = visual.ln_pre(x).permute(1, 0, 2)
+    for depth, block in enumerate(visual.transformer.resblocks):
+        if 0 < depth < len(prompts):
+            prompt = prompts[depth].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)
+            x = torch.cat([x[:kept], prompt])
+        x, weights = _block(block, x)
+    tokens = visual.ln_post(x.permute(1, 0, 2)) @ visual.proj.to(x.dtype)
+    return tokens[:, :kept], weights[:, 0, 1:kept]
+
+
+def text_tower(
+    clip_model: Any, embeddings: Tensor, ids: Tensor, prompts: Sequence[Tensor] = ()
+) -> Tensor:
+    """Token embeddings (C, 77, W) of ids (C, 77) -> unit features (C, d)."""
+    x = embeddings + clip_model.positional_embedding.to(embeddings.dtype)
+    x = x.permute(1, 0, 2)
+    mask = torch.full((len(x), len(x)), float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
+    for depth, block in enumerate(clip_model.transformer.resblocks):
+        if 0 < depth <= len(prompts):
+            prompt = prompts[depth - 1].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)
+            x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
+        x, _ = _block(block, x, mask)
+    x = clip_model.ln_final(x.permute(1, 0, 2))
+    eot = ids.argmax(dim=-1)
+    features = x[torch.arange(len(x), device=x.device), eot] @ clip_model.text_projection.to(x)
+    return _unit(features)
+
+
+def _unit(features: Tensor) -> Tensor:
+    features = features if features.dtype == torch.float64 else features.float()
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+class ClassPrompts:
+    """ "<context> <class name>." with learned tokens (n, W) in the place of the first words."""
+
+    def __init__(self, clip_model: Any, classnames: Sequence[str], context: str) -> None:
+        texts = [f"{context} {name.replace('_', ' ')}." for name in classnames]
+        self.ids = clip.tokenize(texts).to(clip_model.positional_embedding.device)
+        with torch.no_grad():
+            self.embeddings = clip_model.token_embedding(self.ids).to(clip_model.dtype)
+
+    def __call__(self, ctx: Tensor) -> Tensor:
+        """(C, 77, W)."""
+        before, after = self.embeddings[:, :1], self.embeddings[:, 1 + len(ctx) :]
+        learned = ctx.to(before.dtype).expand(len(before), -1, -1)
+        return torch.cat([before, learned, after], dim=1)
+
+
+# --- TextRefiner ---
+
+
+@torch.no_grad()
+def update_cache(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
+    """The write, an entry at a time: entries (M, d), tokens (N, d) -> (M, d)."""
+    tokens = _unit(tokens)
+    scores = tokens @ entries.T
+    owner = scores.argmax(dim=1)
+    share = scores.softmax(dim=0)
+    updated = entries.clone()
+    for j in range(len(entries)):
+        own = (owner == j).nonzero().flatten()
+        if len(own) == 0:
+            continue
+        weight = share[own, j] / share[:, j].max()
+        moved = (weight[:, None] * tokens[own]).sum(dim=0)
+        updated[j] = momentum * entries[j] + (1 - momentum) * moved
+    return _unit(updated)
+
+
+def _aligned(align: Any, tokens: Tensor) -> Tensor:
+    """h: (..., d_v) -> (..., d)."""
+    rows = align.inner(tokens.reshape(-1, tokens.shape[-1]).to(align.inner.weight.dtype))
+    return align.outer(torch.relu(align.norm(rows))).view(*tokens.shape[:-1], -1)
+
+
+def _refine(refiner: Any, text: Tensor) -> Tensor:
+    """T', in the shape of ``text`` (..., d)."""
+    entries = refiner.cache.entries.to(text.dtype)
+    read = (text @ entries.T).softmax(dim=-1) @ entries
+    return text + refiner.alpha * refiner.aggregate(torch.cat([text, read], dim=-1))
+
+
+def _salient(local: Tensor, saliency: Tensor, topk: int) -> Tensor:
+    """S, (B, K, d), an image at a time."""
+    sets = []
+    for rows, attention in zip(local, saliency, strict=True):
+        patches = attention.topk(topk).indices + 1
+        sets.append(torch.cat([rows[:1], rows[patches], rows.mean(dim=0, keepdim=True)]))
+    return torch.stack(sets)
+
+
+def _kl(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """t^2 KL(target || logits) over N C."""
+    p = (target / temperature).softmax(dim=-1)
+    q = (logits / temperature).log_softmax(dim=-1)
+    return (p * (p.log() - q)).sum() * temperature**2 / logits.numel()
+
+
+# --- the methods ---
+
+
+class Naive(nn.Module):
+    """A method over the weights of a fast `trainers.base.RefinedCLIP`.
+
+    Args:
+        model: its towers, trained modules and settings are used; none of its methods is.
+        classnames: C names.
+        context: the words from which the learned tokens started.
+    """
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__()
+        self.model = model
+        self.clip_model = model.learner.clip_model
+        self.refiner = model.refiner
+        self.settings = model.settings
+        self.words = ClassPrompts(self.clip_model, classnames, context)
+
+    @property
+    def scale(self) -> Tensor:
+        return self.clip_model.logit_scale.exp()
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pooled (B, d), tokens (B, 1+P, d_v), saliency (B, P)."""
+        with torch.no_grad():
+            tokens, saliency = image_tower(self.clip_model.visual, image)
+        return tokens[:, 0], tokens, saliency
+
+    def text(self, features: Tensor) -> Tensor:
+        """Unit text features (C, d), or (B, C, d) for unit image features (B, d)."""
+        ctx = self.model.learner.prompts.ctx
+        return text_tower(self.clip_model, self.words(ctx), self.words.ids)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, C) at test."""
+        with torch.no_grad():
+            features = _unit(self.image(image)[0])
+            text = self.text(features)
+            return self._logits(features, text if self.refiner is None else self._refined(text))
+
+    def training_step(self, image: Tensor, label: Tensor) -> Step:
+        """Logits and losses; moves the cache."""
+        pooled, tokens, saliency = self.image(image)
+        features = _unit(pooled)
+        text = self.text(features)
+        refined = text if self.refiner is None else self._refined(text)
+        logits = self._logits(features, refined)
+        name, weight, target, loss = self.task(image, label, text)
+        losses = {name: weight * loss(logits, target)}
+        if self.refiner is not None:
+            losses |= self._refiner(tokens, saliency, text, refined, (weight, target, loss))
+        return Step(logits, losses | self.more(image, features, text, logits))
+
+    def task(self, image: Tensor, label: Tensor, text: Tensor) -> tuple[str, float, Tensor, Any]:
+        """Name, weight, target and loss of the task."""
+        return "ce", 1.0, label, F.cross_entropy
+
+    def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
+        """Other losses of the learner."""
+        return {}
+
+    def _logits(self, features: Tensor, text: Tensor) -> Tensor:
+        if text.dim() == 2:
+            return self.scale * features @ text.T
+        return torch.stack([self.scale * t @ f for f, t in zip(features, text, strict=True)])
+
+    def _refined(self, text: Tensor) -> Tensor:
+        if text.dim() == 2:
+            return _refine(self.refiner, text)
+        return torch.stack([_refine(self.refiner, t) for t in text])
+
+    def _refiner(
+        self, tokens: Tensor, saliency: Tensor, text: Tensor, refined: Tensor, task: Any
+    ) -> Losses:
+        (weight, target, loss), settings = task, self.settings
+        local = _aligned(self.refiner.align, tokens)
+        cache = self.refiner.cache
+        flat = local.detach().flatten(0, 1).to(cache.entries.dtype)
+        cache.entries = update_cache(cache.entries, flat, cache.momentum)
+        salient = _salient(local, saliency, settings.topk)
+        rows = []
+        for k in range(salient.shape[1]):
+            rows.append(self._logits(salient[:, k], text))
+        logits = torch.stack(rows, dim=1).flatten(0, 1)
+        repeated = target.repeat_interleave(salient.shape[1], dim=0)
+        regulariser = (_unit(refined) - text).abs().mean()
+        return {
+            "semantic": weight * settings.local_weight * loss(logits, repeated),
+            "regulariser": weight * settings.reg_weight * regulariser,
+        }
+
+
+class NaiveCoCoOp(Naive):
+    """The text tower once an image."""
+
+    def text(self, features: Tensor) -> Tensor:
+        prompts = self.model.learner.prompts
+        rows = []
+        for shift in prompts.meta_net(features):
+            words = self.words(prompts.ctx + shift)
+            rows.append(text_tower(self.clip_model, words, self.words.ids))
+        return torch.stack(rows)
+
+
+class NaiveMaPLe(Naive):
+    """Coupled prompts of both towers."""
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        prompts = self.model.learner.prompts
+        visual = [prompts.proj(prompts.ctx)]
+        for layer, prompt in zip(
+            prompts.compound_prompt_projections, prompts.compound_prompts_text, strict=True
+        ):
+            visual.append(layer(prompt))
+        tokens, saliency = image_tower(self.clip_model.visual, image, visual)
+        return tokens[:, 0], tokens, saliency
+
+    def text(self, features: Tensor) -> Tensor:
+        prompts = self.model.learner.prompts
+        deep = list(prompts.compound_prompts_text)
+        return text_tower(self.clip_model, self.words(prompts.ctx), self.words.ids, deep)
+
+
+def _deep(prompts: Any) -> list[Tensor]:
+    """The prompts of one tower, the input's first if it has them."""
+    blocks = [block.VPT_shallow for block in prompts.transformer["resblocks"].values()]
+    return blocks if prompts.VPT is None else [prompts.VPT, *blocks]
+
+
+class NaivePromptSRC(Naive):
+    """Independent prompts of both towers, and the frozen CLIP beside them for every batch."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, context)
+        self.frozen_text = self._frozen_text(classnames)
+
+    @torch.no_grad()
+    def _frozen_text(self, classnames: Sequence[str]) -> Tensor:
+        from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+        total: Any = 0
+        for template in OPENAI_IMAGENET_TEMPLATES[:60]:
+            texts = [template(name.replace("_", " ")) for name in classnames]
+            ids = clip.tokenize(texts).to(self.words.ids.device)
+            total = total + self.clip_model.encode_text(ids)
+        return _unit(total)
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        visual = _deep(self.model.learner.deep.image_encoder)
+        tokens, saliency = image_tower(self.clip_model.visual, image, visual)
+        return tokens[:, 0], tokens, saliency
+
+    def text(self, features: Tensor) -> Tensor:
+        deep = self.model.learner.deep
+        words = self.words(deep.prompt_learner.ctx)
+        return text_tower(self.clip_model, words, self.words.ids, _deep(deep.text_encoder))
+
+    def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
+        learner = self.model.learner
+        with torch.no_grad():
+            frozen = _unit(image_tower(self.clip_model.visual, image)[0][:, 0])
+        return {
+            "scl_text": learner.text_weight * (text - self.frozen_text).abs().mean(),
+            "scl_image": learner.image_weight * (features - frozen).abs().mean(),
+            "scl_logits": _kl(logits, self._logits(frozen, self.frozen_text)),
+        }
+
+
+class NaivePromptKD(Naive):
+    """The teacher, both of its towers, runs for every batch."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, context)
+        self.teacher = model.learner.teacher
+        self.teacher_words = ClassPrompts(self.teacher.clip_model, classnames, context)
+
+    @torch.no_grad()
+    def teach(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's logits (B, C) and text (C, d)."""
+        frozen, deep = self.teacher.clip_model, self.teacher.deep
+        words = self.teacher_words(deep.prompt_learner.ctx)
+        text = text_tower(frozen, words, self.teacher_words.ids, _deep(deep.text_encoder))
+        tokens, _ = image_tower(frozen.visual, image, _deep(deep.image_encoder))
+        return frozen.logit_scale.exp() * _unit(tokens[:, 0]) @ text.T, text
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        learner = self.model.learner
+        self._taught = self.teach(image)
+        tokens, saliency = image_tower(self.clip_model.visual, image, _deep(learner.prompts))
+        return _aligned(learner.projector, tokens[:, 0]), tokens, saliency
+
+    def text(self, features: Tensor) -> Tensor:
+        return self._taught[1]
+
+    def task(self, image: Tensor, label: Tensor, text: Tensor) -> tuple[str, float, Tensor, Any]:
+        learner = self.model.learner
+
+        def loss(logits: Tensor, target: Tensor) -> Tensor:
+            return _kl(logits, target, learner.temperature)
+
+        return "kd", learner.weight, self._taught[0], loss
+
+
+METHODS: dict[str, Callable[..., Naive]] = {
+    "CoOp": Naive,
+    "CoCoOp": NaiveCoCoOp,
+    "MaPLe": NaiveMaPLe,
+    "PromptSRC": NaivePromptSRC,
+    "PromptKD": NaivePromptKD,
+}
+
+
+def model_of(trainer: Any, context: str = "a photo of a") -> Naive:
+    """The plain implementation over the weights of a built trainer."""
+    name = trainer.cfg.TRAINER.NAME.removeprefix("TextRefiner")
+    return METHODS[name](trainer.model, list(trainer.dm.dataset.classnames), context)

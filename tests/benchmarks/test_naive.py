@@ -1,0 +1,75 @@
+"""The plain implementation computes what the trainers do: losses, gradients, cache, logits."""
+
+import copy
+
+import pytest
+import torch
+
+from benchmarks import naive
+from tests.trainers.toy_runs import TEST_CASES, ToyWorld
+
+CASES = [name for name, _ in TEST_CASES if name != "TextRefiner"]  # an alias
+LABEL = torch.tensor([0, 2, 1])
+TOLERANCES = {
+    torch.float64: {"rtol": 0, "atol": 1e-9},
+    torch.float32: {"rtol": 1e-3, "atol": 1e-4},  # losses of up to 100, summed in other orders
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+def build(world, name, folder, dtype):
+    words = "a photo of a"
+    options = ("TRAINER.COOP.CTX_INIT", words, "TRAINER.COCOOP.CTX_INIT", words)
+    trainer = world.build(name, folder, *options)
+    learner = trainer.model.to(dtype).learner
+    if "PromptKD" in name:  # the teacher spoke in float32 when the learner was built
+        with torch.no_grad():
+            learner.teacher_text = learner.teacher.encode_text()
+    trainer.set_model_mode("train")
+    return trainer
+
+
+def gradients(model, losses):
+    """Of every trained parameter, by name."""
+    model.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    trained = torch.nn.ModuleDict(model.trained_modules())
+    return {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("name", CASES)
+def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
+    tolerance = TOLERANCES[dtype]
+    fast = build(world, name, tmp_path, dtype)
+    plain = copy.copy(fast)
+    plain.model = copy.deepcopy(fast.model)
+    slow = naive.model_of(plain)
+    image = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    ours, theirs = (model.training_step(image, LABEL) for model in (fast.model, slow))
+    torch.testing.assert_close(ours.logits, theirs.logits, **tolerance)
+    torch.testing.assert_close(ours.losses, theirs.losses, **tolerance)
+    found, expected = gradients(fast.model, ours.losses), gradients(plain.model, theirs.losses)
+    assert found.keys() == expected.keys()
+    assert sum(float(g.abs().sum()) for g in found.values()) > 0
+    torch.testing.assert_close(found, expected, **tolerance)
+    for key, value in fast.model.state_dict().items():  # the cache, running statistics
+        torch.testing.assert_close(value, plain.model.state_dict()[key], **tolerance)
+
+    fast.set_model_mode("eval")
+    plain.model.eval()
+    with torch.no_grad(), fast.model.cached_text():
+        torch.testing.assert_close(fast.model(image), slow(image), **tolerance)
+
+
+def test_the_loop_over_entries_leaves_entries_without_tokens_alone():
+    entries = torch.nn.functional.normalize(torch.eye(4, 6, dtype=torch.float64), dim=-1)
+    tokens = torch.tensor([[1.0, 0, 0, 0, 2, 0], [1.0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    moved = naive.update_cache(entries, tokens, 0.8)
+    assert torch.equal(moved[1:], entries[1:])
+    assert not torch.equal(moved[0], entries[0])
