@@ -2,13 +2,15 @@
 #   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded data set (5 minutes)
 #   make demo-all  every method, plain and refined, on the same data set (20 minutes)
 #   make test      all tests, with coverage of trainers/
+#   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
+#                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU
 #   make check     ruff, ruff format, mypy
 #   make style     let ruff mend what it can
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-all test check style clean
+.PHONY: demo demo-all test bench bench-full bench-gpu check style clean
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -31,6 +33,15 @@ demo-all: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --cov=trainers --cov-report=term --cov-fail-under=95
+
+bench: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.bench
+
+bench-full: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.bench --full
+
+bench-gpu: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.bench --full --device cuda
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

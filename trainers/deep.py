@@ -123,4 +123,6 @@ class IndependentPromptsLearner(CoOpLearner):
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""
-        return unit(encode_text(self.clip_model, *self.prompts(), self.deep.text_encoder()))
+        embeddings, packing, prefix = self.prompts()
+        deep = self.deep.text_encoder()
+        return unit(encode_text(self.clip_model, embeddings, packing, prefix, deep))

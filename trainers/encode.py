@@ -249,7 +249,8 @@ def _finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
 
 
 def _block(block: Any, x: Tensor) -> Tensor:
-    return _finish(block, x, F.scaled_dot_product_attention(*_heads(block, x)))
+    q, k, v = _heads(block, x)
+    return _finish(block, x, F.scaled_dot_product_attention(q, k, v))
 
 
 # --- towers ---

@@ -88,7 +88,8 @@ class MaPLeLearner(CoOpLearner):
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """(C, d); ``features`` are not used."""
         deep = list(self.prompts.compound_prompts_text)
-        return unit(encode_text(self.clip_model, *self.prompts(), deep))
+        embeddings, packing, prefix = self.prompts()
+        return unit(encode_text(self.clip_model, embeddings, packing, prefix, deep))
 
 
 @TRAINER_REGISTRY.register()

@@ -1,0 +1,210 @@
+"""Measures the trainers beside benchmarks/naive.py and writes benchmarks/results/<machine>.
+
+    python -m benchmarks.bench                 # quick: at most 10 minutes on two cores
+    python -m benchmarks.bench --full          # 50 to 1000 classes, every method
+    python -m benchmarks.bench --device cuda   # the same rows on a GPU, and its throughput
+
+<machine>.json holds every number, <machine>.md the tables.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dassl.utils import UsageError, write_json
+from dassl.utils.tools import atomic_path
+from trainers.settings import PRECISIONS
+
+from . import child, machine, rows
+from .growth import data_share, growth
+from .report import markdown
+from .timing import flops, in_turns
+from .world import SIZES, TOY, World
+
+__all__ = ["main", "run"]
+
+RESULTS = Path(__file__).parent / "results"
+# Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
+PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
+BATCHES = {"CoCoOp": 1, "TextRefinerCoCoOp": 1}
+
+
+def time_rows(world: World, full: bool, budget: float) -> list[rows.Row]:
+    """The table of times."""
+    found = [
+        rows.text_tower(world, 100, budget, wanted=10),
+        rows.cache_update(world, 25, 4 * 197, budget),
+        rows.train_step(world, "TextRefinerCoOp", 100, 4, budget, wanted=5.5),
+        rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, wanted=3),
+        rows.train_step(world, "CoCoOp", 50, 1, budget, wanted=8),
+        rows.eval_batch(world, "TextRefinerPromptKD", 100, 8, budget, wanted=5),
+        rows.train_step(world, "TextRefinerPromptKD", 100, 8, budget, wanted=1.8),
+    ]
+    if "bf16" in PRECISIONS:
+        bf16 = rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, 7, "bf16")
+        found.insert(4, bf16)
+    small = [("CoOp", 100, 4), ("TextRefinerCoCoOp", 50, 1), ("MaPLe", 50, 4), ("PromptSRC", 50, 4)]
+    cases = small + ([("PromptKD", 100, 8)] if full else [])
+    if full:
+        # Larger ones leave a CPU's memory: naive keeps about 45 MB a class for its backward pass.
+        most = 1000 if world.cuda else 100
+        counts = [count for count in (50, 100, 500, 1000) if count <= most]
+        cases = [(n, c, BATCHES.get(n, 4)) for n in rows.METHODS for c in counts]
+    for name, classes, batch in cases:
+        found.append(rows.train_step(world, name, classes, batch, budget))
+        if full:
+            found.append(rows.eval_batch(world, name, classes, batch, budget))
+    if full:  # without a backward pass naive fits
+        for name in ("CoOp", "TextRefinerCoOp", "PromptKD", "TextRefinerPromptKD"):
+            found += [rows.eval_batch(world, name, c, 8, budget) for c in (500, 1000)]
+    return found
+
+
+def memory_rows(world: World, full: bool) -> list[dict[str, Any]]:
+    """Peaks of one train step; naive's at many classes follow from those that it can hold."""
+
+    def peak(kind: str, name: str, classes: int, batch: int) -> int:
+        return child.measure(world, "memory", kind, name, classes, batch)["bytes"]
+
+    found: list[dict[str, Any]] = []
+    few, some = (25, 50) if not full else (50, 100)
+    low, high = (peak("naive", "CoOp", count, 4) for count in (few, some))
+    line = low + (high - low) / (some - few) * (1000 - few)
+    fast = peak("fast", "CoOp", 1000, 4)
+    ends = f"{low / 2**30:.2f} GiB at {few} and {high / 2**30:.2f} at {some}"
+    what = "CoOp, 1000 classes, batch 4"
+    found.append(
+        {
+            "what": what,
+            "naive": line,
+            "fast": fast,
+            "note": f"naive: the line through {ends}; wanted >= 4",
+        }
+    )
+    names = rows.METHODS if full else ("TextRefinerCoOp", "CoCoOp")
+    for name in names:
+        batch = BATCHES.get(name, 4)
+        sizes = (name, 50, batch)
+        both = {kind: peak(kind, *sizes) for kind in ("naive", "fast")}
+        found.append({"what": f"{name}, 50 classes, batch {batch}", **both, "note": ""})
+    for row in found:
+        print(f"memory of {row['what']}: {row['naive'] / row['fast']:.1f}x less", flush=True)
+    return found
+
+
+def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
+    """Images a second at test with bf16 towers, and the share of the card's peak."""
+    name = torch.cuda.get_device_name()
+    peak = next((value for key, value in PEAKS.items() if key in name), 0.0)
+    found = []
+    for method in ("CoOp", "TextRefinerCoOp", "PromptKD", "TextRefinerPromptKD"):
+        for classes in (50, 100, 500, 1000):
+            batch = 256
+            precision = "bf16" if "bf16" in PRECISIONS else "fp16"
+            trainer = world.trainer(method, classes, batch, precision)
+            trainer.set_model_mode("eval")
+            image = world.batch(batch, classes)["img"]
+            with torch.no_grad(), trainer.model.cached_text():
+
+                def run(trainer: Any = trainer, image: torch.Tensor = image) -> None:
+                    trainer.model_inference(image)
+
+                operations = flops(run)
+                taken = in_turns({"fast": run}, True, budget, most=20)["fast"]
+            found.append(
+                {
+                    "method": method,
+                    "what": f"{method}, {classes} classes, batch {batch}, {precision}",
+                    "images_per_second": batch / taken,
+                    "share_of_peak": operations / taken / peak if peak else 0.0,
+                }
+            )
+            print(f"{found[-1]['what']}: {batch / taken:,.0f} images/s", flush=True)
+    return found
+
+
+def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]:
+    """Everything; what is returned is what is written."""
+    found = machine.facts(world.cuda)
+    start = time.perf_counter()
+    timed = time_rows(world, full, budget)
+    results = {
+        "command": command,
+        "commit": _commit(),
+        "machine": found,
+        "rows": [row.json() for row in timed],
+        "refiner": [
+            rows.refiner_cost(world, classes, 4, budget)
+            for classes in ((100, 1000) if full else (100,))
+        ],
+        "memory": memory_rows(world, full),
+        "growth": growth(world, budget / 2, full),
+        "startup": [
+            {
+                "what": "CoOp, 100 classes, batch 4",
+                **child.measure(world, "startup", "fast", "CoOp", 100, 4),
+            }
+        ],
+        "data": [data_share(world, 100, 4)],
+    }
+    if world.cuda:
+        results["gpu"] = gpu_rows(world, budget)
+    found["minutes"] = round((time.perf_counter() - start) / 60, 1)
+    return results
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=RESULTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line, checked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--full", action="store_true", help="all methods, 50 to 1000 classes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
+    parser.add_argument("--budget", type=float, default=8, help="seconds of turns a row")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--toy", action="store_true", help="toy CLIPs: tests the program only")
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda, but PyTorch finds no GPU here: leave it out")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 for a usage error (one sentence)."""
+    try:
+        args = parse(argv)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    torch.set_num_threads(args.threads)
+    command = " ".join(["python -m benchmarks.bench", *(sys.argv[1:] if argv is None else argv)])
+    with tempfile.TemporaryDirectory(prefix="textrefiner-bench-") as folder:
+        world = World(Path(folder), TOY if args.toy else SIZES, args.device == "cuda")
+        results = run(world, args.full, args.budget, command)
+    name = machine.name_of(results["machine"]) + ("-toy" if args.toy else "")
+    write_json(results, args.output / f"{name}.json")
+    with atomic_path(args.output / f"{name}.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+    print(f"{args.output / name}.json and .md: {results['machine']['minutes']} minutes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

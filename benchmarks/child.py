@@ -1,0 +1,112 @@
+"""What needs a process of its own: peak memory, and the time from its start to the first step.
+
+    python -m benchmarks.child memory FOLDER fast CoOp 1000 4 [--cuda] [--toy]
+    python -m benchmarks.child startup FOLDER fast CoOp 100 4
+
+prints one JSON line. FOLDER holds the weights that an earlier call made.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import naive
+from .rows import naive_step
+from .world import CONTEXT, SIZES, TOY, World
+
+__all__ = ["measure"]
+
+
+def measure(world: World, task: str, kind: str, name: str, classes: int, batch: int) -> Any:
+    """Run this module in a fresh process: bytes of a step's peak, or seconds to the first step."""
+    command = [sys.executable, "-m", "benchmarks.child", task, str(world.folder), kind, name]
+    command += [str(classes), str(batch), *(["--cuda"] if world.cuda else [])]
+    command += ["--toy"] if world.sizes is TOY else []
+    command += ["--threads", str(torch.get_num_threads())]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _status(key: str) -> int:
+    """Bytes of VmHWM (the highest so far) or VmRSS (now) of this process, on Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
+
+
+def _peak(step: Any, cuda: bool) -> int:
+    """Bytes that ``step`` needs beyond what is there before it."""
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():  # building a model may have needed more than a step does
+        reset.write_text("5")
+        before = _status("VmRSS")
+        step()
+        return _status("VmHWM") - before
+    high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - high
+    return grown * (1 if sys.platform == "darwin" else 1024)
+
+
+def _started() -> float:
+    """Seconds since this process began."""
+    ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    """One measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=("memory", "startup"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("kind", choices=("naive", "fast"))
+    parser.add_argument("name")
+    parser.add_argument("classes", type=int)
+    parser.add_argument("batch", type=int)
+    parser.add_argument("--cuda", action="store_true")
+    parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--threads", type=int, default=0)
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    world = World(args.folder, TOY if args.toy else SIZES, args.cuda)
+    trainer = world.trainer(args.name, args.classes, args.batch)
+    built = time.perf_counter()
+    data = world.batch(args.batch, args.classes)
+    slow = naive.model_of(trainer, CONTEXT) if args.kind == "naive" else None
+
+    def step() -> None:
+        if slow is None:
+            trainer.forward_backward(data)
+        else:
+            naive_step(trainer, slow, data)
+
+    if args.task == "memory":
+        print(json.dumps({"bytes": _peak(step, args.cuda)}))
+        return
+    step()
+    if args.cuda:
+        torch.cuda.synchronize()
+    total = _started()
+    print(json.dumps({"seconds": total, "step": time.perf_counter() - built}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The benchmark's own parts on toy CLIPs: rows, a process of its own, tables, errors."""
+
+import pytest
+import torch
+
+from benchmarks import bench, child, machine, rows, timing
+from benchmarks.report import markdown
+from benchmarks.world import TOY, World
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return World(tmp_path_factory.mktemp("world"), TOY, cuda=False)
+
+
+def test_turns_alternate_and_the_median_is_taken(monkeypatch):
+    order = []
+    clock = iter([1.0, 9.0, 5.0, 5.0, 2.0, 5.0])
+    monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])
+    runs = {name: (lambda n=name: order.append(n)) for name in "ab"}
+    found = timing.in_turns(runs, False, budget=60, most=3)
+    assert "".join(order) == "ab" + "ababab"
+    assert found == {"a": 2.0, "b": 5.0}
+
+
+def test_power_law():
+    assert timing.power_law([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
+
+
+def test_operations_of_a_product_are_counted():
+    a, b = torch.randn(3, 4), torch.randn(4, 5)
+    assert timing.flops(lambda: a @ b) == 2 * 3 * 4 * 5
+
+
+def test_rows_and_their_table(world):
+    step = rows.train_step(world, "TextRefinerCoOp", 3, 2, 0, wanted=1e9)
+    test = rows.eval_batch(world, "TextRefinerPromptKD", 3, 2, 0)
+    assert step.ratio == step.naive / step.fast
+    assert step.naive_gflop > step.fast_gflop > 0
+    assert test.naive_gflop > 2 * test.fast_gflop, "the teacher is silent at test"
+    results = {
+        "command": "make bench",
+        "commit": "abc",
+        "machine": machine.facts(cuda=False),
+        "rows": [step.json(), test.json()],
+        "refiner": [rows.refiner_cost(world, 3, 2, 0)],
+        "memory": [{"what": "CoOp", "naive": 4.0, "fast": 1.0, "note": ""}],
+        "growth": [{"what": "text", "sizes": [1, 2], "seconds": [1.0, 2.0], "exponent": 1.0}],
+        "startup": [{"what": "CoOp", "seconds": 9.0}],
+        "data": [{"what": "CoOp", "share": 0.25}],
+    }
+    text = markdown(results)
+    assert f"**{step.ratio:.2f}** | >= 1e+09" in text
+    assert "**TextRefinerCoOp train step, 3 classes, batch 2** reached" in text
+    assert "25.0 % of a step" in text
+    assert results["refiner"][0]["step_percent_of_operations"] > 0
+
+
+def test_a_step_in_a_process_of_its_own(world):
+    naive, fast = (
+        child.measure(world, "memory", kind, "CoOp", 200, 2)["bytes"] for kind in ("naive", "fast")
+    )
+    assert naive > 4 * fast > 0
+
+
+def test_no_gpu_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.main(["--device", "cuda"]) == 2
+    assert "PyTorch finds no GPU here" in capsys.readouterr().err
