@@ -12,6 +12,7 @@ from trainers import backbone
 from trainers.backbone import in_half
 from trainers.encode import encode_image, encode_text, unit
 from trainers.losses import class_logits, regulariser, salient_tokens, semantic_loss
+from trainers.packing import Packing
 
 PRECISIONS = ["fp32", "amp", "bf16", "fp16"]
 
@@ -93,7 +94,8 @@ def test_towers_in_half_are_near_float32(make, dtype):
     for model in (full, half):
         with torch.no_grad():
             embeddings = model.token_embedding(ids).to(model.dtype)
-            text = encode_text(model, embeddings, ids.argmax(-1))
+            packing = Packing([eot + 1 for eot in ids.argmax(-1).tolist()])
+            text = encode_text(model, embeddings, packing)
             features.append((unit(encode_image(model.visual, image).pooled), unit(text)))
     for ours, theirs in zip(*features, strict=True):
         assert ours.dtype == theirs.dtype == torch.float32
