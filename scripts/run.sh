@@ -1,20 +1,7 @@
 #!/usr/bin/env bash
 # What every scripts/<method>/<protocol>.sh calls: run.py with the project's Python.
-# PYTHON names another interpreter; else .venv/bin/python of the repository, else python3.
 #
 #   scripts/run.sh coop base2new dtd 1
 #   scripts/run.sh coop base2new critters 1     # on a CPU
 
-scripts=$(cd "$(dirname "$0")" && pwd)
-python=${PYTHON:-$scripts/../.venv/bin/python}
-if ! command -v "$python" >/dev/null; then
-    [ -z "$PYTHON" ] || { echo "error: PYTHON=$PYTHON is not a program" >&2; exit 2; }
-    python=python3
-fi
-has_torch='import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'
-if ! "$python" -c "$has_torch" >/dev/null; then
-    echo "error: $python has no torch: run \`make demo\` once to make .venv," \
-        "or set PYTHON to a Python that has requirements.txt" >&2
-    exit 2
-fi
-exec "$python" "$scripts/run.py" "$@"
+exec bash "$(dirname "$0")/python.sh" run.py "$@"

@@ -27,9 +27,9 @@ def markdown(
     """Each table, then the same by seed, then its notes."""
     parts = []
     for table in tables:
-        parts += [f"### {heading(table)}", _markdown_table(_summary(table))]
+        parts += [f"### {heading(table)}", markdown_table(_summary(table))]
         if any(cell.values for row in table.rows for cell in row.cells.values()):
-            parts += ["By seed", _markdown_table(_by_seed(table))]
+            parts += ["By seed", markdown_table(_by_seed(table))]
         lines = [f"- **Published** {line}" for line in sources(table)]
         lines += [f"- **Note** {note}" for note in table.notes]
         if lines:
@@ -106,7 +106,7 @@ def as_json(
                         "selection": row.selection,
                         "published": bool(row.source),
                         "source": row.source or RUN_HERE,
-                        "cells": {name: _json_cell(cell) for name, cell in row.cells.items()},
+                        "cells": {name: json_cell(cell) for name, cell in row.cells.items()},
                     }
                     for row in table.rows
                 ],
@@ -145,7 +145,7 @@ def sources(table: Table) -> list[str]:
 def _summary(table: Table) -> list[list[str]]:
     lines = [["Method", "Config", "Selection", *table.columns]]
     for row in table.rows:
-        cells = [_cell_text(row.cells.get(column)) for column in table.columns]
+        cells = [cell_text(row.cells.get(column)) for column in table.columns]
         lines.append([row.method, row.config, row.selection, *cells])
     return lines
 
@@ -160,13 +160,15 @@ def _by_seed(table: Table) -> list[list[str]]:
     return lines
 
 
-def _cell_text(cell: Cell | None) -> str:
+def cell_text(cell: Cell | None) -> str:
+    """ "72.00 ± 2.00", without the deviation of a single seed, or "n/a"."""
     if cell is None or cell.mean is None:
         return ABSENT
     return f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
 
 
-def _markdown_table(lines: Sequence[Sequence[str]]) -> str:
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """The lines, of which the first is the header, as an aligned Markdown table."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     padded = [
         [word.ljust(width) for word, width in zip(line, widths, strict=True)] for line in lines
@@ -181,7 +183,8 @@ def _escape(text: str) -> str:
     return text
 
 
-def _json_cell(cell: Cell) -> dict[str, Any]:
+def json_cell(cell: Cell) -> dict[str, Any]:
+    """A cell with full precision."""
     return {
         "mean": cell.mean,
         "std": cell.std,

@@ -1,0 +1,257 @@
+"""Ablation of TextRefiner on CoOp, base to new: is it the cache that helps, or the aggregation?
+
+    scripts/ablate.sh critters 1 2 3                                   # 25 rows, on a CPU
+    scripts/ablate.sh critters 1 --variants full no-cache aggregation-only coop
+    DATA=/path/to/datasets scripts/ablate.sh dtd 1 2 3 --workers 1     # on a GPU
+
+Runs the switches of the refiner one at a time, everything else as in
+scripts/textrefiner/base2new.sh, and plain CoOp. One table: base, new, H over the seeds, and H
+against the full method, seed by seed. Each variant has its own folder
+OUTPUT/ablate/DATASET/VARIANT; finished jobs are skipped. The table also stands in
+OUTPUT/ablate/DATASET/results.md and results.json. A top-k above the backbone's number of patches is
+refused by its training, and its row stays empty; --variants leaves it out.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dassl.utils import UsageError, nearest  # noqa: E402
+from scripts.lib.cells import Cell, harmonic  # noqa: E402
+from scripts.lib.countdown import Countdown  # noqa: E402
+from scripts.lib.files import make_folder, write_text  # noqa: E402
+from scripts.lib.grid import Chain  # noqa: E402
+from scripts.lib.jobs import Job, Place, Request  # noqa: E402
+from scripts.lib.needs import needs  # noqa: E402
+from scripts.lib.plans import plan  # noqa: E402
+from scripts.lib.pool import executor  # noqa: E402
+from scripts.lib.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
+from scripts.lib.result import RESULT  # noqa: E402
+from scripts.lib.runs import read_run  # noqa: E402
+from scripts.lib.settings import parse_pairs  # noqa: E402
+from scripts.lib.sweeping import FAILED, sweep  # noqa: E402
+from scripts.run import find_place  # noqa: E402
+
+FULL = "full"
+OFF = {"CACHE": "False", "LOCAL": "False"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: ``settings`` are keys of TRAINER.TEXTREFINER."""
+
+    label: str
+    settings: Mapping[str, str]
+    method: str = "textrefiner"
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {f"TRAINER.TEXTREFINER.{key}": value for key, value in self.settings.items()}
+
+
+def _values(slug: str, label: str, key: str, values: Sequence[str]) -> dict[str, Variant]:
+    return {f"{slug}-{value}": Variant(f"{label} {value}", {key: value}) for value in values}
+
+
+# The defaults (cache size 25, alpha 0.2, momentum 0.8, top-k 5) are the full method.
+VARIANTS = {
+    "coop": Variant("plain CoOp", {}, method="coop"),
+    FULL: Variant("full (cache size 25, alpha 0.2, momentum 0.8, top-k 5)", {}),
+    "no-cache": Variant("no cache", {"CACHE": "False"}),
+    "no-local": Variant("no local loss", {"LOCAL": "False"}),
+    "no-reg": Variant("no regulariser", {"REG": "False"}),
+    "aggregation-only": Variant("aggregation only (no cache, no local loss)", OFF),
+    "alpha-0": Variant("alpha 0 (the prompts are not refined)", {"ALPHA": "0.0"}),
+    **_values("cache-size", "cache size", "CACHE_SIZE", ("1", "5", "50", "100")),
+    **_values("alpha", "alpha", "ALPHA", ("0.05", "0.1", "0.5", "1.0")),
+    **_values("momentum", "momentum", "MOMENTUM", ("0.0", "0.5", "0.95", "0.99")),
+    **_values("top-k", "top-k", "TOPK", ("1", "3", "10", "20")),
+}
+# (what, the row with it, the row without it)
+QUESTIONS = (
+    ("all of TextRefiner", FULL, "coop"),
+    ("aggregation and regulariser alone", "aggregation-only", "coop"),
+    ("the cache", FULL, "no-cache"),
+    ("the local loss", FULL, "no-local"),
+    ("cache and local loss together", FULL, "aggregation-only"),
+    ("the regulariser", FULL, "no-reg"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant with its three numbers."""
+
+    variant: Variant
+    base: Cell
+    new: Cell
+
+    @property
+    def h(self) -> Cell:
+        return harmonic(self.base, self.new)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("dataset", help="a file of configs/datasets, without .yaml")
+    add("seeds", nargs="+", type=int, help="the papers use 1 2 3")
+    add("--variants", nargs="+", default=list(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    add("--workers", type=int, default=2, help="jobs at a time (default: 2)")
+    add("--set", nargs="+", default=[], metavar="KEY VALUE", help="pairs for every job")
+    add("--dry-run", action="store_true", help="list the jobs and what is missing, run nothing")
+    args = parser.parse_args(words)
+    for name in args.variants:
+        if name not in VARIANTS:
+            raise UsageError(f"unknown variant {name!r}: {nearest(name, list(VARIANTS))}")
+    if args.workers < 1:
+        raise UsageError(f"--workers takes a positive whole number, got {args.workers}")
+    return args
+
+
+def make_chains(args: argparse.Namespace, place: Place) -> list[tuple[str, list[Job]]]:
+    """The jobs of each variant and seed: training and test on the new classes.
+
+    Raises:
+        UsageError: an unknown data set, or an option that belongs to a variant.
+    """
+    pairs = parse_pairs(args.set)
+    own = {key for name in args.variants for key in VARIANTS[name].options} & set(pairs)
+    if own:
+        raise UsageError(f"--set {', '.join(sorted(own))} is what some variants set themselves")
+    chains = []
+    for seed in args.seeds:
+        for name in args.variants:
+            variant = VARIANTS[name]
+            there = replace(place, output=place.output / name)
+            options = {**variant.options, **pairs}
+            chains.append((name, plan(_request(variant, args.dataset, seed, options), there)))
+    return chains
+
+
+def _request(variant: Variant, dataset: str, seed: int, options: Mapping[str, str]) -> Request:
+    return Request(variant.method, "base2new", dataset, seed, options)
+
+
+def tabulate(chains: Sequence[tuple[str, Sequence[Job]]], seeds: Sequence[int]) -> dict[str, Row]:
+    """One row a variant, of the jobs that have been tested."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for name, jobs in chains:
+        cells = found.setdefault(name, {"base": {}, "new": {}})
+        for job in jobs:
+            if (job.folder / RESULT).is_file():
+                run = read_run(job.folder / RESULT)
+                cells[run.classes][run.seed] = run.accuracy
+    return {
+        name: Row(VARIANTS[name], _cell(cells["base"], seeds), _cell(cells["new"], seeds))
+        for name, cells in found.items()
+    }
+
+
+def _cell(values: Mapping[int, float], seeds: Sequence[int]) -> Cell:
+    return Cell(dict(sorted(values.items())), tuple(s for s in seeds if s not in values))
+
+
+def difference(cell: Cell, other: Cell) -> str:
+    """ "+1.20 (+ + -)": of the averages, and its sign with each seed."""
+    if cell.mean is None or other.mean is None:
+        return "n/a"
+    by_seed = [cell.values[seed] - other.values[seed] for seed in sorted(cell.values)]
+    signs = " ".join("+" if d > 0 else "-" if d < 0 else "=" for d in by_seed)
+    return f"{cell.mean - other.mean:+.2f} ({signs})"
+
+
+def render(rows: Mapping[str, Row], dataset: str, seeds: Sequence[int]) -> str:
+    """The table, and the answers that it gives."""
+    lines = [["Variant", "base", "new", "H", "H - full (by seed)"]]
+    for name, row in rows.items():
+        against = "" if name == FULL or FULL not in rows else difference(row.h, rows[FULL].h)
+        numbers = [cell_text(row.base), cell_text(row.new), cell_text(row.h)]
+        lines.append([row.variant.label, *numbers, against])
+    named = ", ".join(map(str, seeds))
+    parts = [
+        f"### TextRefiner on CoOp, base to new classes: {dataset}, seeds {named}",
+        markdown_table(lines),
+    ]
+    answers = [
+        f"- {what}: base {difference(rows[a].base, rows[b].base)}, "
+        f"new {difference(rows[a].new, rows[b].new)}, H {difference(rows[a].h, rows[b].h)}"
+        for what, a, b in QUESTIONS
+        if a in rows and b in rows
+    ]
+    if answers:
+        parts += ["What each part adds (with it less without it, and the sign with each seed):"]
+        parts += ["\n".join(answers)]
+    missing = [name for name, row in rows.items() if row.h.mean is None]
+    if missing:
+        parts.append(f"- **Note** without all seeds, so without averages: {', '.join(missing)}")
+    return "\n\n".join([*parts, LEGEND]) + "\n"
+
+
+def as_json(rows: Mapping[str, Row], dataset: str) -> str:
+    """Every number with full precision."""
+    content: dict[str, Any] = {"dataset": dataset, "rows": {}}
+    for name, row in rows.items():
+        cells = {"base": row.base, "new": row.new, "H": row.h}
+        content["rows"][name] = {
+            "label": row.variant.label,
+            "options": row.variant.options,
+            "cells": {key: json_cell(cell) for key, cell in cells.items()},
+        }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> int:
+    """Everything after the command line; the exit code."""
+    folder = place.output / "ablate" / args.dataset
+    place = replace(place, output=folder)
+    chains = make_chains(args, place)
+    jobs = [job for _, chain in chains for job in chain]
+    print(f"{len(jobs)} jobs: {len(args.variants)} variants x {len(args.seeds)} seeds")
+    wants = needs(jobs, place)
+    for need in wants:
+        print(f"{'missing' if need.blocks else 'will be fetched'}: {need.line}")
+    if args.dry_run:
+        for job in jobs:
+            print(f"  {job.folder.relative_to(folder).parts[0]}: {job.name}")
+        return 0
+    if any(need.blocks for need in wants):
+        raise UsageError("what is listed as missing must be there first")
+    make_folder(place.data, "DATA")
+    make_folder(folder, "OUTPUT")
+    countdown = Countdown(jobs, args.workers)
+    runner = executor(place, folder, args.workers, env)
+    results = sweep([Chain(chain) for _, chain in chains], runner, countdown.report)
+    rows = tabulate(chains, args.seeds)
+    text = render(rows, args.dataset, args.seeds)
+    write_text(folder / "results.md", text)
+    write_text(folder / "results.json", as_json(rows, args.dataset))
+    print(f"\n{text}\ntable  {folder / 'results.md'} and results.json, logs in {folder / 'logs'}")
+    return int(any(result.status == FAILED for result in results))
+
+
+def main(words: Sequence[str], env: Mapping[str, str]) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        return run_all(parse(words), find_place(env), env)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

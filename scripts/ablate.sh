@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The switches of TextRefiner on CoOp, base to new classes, in one table. DATASET SEEDS... [--variants ...]
+#
+#   DATA=/path/to/datasets scripts/ablate.sh dtd 1 2 3 --workers 1
+#   scripts/ablate.sh critters 1 2 3                      # on a CPU
+
+exec bash "$(dirname "$0")/python.sh" ablate.py "$@"
