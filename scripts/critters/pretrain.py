@@ -6,8 +6,9 @@
 One stage: the contrastive loss over pictures and captions, with two helpers whose heads are thrown
 away: attributes from the pooled feature (faded out), and the visible part from every patch token.
 The number of steps is fixed, and a step depends on its number, the seed and the weights alone; an
-interrupted run goes on from its last checkpoint. The sizes are arguments: a larger teacher is the
-same command with other numbers.
+interrupted run goes on from its last checkpoint, and a finished one when it is asked for more
+steps: the learning rate then rises to where the longer schedule has it. The sizes are arguments: a
+larger teacher is the same command with other numbers.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.modules)
         self.step = 0
         self.seconds = 0.0  # of training, over all parts of an interrupted run
+        self.stages = [self.steps]  # the schedules that were trained, one after another
 
     def run_step(self) -> dict[str, float]:
         """Train on one batch; returns the losses by name."""
@@ -135,18 +137,28 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "settings": self.settings,
+            "stages": self.stages,
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint; UsageError if it is of a run with other settings."""
+        """Go on from a checkpoint of this run, or from the end of one with fewer steps.
+
+        Raises:
+            UsageError: it is of a run with other settings, or a shorter one is not at its end.
+        """
         state = torch.load(path, weights_only=True)
-        if state["settings"] != self.settings:
+        shorter = state["settings"] | {"steps": self.steps} == self.settings
+        at_end = state["step"] == state["settings"]["steps"] < self.steps
+        if state["settings"] != self.settings and not (shorter and at_end):
             raise UsageError(
-                f"{path} is of a run with {state['settings']}, not {self.settings}: "
-                "delete it, or name another folder with --pool"
+                f"{path} is of a run with {state['settings']} at step {state['step']}, not "
+                f"{self.settings}: delete it, or name another folder with --pool"
             )
+        self.stages = state["stages"]
+        if self.stages[-1] != self.steps:
+            self.stages.append(self.steps)
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -157,6 +169,7 @@ class Trainer:
         round_to_half(self.model)
         return {
             "recipe": self.settings,
+            "stages": self.stages,
             "samples": self.steps * int(self.settings["batch"]),
             "optimizer": f"AdamW, weight decay 0.05, warm-up {_WARM_UP} steps, cosine",
             "minutes": round(self.seconds / 60, 1),
@@ -245,6 +258,12 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[
     return args, {name: getattr(args, name) for name in _RECIPE}
 
 
+def command(name: str, settings: dict[str, float]) -> str:
+    """The command line of a run with these settings."""
+    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in settings.items())
+    return f"python -m scripts.critters.pretrain --name {name} {flags}"
+
+
 def main(arguments: list[str] | None = None) -> None:
     args, settings = parse(arguments)
     torch.set_num_threads(args.threads)
@@ -255,8 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
         trainer.resume(checkpoint)
     trainer.train(checkpoint, args.save_every)
     recipe = {
-        "command": f"python -m scripts.critters.pretrain --name {args.name} "
-        + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in settings.items()),
+        "command": " && ".join(
+            command(args.name, settings | {"steps": steps}) for steps in trainer.stages
+        ),
         **trainer.report(),
     }
     export(trainer.model, trainer.vocabulary, recipe, args.assets, args.name)

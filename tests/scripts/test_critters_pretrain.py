@@ -133,6 +133,26 @@ def test_a_checkpoint_of_another_recipe_is_refused(pool, tmp_path):
         trainer.resume(tmp_path / "run.pt")
 
 
+def test_a_finished_run_goes_on_with_more_steps_and_its_recipe_says_so(pool, tmp_path):
+    arguments = [*SMALL, "--pool", str(pool), "--assets", str(tmp_path), "--name", "staged"]
+    pretrain.main(arguments)
+    pretrain.main([*arguments, "--steps", "6"])
+    recipe = json.loads((tmp_path / "staged.json").read_text())
+    assert recipe["stages"] == [4, 6]
+    first, second = recipe["command"].split(" && ")
+    assert "--steps 4 " in first
+    assert second == first.replace("--steps 4 ", "--steps 6 ")
+
+
+def test_an_unfinished_run_is_not_taken_for_a_stage(pool, tmp_path):
+    trainer = small_trainer(pool)
+    trainer.run_step()
+    trainer.save(tmp_path / "half.pt")
+    longer = pretrain.Trainer({**trainer.settings, "steps": 6}, open_pool(pool))
+    with pytest.raises(UsageError, match="at step 1"):
+        longer.resume(tmp_path / "half.pt")
+
+
 def test_the_losses_fall(pool):
     trainer = small_trainer(pool)
     losses = [trainer.run_step() for _ in range(16)]
