@@ -18,6 +18,7 @@ from dassl.utils import load_pretrained_weights
 
 from .backbone import autocast_type, load_clip, say_tf32
 from .checkpoint import BACKBONE, load_trained
+from .compiled import check_compiler, compile_towers
 from .encode import ImageTokens, is_vision_transformer, unit
 from .features import image_path
 from .finite import LossWatch
@@ -25,7 +26,7 @@ from .identity import check_identity, clip_identity
 from .losses import class_logits, regulariser, salient_tokens, semantic_loss
 from .parallel import average_step
 from .prompts import PromptLearner, Task, limit_prompts
-from .refiner import TextRefiner, full_precision
+from .refiner import TextRefiner, full_precision, in_parallel
 from .settings import (
     PRECISIONS,
     RefinerSettings,
@@ -248,6 +249,20 @@ class PromptTrainer(TrainerX):
         self.watch = LossWatch(self.precision)
         needs_tokens = settings is not None and settings.needs_tokens
         use_feature_store(self, image_path(learner), needs_tokens)
+        if cfg.TRAINER.get("COMPILE", False):
+            self._compile(learner)
+
+    def _compile(self, learner: Any) -> None:
+        """TRAINER.COMPILE, at the batch sizes of this run's loaders."""
+        if in_parallel():
+            raise SettingsError(
+                "TRAINER.COMPILE True is for one process, this run has several: leave COMPILE out"
+            )
+        check_compiler(self.device)
+        loaders = self.cfg.DATALOADER
+        sizes = {loaders.TRAIN_X.BATCH_SIZE, loaders.TEST.BATCH_SIZE}
+        compile_towers(learner, sizes)
+        print(f"Towers compiled by torch.compile at their first batches (batch sizes {sizes})")
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """One optimisation step; returns what is logged, as tensors that nobody has waited for.

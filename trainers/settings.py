@@ -109,6 +109,8 @@ def extend_cfg(cfg: CfgNode) -> None:
         for key, value in values.items():
             if key not in cfg.TRAINER[name]:
                 cfg.TRAINER[name][key] = value
+    if "COMPILE" not in cfg.TRAINER:
+        cfg.TRAINER.COMPILE = False  # True: the towers run through torch.compile
     if "MODAL" not in cfg.TRAINER:
         cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
     if "TEXT_CHUNK" not in cfg.TRAINER:
