@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -156,13 +157,23 @@ class SplitDataset(DatasetBase):
 
         The draw is the original's, to the image: it follows the seed alone. The pickle is the
         original's, too; images that it names are found below a moved data folder. Without a seed
-        (negative) every run draws its own images, and there is no pickle.
+        (negative) every run draws its own images, and there is no pickle. A class with fewer
+        images keeps all it has, as in the original.
+
+        Raises:
+            UsageError: no class has that many.
         """
         parts: list[str] = [part for part in ("train", "val") if part in splits]
         if not parts:
             print(f"{self.name} is for testing only: NUM_SHOTS {shots} is not used")
             return {}
         whole = {part: splits[part] for part in parts}
+        most = max(Counter(item.label for item in splits["train"]).values())
+        if shots > most:
+            raise UsageError(
+                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.name} has more than {most} "
+                "training images: give at most that, or 0 for all images"
+            )
         if seed < 0:
             return self._draw_parts(whole, shots)
         cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +9,10 @@ import pytest
 import torch
 
 import train
+from tests.toy_command import console, short_run, swap
 from tests.trainers.toy_runs import ToyWorld
+
+__all__ = ["console"]  # a fixture, used by every test here
 
 
 @pytest.fixture(scope="module")
@@ -21,48 +23,7 @@ def world(tmp_path_factory):
 @pytest.fixture
 def command(world, tmp_path):
     """Arguments of a short run; KEY VALUE pairs may follow."""
-    config = tmp_path / "toy.yaml"
-    config.write_text(
-        f"""
-MODEL:
-  BACKBONE:
-    NAME: "{world.clip}"
-DATALOADER:
-  NUM_WORKERS: 0
-  TRAIN_X:
-    BATCH_SIZE: 4
-  TEST:
-    BATCH_SIZE: 5
-INPUT:
-  SIZE: (32, 32)
-  INTERPOLATION: "bicubic"
-  TRANSFORMS: ["random_flip", "normalize"]
-OPTIM:
-  NAME: "sgd"
-  LR: 0.02
-  MAX_EPOCH: 2
-  LR_SCHEDULER: "cosine"
-  WARMUP_EPOCH: 1
-  WARMUP_TYPE: "constant"
-  WARMUP_CONS_LR: 1e-5
-USE_CUDA: False
-"""
-    )
-    return [
-        *("--root", str(world.folder / "data"), "--seed", "1", "--trainer", "TextRefinerCoOp"),
-        *("--dataset-config-file", "configs/datasets/caltech101.yaml"),
-        *("--config-file", str(config), "--output-dir", str(tmp_path / "out")),
-    ]
-
-
-@pytest.fixture(autouse=True)
-def console():
-    """Give stdout back: a run copies it to its log until the process ends."""
-    before = sys.stdout
-    yield
-    if sys.stdout is not before and hasattr(sys.stdout, "close"):
-        sys.stdout.close()
-    sys.stdout = before
+    return short_run(world, tmp_path)
 
 
 FRONT = ["TRAINER.COOP.CLASS_TOKEN_POSITION", "front"]
@@ -119,12 +80,6 @@ def test_the_alias_of_the_release_is_registered(command, capsys):
     command[command.index("TextRefinerCoOp")] = "TextRefiner"
     assert train.main([*command, "--no-train", *SHOTS]) == 0
     assert "Loading trainer: TextRefiner\n" in capsys.readouterr().out
-
-
-def swap(command, flag, value):
-    changed = list(command)
-    changed[changed.index(flag) + 1] = str(value)
-    return changed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,175 @@
+"""Bad input from the command line: one sentence that says what to do, exit code 2, no traceback."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import train
+from scripts import run
+from tests.toy import save_toy_clip
+from tests.toy_command import console, own_console, short_run, swap
+from tests.trainers.toy_runs import TOY_OPTIONS, ToyWorld
+
+__all__ = ["console"]  # a fixture, used by every test here
+
+SHOTS = ["DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> ToyWorld:
+    return ToyWorld(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def command(world: ToyWorld, tmp_path: Path) -> list[str]:
+    return short_run(world, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def trained(world: ToyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a finished training."""
+    folder = tmp_path_factory.mktemp("trained")
+    with own_console():
+        assert train.main([*short_run(world, folder), *SHOTS]) == 0
+    return folder / "out"
+
+
+def distillation(world: ToyWorld, command: list[str]) -> list[str]:
+    """``command`` as a run of PromptKD."""
+    values = {
+        "TRAINER.PROMPTKD.TEACHER_NAME": world.teacher_clip,
+        "TRAINER.PROMPTKD.TEACHER_WEIGHTS": world.teacher,
+        "DATASET.DISTILL_ON": "few_shot",
+    }
+    values |= {f"TRAINER.PROMPTKD.{key}": value for key, value in TOY_OPTIONS["PROMPTKD"].items()}
+    pairs = [str(part) for pair in values.items() for part in pair]
+    return [*swap(command, "--trainer", "PromptKD"), *SHOTS, *pairs]
+
+
+def sentence(argv: list[str], capsys: pytest.CaptureFixture[str], main: Any = train.main) -> str:
+    """What train.py says to this command, which it must refuse."""
+    capsys.readouterr()
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_teacher_of_another_width(
+    world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_NAME", world.clip]
+    error = sentence(argv, capsys)
+    assert "has prompts of width 128, its CLIP a text tower of width 64" in error
+    assert "set TRAINER.PROMPTKD.TEACHER_NAME to the CLIP of its training" in error
+
+
+def test_a_teacher_that_learned_other_classes(
+    world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    teacher = tmp_path / "teacher" / "VLPromptLearner" / "model.pth.tar-20"
+    teacher.parent.mkdir(parents=True)
+    shutil.copy(world.teacher, teacher)
+    record = {"classes": ["abyssinian", "beagle"], "clip": {}}
+    (tmp_path / "teacher" / "checkpoint.json").write_text(json.dumps(record))
+    argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(teacher)]
+    error = sentence(argv, capsys)
+    assert "learned abyssinian, beagle, which are no classes of Caltech101" in error
+    assert "TRAINER.MODAL cross" in error
+
+
+def test_a_checkpoint_of_another_backbone(
+    command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pt"
+    save_toy_clip(str(other), seed=5)
+    argv = [*command, "--eval-only", "--model-dir", str(trained), *SHOTS]
+    error = sentence([*argv, "MODEL.BACKBONE.NAME", str(other)], capsys)
+    assert "set MODEL.BACKBONE.NAME" in error
+    assert str(other) in error
+
+
+def test_more_shots_than_images(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    error = sentence([*command, "DATASET.NUM_SHOTS", "9"], capsys)
+    assert "DATASET.NUM_SHOTS is 9, but no class of Caltech101 has more than 8" in error
+
+
+def test_an_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert "TextRefinerMaPLe" in sentence(swap(command, "--trainer", "TextRefinerMaple"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["coop", "base2old", "dtd", "1"], "unknown protocol 'base2old'"),
+        (["coop", "base2new", "dtdd", "1"], "unknown data set 'dtdd'"),
+        (["cop", "base2new", "dtd", "1"], "unknown method 'cop'"),
+    ],
+)
+def test_an_unknown_protocol_data_set_or_method(
+    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert part in sentence(words, capsys, lambda argv: run.main(argv, {}))
+
+
+def test_an_unknown_data_set_of_a_config(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Caltech101" in sentence([*command, "DATASET.NAME", "Caltech1O1"], capsys)
+
+
+def test_a_class_name_too_long_for_the_context(
+    world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(world.folder / "data", root)
+    (split,) = root.glob("*/split_*.json")
+    long = "_".join(["xylophone"] * 40)
+    name = world.classnames[0]
+    split.write_text(split.read_text().replace(f'"{name}"]', f'"{long}"]'))
+    error = sentence([*swap(command, "--root", root), *SHOTS], capsys)
+    assert "xylophone" in error
+    assert "77" in error
+
+
+def test_half_a_checkpoint_folder(
+    command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(trained, half)
+    shutil.rmtree(half / "Memory")
+    error = sentence([*command, "--eval-only", "--model-dir", str(half), *SHOTS], capsys)
+    assert "holds checkpoints of prompt_learner, this trainer needs Memory, prompt_learner" in error
+
+
+def test_half_a_checkpoint_file(
+    command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(trained, half)
+    (path,) = (half / "Memory").glob("model.pth.tar-*")
+    path.write_bytes(path.read_bytes()[:1000])
+    argv = [*command, "--eval-only", "--model-dir", str(half), "--load-epoch", "2", *SHOTS]
+    assert str(path) in sentence(argv, capsys)
+
+
+def test_more_salient_patches_than_patches(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = sentence([*command, *SHOTS, "TRAINER.TEXTREFINER.TOPK", "17"], capsys)
+    assert "the backbone has 16 patches: set it to at most 16" in error
+
+
+def test_a_loaded_teacher_is_a_file_of_promptsrc(
+    world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.pth.tar"
+    torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}, "epoch": 1}, other)
+    argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(other)]
+    assert "must be a checkpoint of PromptSRC" in sentence(argv, capsys)
