@@ -80,7 +80,7 @@ def test_a_teacher_that_learned_other_classes(
     (tmp_path / "teacher" / "checkpoint.json").write_text(json.dumps(record))
     argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(teacher)]
     error = sentence(argv, capsys)
-    assert "learned abyssinian, beagle, which are no classes of Caltech101" in error
+    assert "has learned abyssinian, beagle, which are no classes of Caltech101" in error
     assert "TRAINER.MODAL cross" in error
 
 

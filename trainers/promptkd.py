@@ -23,7 +23,7 @@ from .prompts import Task
 from .refiner import FeatureAlignment, full_precision
 from .settings import SettingsError, check_choice, node
 from .stored import store_beside_images
-from .teacher import MODALS, load_teacher, teacher_path, text_features
+from .teacher import MODALS, check_classes, load_teacher, teacher_path, text_features
 from .teacher_text import FILE, TeacherText, fingerprint, read_teacher_text, write_teacher_text
 
 __all__ = ["PromptKD", "PromptKDLearner", "TextRefinerPromptKD"]
@@ -206,6 +206,10 @@ class PromptKD(PromptTrainer):
                 f"{os.path.join(directory, FILE)} has no text features for "
                 f"{_some(stored.missing(classnames))}, which the teacher must compute, and {error}"
             ) from error
+        if not directory and self.cfg.TRAINER.get("MODAL", MODALS[0]) != "cross":
+            dataset = self.dm.dataset
+            known = getattr(dataset, "all_classnames", dataset.classnames)
+            check_classes(path, known, self.cfg.DATASET.NAME)
         print(f"Teacher: {settings.TEACHER_NAME}")
         frozen, _ = load_clip(self.cfg, settings.PREC, self.device, settings.TEACHER_NAME)
         teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT).to(self.device)

@@ -1,18 +1,21 @@
 """PromptKD's teacher: a CLIP with the prompts that PromptSRC trained."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from dassl.utils import read_json
+
 from .checkpoint import fill, read_tensors
 from .deep import IndependentPrompts, IndependentPromptsLearner
+from .identity import RECORD
 from .settings import SettingsError, node
 
-__all__ = ["load_teacher", "teacher_path", "text_features"]
+__all__ = ["check_classes", "load_teacher", "teacher_path", "text_features"]
 
 MODALS = ("base2novel", "cross")
 NAME = "VLPromptLearner"
@@ -39,6 +42,31 @@ def teacher_path(cfg: CfgNode) -> str:
             + (" and leave TEACHER_WEIGHTS out" if given else "")
         )
     return path
+
+
+def check_classes(path: str, classnames: Collection[str], dataset: str) -> None:
+    """Refuse a teacher of another data set, as far as a record beside its checkpoint tells.
+
+    In PromptKD's base2novel protocol the teacher has learned base classes of the same data set.
+
+    Args:
+        path: its checkpoint.
+        classnames: all that the data set knows.
+        dataset: its name, for the error.
+
+    Raises:
+        SettingsError: it has learned other classes.
+    """
+    record = os.path.join(os.path.dirname(os.path.dirname(path)), RECORD)
+    learned = read_json(record)["classes"] if os.path.isfile(record) else []
+    others = [name for name in learned if name not in classnames]
+    if others:
+        more = ", ..." if len(others) > 3 else ""
+        raise SettingsError(
+            f"the teacher in {path} has learned {', '.join(others[:3])}{more}, which are no "
+            f"classes of {dataset}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS to a teacher of {dataset}, or "
+            "TRAINER.MODAL cross for a teacher of other classes"
+        )
 
 
 def load_teacher(
