@@ -64,7 +64,7 @@ def check_classes(path: str, classnames: Collection[str], dataset: str) -> None:
         more = ", ..." if len(others) > 3 else ""
         raise SettingsError(
             f"the teacher in {path} has learned {', '.join(others[:3])}{more}, which are no "
-            f"classes of {dataset}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS to a teacher of {dataset}, or "
+            f"classes of {dataset}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS to one that has, or "
             "TRAINER.MODAL cross for a teacher of other classes"
         )
 
