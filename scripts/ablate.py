@@ -136,7 +136,8 @@ def make_chains(args: argparse.Namespace, place: Place) -> list[tuple[str, list[
             variant = VARIANTS[name]
             there = replace(place, output=place.output / name)
             options = {**variant.options, **pairs}
-            chains.append((name, plan(_request(variant, args.dataset, seed, options), there)))
+            jobs = plan(_request(variant, args.dataset, seed, options), there)
+            chains.append((name, [replace(job, name=f"{name}: {job.name}") for job in jobs]))
     return chains
 
 
@@ -224,7 +225,7 @@ def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> i
         print(f"{'missing' if need.blocks else 'will be fetched'}: {need.line}")
     if args.dry_run:
         for job in jobs:
-            print(f"  {job.folder.relative_to(folder).parts[0]}: {job.name}")
+            print(f"  {job.name}")
         return 0
     if any(need.blocks for need in wants):
         raise UsageError("what is listed as missing must be there first")

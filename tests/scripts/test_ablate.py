@@ -48,6 +48,7 @@ def test_a_row_a_variant_in_its_own_folder_two_at_a_time(
     shown = capsys.readouterr().out
     assert (out / "results.md").read_text() in shown
     assert "[12/12] " in shown
+    assert "no-cache: textrefiner base2new, critters, new classes, 16-shot, seed 2: " in shown
     assert "- the cache: base +0.00 (= =), new +0.00 (= =), H +0.00 (= =)" in shown
 
     again = (log / "log.txt").read_text()
