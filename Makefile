@@ -3,14 +3,15 @@
 #   make demo-all  every method, plain and refined, on the same data set (20 minutes)
 #   make test      all tests, with coverage of trainers/
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
-#                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU
+#                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;
+#                  bench-store: a second evaluation with a feature store against the first
 #   make check     ruff, ruff format, mypy
 #   make style     let ruff mend what it can
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-all test bench bench-full bench-gpu check style clean
+.PHONY: demo demo-all test bench bench-full bench-gpu bench-store check style clean
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -42,6 +43,9 @@ bench-full: $(VENV)/.runtime
 
 bench-gpu: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.bench --full --device cuda
+
+bench-store: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.feature_store
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

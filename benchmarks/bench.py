@@ -8,7 +8,6 @@
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -137,7 +136,7 @@ def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]
     timed = time_rows(world, full, budget)
     results = {
         "command": command,
-        "commit": _commit(),
+        "commit": machine.commit(),
         "machine": found,
         "rows": [row.json() for row in timed],
         "refiner": [
@@ -158,17 +157,6 @@ def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]
         results["gpu"] = gpu_rows(world, budget)
     found["minutes"] = round((time.perf_counter() - start) / 60, 1)
     return results
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=RESULTS.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -3,12 +3,13 @@
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["facts", "name_of"]
+__all__ = ["commit", "facts", "name_of"]
 
 
 def facts(cuda: bool) -> dict[str, Any]:
@@ -36,6 +37,18 @@ def name_of(found: dict[str, Any]) -> str:
     if found["device"] != "cpu":
         return _slug(found["device"])
     return _slug(f"{found['processor']} {found['threads']} threads")
+
+
+def commit() -> str:
+    """Of this checkout; "unknown" outside of one."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
 
 
 def _slug(text: str) -> str:

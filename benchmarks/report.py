@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["markdown"]
+__all__ = ["markdown", "table"]
 
 # Images a second at test, read off the authors' figure (arXiv 2412.08176); their GPU is not known
 # here, so the numbers stand beside ours and no ratio is made of them.
@@ -18,14 +18,14 @@ def markdown(results: dict[str, Any]) -> str:
         "fast, naive, fast, ...) in one process after a warm-up of each; seconds a run, fp32 "
         "unless told. Ratio: naive / fast. ViT-B/16 (teacher ViT-L/14) with random weights, the "
         "first of ImageNet's class names, context of 4 words.",
-        _table(["fact", "value"], [[k, str(v)] for k, v in machine.items()]),
+        table(["fact", "value"], [[k, str(v)] for k, v in machine.items()]),
         "## Time",
-        _table(
+        table(
             ["what", "naive s", "fast s", "ratio", "wanted", "images/s", "operations' ratio"],
             [_time(row) for row in results["rows"]],
         ),
         "## TextRefiner over plain CoOp",
-        _table(
+        table(
             ["at", "train step", "of which matrix products", "test"],
             [
                 [
@@ -38,12 +38,12 @@ def markdown(results: dict[str, Any]) -> str:
             ],
         ),
         "## Peak memory of a train step, beyond the model",
-        _table(
+        table(
             ["what", "naive GiB", "fast GiB", "ratio", "note"],
             [_memory(row) for row in results["memory"]],
         ),
         "## Growth",
-        _table(
+        table(
             ["cost", "sizes", "seconds", "exponent"],
             [
                 [
@@ -56,7 +56,7 @@ def markdown(results: dict[str, Any]) -> str:
             ],
         ),
         "## From the start of the process, and waiting for data",
-        _table(
+        table(
             ["what", "value"],
             [
                 *[
@@ -137,9 +137,10 @@ def gpu(results: dict[str, Any]) -> str:
         f"Ours: {results['machine']['device']}. The authors': read off their figure, on their GPU."
     )
     header = ["what", "images/s", "authors' figure, images/s", "of the card's bf16 peak"]
-    return f"{_table(header, rows)}\n\n{note}"
+    return f"{table(header, rows)}\n\n{note}"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -18,7 +18,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 
-__all__ = ["SIZES", "TOY", "World", "class_names"]
+__all__ = ["SIZES", "TOY", "World", "class_names", "write_image"]
 
 _REGISTERED = (datasets, trainers)  # imported for their registrations
 
@@ -49,6 +49,14 @@ def class_names(count: int) -> list[str]:
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     return [IMAGENET_CLASSNAMES[i % len(IMAGENET_CLASSNAMES)] for i in range(count)]
+
+
+def write_image(path: Path, generator: np.random.Generator, height: int = 375) -> None:
+    """Write smooth noise as a JPEG of 4/3 ``height`` x ``height`` pixels."""
+    coarse = torch.from_numpy(generator.random((1, 3, 12, 16), dtype=np.float32))
+    big = F.interpolate(coarse, (height, 4 * height // 3), mode="bicubic")[0]
+    pixels = (big.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(path, quality=90)
 
 
 @DATASET_REGISTRY.register()
@@ -106,10 +114,7 @@ class World:
             folder.mkdir()
             generator = np.random.default_rng(0)
             for i in range(FILES):
-                coarse = generator.random((1, 3, 12, 16), dtype=np.float32)
-                big = F.interpolate(torch.from_numpy(coarse), (375, 500), mode="bicubic")[0]
-                pixels = (big.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-                Image.fromarray(pixels).save(folder / f"{i}.jpg", quality=90)
+                write_image(folder / f"{i}.jpg", generator)
         return folder
 
     def _teacher(self) -> Path:

@@ -1,0 +1,57 @@
+"""The measurement of a feature store on a toy CLIP: its numbers, its table, its errors."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import feature_store as bench
+from trainers.features import FeatureStore
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(folder, *options):
+    code = bench.main(["--toy", "--threads", "1", "--output", str(folder), *options])
+    (path,) = folder.glob("*-store-toy.json")
+    return code, json.loads(path.read_text())["store"], path.with_suffix(".md").read_text()
+
+
+def test_times_are_taken_apart_and_logits_compared(tmp_path):
+    code, found, text = run(tmp_path, "--images", "8")
+    assert code == 0
+    assert (found["images"], found["many"]) == (8, 24)
+    assert found["ratio"] == pytest.approx(found["first"] / found["second"])
+    line = found["first_fixed"] + 24 * found["first_per_image"]
+    assert found["first_many"] == pytest.approx(line)
+    assert "| 24 (first projected, second measured) |" in text
+    assert "of 24 images was not run" in text
+    assert text.count("yes, bit for bit") == 2
+
+
+def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch, capsys):
+    original, seen = FeatureStore.features, set()
+
+    def drifting(self, loader, local, half):
+        tokens = original(self, loader, local, half)
+        if len(loader.dataset) in seen:
+            return tokens._replace(pooled=tokens.pooled.flip(1))
+        seen.add(len(loader.dataset))
+        return tokens
+
+    monkeypatch.setattr(FeatureStore, "features", drifting)
+    code, found, text = run(tmp_path, "--images", "4")
+    assert code == 1
+    assert not found["second_logits_equal_first"]
+    assert "| NO |" in text
+    assert "logits differ" in capsys.readouterr().err
+
+
+def test_too_few_images_are_one_sentence(capsys):
+    assert bench.main(["--images", "1"]) == 2
+    assert "at least 4 are needed" in capsys.readouterr().err
