@@ -1,7 +1,7 @@
 # Every target sets up its own virtual environment (.venv) first; nothing else is needed.
 #   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded data set (5 minutes)
 #   make demo-all  every method, plain and refined, on the same data set (20 minutes)
-#   make test      all tests, with coverage of trainers/
+#   make test      all tests, with coverage of trainers/ (WORKERS=2 processes)
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
 #                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;
 #                  bench-store: a second evaluation with a feature store against the first
@@ -10,6 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2# processes that share the tests
 
 .PHONY: demo demo-all test bench bench-full bench-gpu bench-store check style clean
 
@@ -33,7 +34,7 @@ demo-all: $(VENV)/.runtime
 	$(BIN)/python scripts/demo.py --all
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov=trainers --cov-report=term --cov-fail-under=95
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=trainers --cov-report=term --cov-fail-under=95
 
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.bench
