@@ -33,8 +33,8 @@ from .settings import (
     SettingsError,
     check_choice,
     check_images,
-    check_text_chunk,
     node,
+    text_chunk,
 )
 from .stored import use_feature_store
 
@@ -202,7 +202,7 @@ class PromptTrainer(TrainerX):
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
         check_images(cfg, self.distils)
-        check_text_chunk(cfg)
+        text_chunk(cfg, self.config_node)
         if self.refined:
             RefinerSettings.from_cfg(cfg, self.config_node)
 
@@ -219,7 +219,7 @@ class PromptTrainer(TrainerX):
         say_tf32(self.device)
         classnames = list(self.dm.dataset.classnames)
         learner = self.build_learner(clip_model, classnames)
-        limit_prompts(learner, cfg.TRAINER.get("TEXT_CHUNK", 0), self.device)
+        limit_prompts(learner, *text_chunk(cfg, self.config_node), self.device)
         settings = refiner = None
         if self.refined:
             settings = RefinerSettings.from_cfg(cfg, self.config_node)

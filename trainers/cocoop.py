@@ -1,7 +1,7 @@
 """CoCoOp (Zhou et al., CVPR 2022, arXiv 2203.05557) and TextRefiner on CoCoOp.
 
 Every image has prompts of its own, so B images and C classes are B C runs of the text tower
-(TRAINER.TEXT_CHUNK bounds how many of them at once).
+(TRAINER.COCOOP.MAX_PROMPTS bounds how many of them at once).
 """
 
 from collections import OrderedDict

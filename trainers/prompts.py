@@ -241,18 +241,19 @@ class ContextPrompts(nn.Module):
         return TextPrompts(prompts, self.packing, None)
 
 
-def limit_prompts(learner: Any, chunk: int, device: torch.device) -> None:
+def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -> None:
     """Bound how many prompts are in the text tower at once, if ``learner`` trains through it.
 
     Args:
         learner: with ``prompts`` and ``clip_model``.
-        chunk: TRAINER.TEXT_CHUNK, 0 for `automatic_chunk`.
+        chunk: prompts at once, 0 for `automatic_chunk`.
+        origin: the key that says so, for the log.
         device: where it will train.
     """
     prompts = learner.prompts
     if not isinstance(prompts, ContextPrompts):
         return
-    packing, origin = prompts.packing, "TRAINER.TEXT_CHUNK"
+    packing = prompts.packing
     if chunk == 0:
         tokens = sum(packing.lengths) / len(packing.lengths)
         chunk = automatic_chunk(learner.clip_model, tokens, device)

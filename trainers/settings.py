@@ -55,7 +55,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PREC": "fp16",
         "CLASS_TOKEN_POSITION": "end",  # end, middle, front
     },
-    "COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"},
+    "COCOOP": {
+        "N_CTX": 16,
+        "CTX_INIT": "",
+        "PREC": "fp16",
+        "MAX_PROMPTS": 0,  # images x classes in the text tower at once; 0: as TEXT_CHUNK says
+    },
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,
@@ -236,14 +241,25 @@ class RefinerSettings:
         return self.local or (self.cache and self.cache_size > 0)
 
 
-def check_text_chunk(cfg: CfgNode) -> None:
-    """Raise SettingsError for a TRAINER.TEXT_CHUNK that is no number of prompts."""
-    chunk = cfg.TRAINER.get("TEXT_CHUNK", 0)  # a code base that does not know the key
-    if chunk < 0:
-        raise SettingsError(
-            "TRAINER.TEXT_CHUNK must be a number of prompts (classes, in CoCoOp images x classes), "
-            f"or 0 to choose it from the free memory, got {chunk}"
-        )
+def text_chunk(cfg: CfgNode, learner: str) -> tuple[int, str]:
+    """How many prompts may be in the text tower at once, 0 for automatic; the key that says so.
+
+    MAX_PROMPTS of the learner's own node comes before TRAINER.TEXT_CHUNK.
+
+    Raises:
+        SettingsError: a value that is no number of prompts.
+    """
+    found = {
+        f"TRAINER.{learner}.MAX_PROMPTS": node(cfg, learner).get("MAX_PROMPTS", 0),
+        "TRAINER.TEXT_CHUNK": cfg.TRAINER.get("TEXT_CHUNK", 0),  # unknown to other code bases
+    }
+    for key, chunk in found.items():
+        if chunk < 0:
+            raise SettingsError(
+                f"{key} must be a number of prompts (classes, in CoCoOp images x classes), or 0 to "
+                f"choose it from the free memory, got {chunk}"
+            )
+    return next(((chunk, key) for key, chunk in found.items() if chunk), (0, "TRAINER.TEXT_CHUNK"))
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:

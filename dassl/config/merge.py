@@ -12,6 +12,8 @@ from yacs.config import CfgNode
 from ..utils.errors import UsageError, nearest
 from ..utils.tools import PathLike
 
+# The safe loader, ten times as fast where PyYAML was built with libyaml.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BASE = "_BASE_"
 
 
@@ -73,7 +75,7 @@ def with_bases(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"no config file at {str(path)!r}{_beside(path)}") from None
     except OSError as error:

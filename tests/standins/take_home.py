@@ -19,6 +19,7 @@ import trainers.coop  # noqa: E402  # CoOp's train.py imports this much
 from dassl.config import get_cfg_default  # noqa: E402
 from dassl.engine import TrainerX, build_trainer  # noqa: E402
 from trainers.encode import encode_image, encode_text  # noqa: E402
+from trainers.packing import Packing  # noqa: E402
 
 NAMES = ["face", "yin_yang", "water_lilly"]
 TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "TextRefinerMaPLe"]
@@ -92,7 +93,8 @@ def check_towers():
     with torch.no_grad():
         pooled = encode_image(model.visual, image).pooled
         torch.testing.assert_close(pooled, model.encode_image(image), rtol=1e-4, atol=1e-5)
-        text = encode_text(model, model.token_embedding(ids), ids.argmax(dim=-1))
+        packing = Packing([int(end) + 1 for end in ids.argmax(dim=-1)])
+        text = encode_text(model, model.token_embedding(ids), packing)
         torch.testing.assert_close(text, model.encode_text(ids), rtol=1e-4, atol=1e-5)
 
 

@@ -243,18 +243,27 @@ def test_a_chunked_training_ends_where_the_other_does(world, precision, tmp_path
     options = ("TRAINER.COCOOP.PREC", precision, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.002)
     ends = []
     for limit in (0, 5):
-        limited = (*options, "TRAINER.TEXT_CHUNK", limit)
+        limited = (*options, "TRAINER.COCOOP.MAX_PROMPTS", limit)
         ends.append(learned(world.trained("CoCoOp", tmp_path / f"{limit}", *limited)))
         said = [line for line in capsys.readouterr().out.splitlines() if "at once" in line]
         assert len(said) == 1
         assert ("(automatic, TRAINER.TEXT_CHUNK 0)" in said[0]) == (limit == 0)
-        assert limit == 0 or ": 5 at most (TRAINER.TEXT_CHUNK)" in said[0]
+        assert limit == 0 or ": 5 at most (TRAINER.COCOOP.MAX_PROMPTS)" in said[0]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
 
 
-def test_a_negative_bound_is_one_sentence(world, tmp_path):
-    with pytest.raises(SettingsError, match=r"TEXT_CHUNK must be .* or 0 to choose .* got -3$"):
-        world.build("CoCoOp", tmp_path, "TRAINER.TEXT_CHUNK", -3)
+@pytest.mark.parametrize("key", ["TRAINER.TEXT_CHUNK", "TRAINER.COCOOP.MAX_PROMPTS"])
+def test_a_negative_bound_is_one_sentence(world, tmp_path, key):
+    with pytest.raises(SettingsError, match=rf"{key} must be .* or 0 to choose .* got -3$"):
+        world.build("CoCoOp", tmp_path, key, -3)
+
+
+def test_the_learners_own_bound_comes_first(world, tmp_path):
+    options = ("TRAINER.TEXT_CHUNK", 7, "TRAINER.COCOOP.MAX_PROMPTS", 5)
+    both = world.build("CoCoOp", tmp_path / "a", *options)
+    assert both.model.learner.prompts.packing.most == 5
+    general = world.build("CoCoOp", tmp_path / "b", *options[:2])
+    assert general.model.learner.prompts.packing.most == 7
 
 
 def test_random_context_has_n_ctx_tokens(toy):
