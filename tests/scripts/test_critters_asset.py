@@ -27,11 +27,15 @@ def test_size_and_recipe(name):
     assert (ASSETS / f"{name}.safetensors").stat().st_size <= LIMITS[name]
     recipe = json.loads((ASSETS / f"{name}.json").read_text())
     assert recipe["name"] == name
-    # The command that it tells is that of its recipe; the script's defaults are the first one's.
-    python, module, script, *words = recipe["command"].split()
-    assert [python, module, script] == ["python", "-m", "scripts.critters.pretrain"]
-    args, settings = pretrain.parse(words)
-    assert (args.name, settings) == (name, recipe["recipe"])
+    # The commands that it tells are its stages, the last one its recipe; the script's defaults are
+    # the first model's.
+    commands = recipe["command"].split(" && ")
+    stages = recipe.get("stages", [recipe["recipe"]["steps"]])
+    for command, steps in zip(commands, stages, strict=True):
+        python, module, script, *words = command.split()
+        assert [python, module, script] == ["python", "-m", "scripts.critters.pretrain"]
+        args, settings = pretrain.parse(words)
+        assert (args.name, settings) == (name, recipe["recipe"] | {"steps": steps})
     assert (settings == pretrain.parse([])[1]) == (name == "critters-vit-t")
     assert recipe["samples"] == recipe["recipe"]["steps"] * recipe["recipe"]["batch"]
 
