@@ -35,9 +35,12 @@ AGGREGATION = Method(
 SHORT = Demo("demo", [[ZERO_SHOT], [COOP], [TEXTREFINER], [AGGREGATION]])
 
 # PromptKD's own protocol shows it unlabelled images of all classes, the new ones, too, and its
-# numbers then belong to another table. Here it sees what the other rows see.
+# numbers then belong to another table. Here it sees what the other rows see, for as many epochs as
+# CoOp, in batches of its public config.
 SAME_IMAGES = {
     "DATASET.DISTILL_ON": "few_shot",
+    "OPTIM.MAX_EPOCH": "20",
+    "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
     "TEST.FINAL_MODEL": "last_step",
     "TEST.SELECT_ON_TEST": "False",
 }
