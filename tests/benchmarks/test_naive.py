@@ -21,10 +21,10 @@ def world(tmp_path_factory):
     return ToyWorld(tmp_path_factory.mktemp("world"))
 
 
-def build(world, name, folder, dtype):
+def build(world, name, folder, dtype, device):
     words = "a photo of a"
     options = ("TRAINER.COOP.CTX_INIT", words, "TRAINER.COCOOP.CTX_INIT", words)
-    trainer = world.build(name, folder, *options)
+    trainer = world.build(name, folder, *options, "USE_CUDA", device == "cuda")
     learner = trainer.model.to(dtype).learner
     if "PromptKD" in name:  # the teacher spoke in float32 when the learner was built
         with torch.no_grad():
@@ -41,17 +41,17 @@ def gradients(model, losses):
     return {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-@pytest.mark.parametrize("name", CASES)
-def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
+def assert_equals_the_trainer(world, name, folder, dtype, device="cpu"):
+    """Of one step losses, logits, gradients, cache and statistics; of a test the logits."""
     tolerance = TOLERANCES[dtype]
-    fast = build(world, name, tmp_path, dtype)
+    fast = build(world, name, folder, dtype, device)
     plain = copy.copy(fast)
     plain.model = copy.deepcopy(fast.model)
     slow = naive.model_of(plain)
-    image = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    image = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    image, label = image.to(device, dtype), LABEL.to(device)
 
-    ours, theirs = (model.training_step(image, LABEL) for model in (fast.model, slow))
+    ours, theirs = (model.training_step(image, label) for model in (fast.model, slow))
     torch.testing.assert_close(ours.logits, theirs.logits, **tolerance)
     torch.testing.assert_close(ours.losses, theirs.losses, **tolerance)
     found, expected = gradients(fast.model, ours.losses), gradients(plain.model, theirs.losses)
@@ -65,6 +65,12 @@ def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
     plain.model.eval()
     with torch.no_grad(), fast.model.cached_text():
         torch.testing.assert_close(fast.model(image), slow(image), **tolerance)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=["float64", "float32"])
+@pytest.mark.parametrize("name", CASES)
+def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
+    assert_equals_the_trainer(world, name, tmp_path, dtype)
 
 
 def test_the_loop_over_entries_leaves_entries_without_tokens_alone():

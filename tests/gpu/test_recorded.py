@@ -16,13 +16,18 @@ BOUNDS = {"coop": 360.0, "promptkd": 1450.0}
 
 
 @pytest.fixture(autouse=True)
-def settings_of_torch(monkeypatch):
+def settings_of_torch():
     """No TF32; a replay changes the number of threads."""
-    before = torch.get_num_threads()
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    threads = torch.get_num_threads()
+    # By hand: monkeypatch cannot put back an attribute that its owner computes.
+    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = False
     yield
-    torch.set_num_threads(before)
+    for place, value in zip(places, before, strict=True):
+        place.allow_tf32 = value
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("trace", ["coop", "promptkd"])

@@ -84,7 +84,7 @@ def digest(state: dict[str, Any]) -> str:
     """Of the very bits of a state dict."""
     whole = hashlib.sha256()
     for key, value in sorted(state.items()):
-        whole.update(key.encode() + value.numpy().tobytes())
+        whole.update(key.encode() + value.cpu().numpy().tobytes())
     return whole.hexdigest()
 
 
