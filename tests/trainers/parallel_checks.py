@@ -138,6 +138,22 @@ def check_zero_shot(world: ToyWorld, output: Path) -> None:
     assert trainer.evaluator.total == (24 if distributed.is_main() else 0)
 
 
+def check_feature_store(world: ToyWorld, output: Path) -> None:
+    """One process computes an entry while the other waits; both find what a run without it does."""
+    expected = world.build("ZeroshotCLIP", output / "unstored").test()
+    store = output / "features"
+    encoded: list[int] = []
+    for _ in range(2):
+        options = ("DATALOADER.FEATURE_STORE", str(store))
+        trainer = world.build("ZeroshotCLIP", output / "stored", *options)
+        trainer.clip_model.visual.ln_pre.register_forward_pre_hook(
+            lambda module, inputs: encoded.append(len(inputs[0]))
+        )
+        assert trainer.test() == expected
+        assert sorted(distributed.everyones(sum(encoded))) == [0, 12]
+    assert [path.suffix for path in store.iterdir()] == [".safetensors"]
+
+
 CHECKS = [
     check_batch_norm,
     check_cache_write,
@@ -147,4 +163,5 @@ CHECKS = [
     check_only_one_writes,
     check_refusals,
     check_zero_shot,
+    check_feature_store,
 ]

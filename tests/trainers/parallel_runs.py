@@ -25,12 +25,16 @@ BEST = ("TEST.NO_TEST", False, "TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT
 
 
 class Case(NamedTuple):
-    """A training of 3 steps an epoch; in float64, where nothing hides behind rounding, or not."""
+    """A training of 3 steps an epoch; in float64, where nothing hides behind rounding, or not.
+
+    With ``stored``, features come from a store that the processes fill.
+    """
 
     trainer: str
     epochs: int = 2
     opts: tuple[Any, ...] = ()
     double: bool = True
+    stored: bool = False
 
 
 CASES = {name: Case(name) for name, _ in TEST_CASES if name != "TextRefiner"}
@@ -38,13 +42,17 @@ CASES["without_gradients"] = Case("TextRefinerCoOp", opts=("TRAINER.TEXTREFINER.
 for name in ("TextRefinerCoOp", "TextRefinerPromptKD"):
     CASES[f"{name}-long"] = Case(name, epochs=7)
     CASES[f"{name}-fp32"] = Case(name, epochs=7, opts=("OPTIM.LR", 0.002), double=False)
+    views = ("OPTIM.LR", 0.002, "DATALOADER.VIEWS", 2)
+    CASES[f"{name}-stored-fp32"] = Case(name, epochs=3, opts=views, double=False, stored=True)
 
 RUN_BY = {2: list(CASES), 4: [name for name in CASES if "-" in name]}
 
 
 def build(world: ToyWorld, case: Case, output: Path) -> Any:
     """The trainer of a case; processes start apart, and must not stay so."""
-    trainer = world.build(case.trainer, output, *BEST, "OPTIM.MAX_EPOCH", case.epochs, *case.opts)
+    opts = [*BEST, "OPTIM.MAX_EPOCH", case.epochs, *case.opts]
+    opts += ["DATALOADER.FEATURE_STORE", str(output / "store")] if case.stored else []
+    trainer = world.build(case.trainer, output, *opts)
     if case.double:
         make_double(trainer)
     return trainer
