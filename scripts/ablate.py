@@ -15,7 +15,6 @@ refused by its training, and its row stays empty; --variants leaves it out.
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,18 +26,18 @@ sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError, nearest  # noqa: E402
 from scripts.lib.cells import Cell, harmonic  # noqa: E402
-from scripts.lib.countdown import Countdown  # noqa: E402
-from scripts.lib.files import make_folder, write_text  # noqa: E402
+from scripts.lib.command import run_command  # noqa: E402
+from scripts.lib.files import write_text  # noqa: E402
 from scripts.lib.grid import Chain  # noqa: E402
 from scripts.lib.jobs import Job, Place, Request  # noqa: E402
 from scripts.lib.needs import needs  # noqa: E402
 from scripts.lib.plans import plan  # noqa: E402
-from scripts.lib.pool import executor  # noqa: E402
+from scripts.lib.pool import run_chains  # noqa: E402
 from scripts.lib.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
 from scripts.lib.result import RESULT  # noqa: E402
 from scripts.lib.runs import read_run  # noqa: E402
 from scripts.lib.settings import parse_pairs  # noqa: E402
-from scripts.lib.sweeping import FAILED, sweep  # noqa: E402
+from scripts.lib.sweeping import FAILED  # noqa: E402
 from scripts.run import find_place  # noqa: E402
 
 FULL = "full"
@@ -213,7 +212,7 @@ def as_json(rows: Mapping[str, Row], dataset: str) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> int:
+def run_all(args: argparse.Namespace, place: Place) -> int:
     """Everything after the command line; the exit code."""
     folder = place.output / "ablate" / args.dataset
     place = replace(place, output=folder)
@@ -229,11 +228,7 @@ def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> i
         return 0
     if any(need.blocks for need in wants):
         raise UsageError("what is listed as missing must be there first")
-    make_folder(place.data, "DATA")
-    make_folder(folder, "OUTPUT")
-    countdown = Countdown(jobs, args.workers)
-    runner = executor(place, folder, args.workers, env)
-    results = sweep([Chain(chain) for _, chain in chains], runner, countdown.report)
+    results = run_chains([Chain(c) for _, c in chains], place, folder, args.workers)
     rows = tabulate(chains, args.seeds)
     text = render(rows, args.dataset, args.seeds)
     write_text(folder / "results.md", text)
@@ -243,15 +238,7 @@ def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> i
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return run_all(parse(words), find_place(env), env)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+    return run_command(lambda: run_all(parse(words), find_place(env)))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ data sets, fewshot, zeroshot. The zero-shot model has no seed and is tested once
 
 import argparse
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,19 +30,19 @@ sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError, nearest  # noqa: E402
 from scripts.lib import record  # noqa: E402
-from scripts.lib.countdown import Countdown  # noqa: E402
-from scripts.lib.files import make_folder, write_text  # noqa: E402
+from scripts.lib.command import run_command  # noqa: E402
+from scripts.lib.files import write_text  # noqa: E402
 from scripts.lib.grid import Chain  # noqa: E402
 from scripts.lib.jobs import Job, Place, Request  # noqa: E402
 from scripts.lib.needs import WEIGHTS, Need, needs  # noqa: E402
 from scripts.lib.plans import PLANS, plan  # noqa: E402
-from scripts.lib.pool import executor  # noqa: E402
+from scripts.lib.pool import run_chains  # noqa: E402
 from scripts.lib.published import load  # noqa: E402
 from scripts.lib.render import as_json, markdown  # noqa: E402
 from scripts.lib.result import RESULT  # noqa: E402
 from scripts.lib.rows import Options  # noqa: E402
 from scripts.lib.runs import read_run  # noqa: E402
-from scripts.lib.sweeping import FAILED, sweep  # noqa: E402
+from scripts.lib.sweeping import FAILED  # noqa: E402
 from scripts.lib.tables import build  # noqa: E402
 from scripts.run import find_place  # noqa: E402
 
@@ -187,7 +186,7 @@ def without_missing(parts: Sequence[Part], wants: Sequence[Need]) -> list[Part]:
     return kept
 
 
-def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> int:
+def run_all(args: argparse.Namespace, place: Place) -> int:
     """Everything after the command line; the exit code."""
     parts = make_parts(args, place)
     wants = needs(unique(parts), place)
@@ -202,12 +201,8 @@ def run_all(args: argparse.Namespace, place: Place, env: Mapping[str, str]) -> i
             )
         parts = without_missing(parts, wants)
     folder = place.output / "reproduce"
-    make_folder(place.data, "DATA")
-    make_folder(folder, "OUTPUT")
     jobs = unique(parts)
-    countdown = Countdown(jobs, args.workers)
-    runner = executor(place, folder, args.workers, env)
-    results = sweep(make_chains(parts, place), runner, countdown.report)
+    results = run_chains(make_chains(parts, place), place, folder, args.workers)
     failed = [result for result in results if result.status == FAILED]
     write_tables(jobs, args.seeds, folder)
     not_run = len(jobs) - len({result.job.folder for result in results})
@@ -227,15 +222,7 @@ def write_tables(jobs: Sequence[Job], seeds: Sequence[int], folder: Path) -> Non
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return run_all(parse(words), find_place(env), env)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+    return run_command(lambda: run_all(parse(words), find_place(env)))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ The exit code is train.py's; 2 says that the command line was wrong.
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,11 +36,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.command import run_command  # noqa: E402
 from scripts.lib.estimate import Estimates  # noqa: E402
 from scripts.lib.files import make_folder  # noqa: E402
 from scripts.lib.jobs import Place, Request  # noqa: E402
 from scripts.lib.plans import plan  # noqa: E402
-from scripts.lib.runner import JobFailedError, run  # noqa: E402
+from scripts.lib.runner import run  # noqa: E402
 from scripts.lib.settings import parse_pairs  # noqa: E402
 
 DRY_RUN = "--dry-run"
@@ -128,31 +128,25 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(__doc__)
         return 0 if words else 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the child, too
-    try:
-        line = parse(words, env)
-        place = find_place(env)
-        jobs = plan(line.request, place)
-        if line.dry_run:
-            for job in jobs:
-                _say(shlex.join(job.command(place)))
-            return 0
-        check_folders(place, line.request.dataset)
-        estimates = Estimates(place)
+    return run_command(lambda: run_line(words, env))
+
+
+def run_line(words: list[str], env: Mapping[str, str]) -> int:
+    """Everything after --help; the exit code."""
+    line = parse(words, env)
+    place = find_place(env)
+    jobs = plan(line.request, place)
+    if line.dry_run:
         for job in jobs:
-            outcome = run(job, place, say=_say, estimates=estimates)
-            estimates.add(job.folder)
-            if not outcome.skipped:
-                _say(f"done  {job.name}: {outcome.seconds:.0f} s, {job.folder}")
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except JobFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("interrupted: the same command resumes", file=sys.stderr)
-        return 128 + signal.SIGINT
+            _say(shlex.join(job.command(place)))
+        return 0
+    check_folders(place, line.request.dataset)
+    estimates = Estimates(place)
+    for job in jobs:
+        outcome = run(job, place, say=_say, estimates=estimates)
+        estimates.add(job.folder)
+        if not outcome.skipped:
+            _say(f"done  {job.name}: {outcome.seconds:.0f} s, {job.folder}")
     return 0
 
 

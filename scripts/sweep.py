@@ -13,8 +13,6 @@ failed job ends its chain (a test without its training), not the others; the exi
 
 import argparse
 import os
-import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,10 +24,12 @@ sys.path.insert(0, str(ROOT))
 from tqdm import tqdm  # noqa: E402
 
 from dassl.utils import UsageError  # noqa: E402
+from scripts.lib.command import run_command  # noqa: E402
 from scripts.lib.estimate import Estimates  # noqa: E402
 from scripts.lib.files import make_folder, write_text  # noqa: E402
 from scripts.lib.grid import Chain, grid  # noqa: E402
 from scripts.lib.jobs import Job, Place  # noqa: E402
+from scripts.lib.pool import log_in  # noqa: E402
 from scripts.lib.ray_cluster import RayCluster  # noqa: E402
 from scripts.lib.render import as_json, markdown  # noqa: E402
 from scripts.lib.result import RESULT  # noqa: E402
@@ -142,10 +142,7 @@ def run_sweep(args: argparse.Namespace, place: Place) -> int:
     folder = place.output / "sweeps" / (args.name or "-".join(args.protocol))
     make_folder(folder, "--name")
 
-    def log(job: Job) -> Path:
-        name = re.sub(r"[^\w.]+", "_", str(job.folder.relative_to(place.output)))
-        return folder / "logs" / f"{name}.log"
-
+    log = log_in(folder, place)
     executor: Executor = Local(place, log)
     if args.ray:
         executor = RayCluster(
@@ -165,15 +162,7 @@ def run_sweep(args: argparse.Namespace, place: Place) -> int:
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        return run_sweep(parse(words), find_place(env))
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+    return run_command(lambda: run_sweep(parse(words), find_place(env)))
 
 
 if __name__ == "__main__":

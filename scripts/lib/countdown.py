@@ -26,8 +26,9 @@ class Countdown:
         self._begin = time.monotonic()
 
     def report(self, result: Result) -> None:
-        """Print the line of ``result``."""
-        self._left.pop(result.job.folder, None)
+        """Print the line of ``result``, unless another chain's job was the same."""
+        if self._left.pop(result.job.folder, None) is None:
+            return
         if result.status == DONE:
             for kind in _kinds(result.job):
                 self._took.setdefault(kind, []).append(result.seconds)

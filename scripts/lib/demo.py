@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
-from dassl.utils import UsageError
 from datasets.critters import Critters
 from datasets.critters_world.folder import prepare_folder
 from scripts.lib.cells import Cell
+from scripts.lib.command import run_command
 from scripts.lib.files import make_folder, write_text
+from scripts.lib.grid import Chain
 from scripts.lib.jobs import Job, Place, Request
 from scripts.lib.plans import plan
 from scripts.lib.plots import plot_bars
-from scripts.lib.progress import Progress, log_path, run_all
+from scripts.lib.pool import log_in, run_chains
 from scripts.lib.render import as_json, markdown
 from scripts.lib.result import RESULT
 from scripts.lib.rows import Options
-from scripts.lib.runner import JobFailedError
 from scripts.lib.runs import read_run
+from scripts.lib.sweeping import FAILED, Result
 from scripts.lib.tables import Table, build
 
 SEEDS = (1, 2, 3)
+WORKERS = 2  # jobs at a time: one a core
 CLASSES = "DATASET.SUBSAMPLE_CLASSES"
 TAIL = 15  # lines of a failed job's log that are shown
 
@@ -52,8 +53,11 @@ class Method:
         request = Request(
             self.method, self.protocol, "critters", seed, self.options, shots=self.shots
         )
-        # Not the zero-shot test on all classes: the table is about base and new.
-        return [job for job in plan(request, place) if CLASSES in job.options]
+        return [
+            replace(job, name=f"{self.label}, {job.options[CLASSES]} classes, seed {seed}")
+            for job in plan(request, place)
+            if CLASSES in job.options  # not the zero-shot test on all: the table has base and new
+        ]
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,49 @@ class Demo:
         return chains
 
 
-def run_demo(demo: Demo, place: Place) -> None:
-    """Draw the data, run the jobs, show and write the table."""
+class DemoFailedError(Exception):
+    """A job failed, and the table needs all of them."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.reason)
+        self.result = result
+
+
+def run_demo(demo: Demo, place: Place) -> int:
+    """Draw the data, run the jobs, show and write the table; the exit code.
+
+    The first job that fails ends the rest, and its output ends with the end of that job's.
+    """
     print(f"Demo on {os.cpu_count()} cores: images in {place.data}, results in {place.output}")
     make_folder(place.data, "DATA")
-    make_folder(place.output, "OUTPUT")
-    chains = demo.chains(place)
     prepare_folder(Critters.plan, place.data / Critters.dataset_dir)
+    chains = demo.chains(place)
+    jobs = [Chain([job for _, job in pairs]) for pairs in chains]
+    try:
+        run_chains(jobs, place, place.output, WORKERS, end_at_failure)
+    except DemoFailedError as error:
+        job = error.result.job
+        path = log_in(place.output, place)(job)
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
+        print(f"error: {error}", file=sys.stderr)
+        print(f"the last lines of {path}:", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in lines), file=sys.stderr)
+        return error.result.code
+    show(demo, chains, place)
+    return 0
+
+
+def end_at_failure(result: Result) -> None:
+    """Raise where a job failed."""
+    if result.status == FAILED:
+        raise DemoFailedError(result)
+
+
+def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], place: Place) -> None:
+    """Print and write the table of the finished jobs."""
     owners: dict[Path, Method] = {}
     for method, job in chain(*chains):
         owners.setdefault(job.folder, method)
-    jobs = [[job for _, job in pairs] for pairs in chains]
-    labels = {folder: method.label for folder, method in owners.items()}
-    run_all(jobs, Progress(place, list(chain(*jobs)), labels))
     rows = [
         (method, [folder for folder, owner in owners.items() if owner is method])
         for method in chain(*demo.groups)
@@ -139,20 +173,4 @@ def main(demo: Demo, root: Path, env: Mapping[str, str]) -> int:
         data=Path(env.get("DATA") or root / "data").absolute(),
         output=Path(env.get("OUTPUT") or root / "output").absolute() / demo.name,
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        run_demo(demo, place)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except JobFailedError as error:
-        path = log_path(error.job, place)
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
-        print(f"error: {error.job.name} failed with exit code {error.code}", file=sys.stderr)
-        print(f"the last lines of {path}:", file=sys.stderr)
-        print("\n".join(f"  {line}" for line in lines), file=sys.stderr)
-        return error.code
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+    return run_command(lambda: run_demo(demo, place))

@@ -2,24 +2,59 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from scripts.lib.countdown import Countdown
+from scripts.lib.files import make_folder
 from scripts.lib.grid import Chain
 from scripts.lib.jobs import Job, Place
-from scripts.lib.sweeping import Executor, Local, Result, attempt
+from scripts.lib.sweeping import Executor, Local, Result, attempt, sweep
 
 
-def executor(place: Place, folder: Path, workers: int, env: Mapping[str, str]) -> Executor:
-    """One job after another, or ``workers`` at a time; what they print goes to ``folder``/logs."""
+def run_chains(
+    chains: Sequence[Chain],
+    place: Place,
+    folder: Path,
+    workers: int,
+    watch: Callable[[Result], None] = lambda result: None,
+) -> list[Result]:
+    """Run the chains on this machine, with a line for each job that ends.
+
+    Args:
+        folder: what the jobs print goes to its logs/.
+        workers: jobs at a time.
+        watch: gets each result after its line; what it raises ends the rest.
+
+    Raises:
+        UsageError: DATA or OUTPUT cannot be made.
+    """
+    make_folder(place.data, "DATA")
+    make_folder(folder, "OUTPUT")
+    log = log_in(folder, place)
+    executor: Executor = Local(place, log)
+    if workers > 1:
+        executor = Pool(place, log, workers)
+    countdown = Countdown([job for chain in chains for job in chain.jobs], workers)
+
+    def report(result: Result) -> None:
+        countdown.report(result)
+        watch(result)
+
+    return sweep(chains, executor, report)
+
+
+def log_in(folder: Path, place: Place) -> Callable[[Job], Path]:
+    """The file below ``folder``/logs that gets what a job prints, named after the job's folder."""
 
     def log(job: Job) -> Path:
         name = re.sub(r"[^\w.]+", "_", str(job.folder.relative_to(place.output)))
         return folder / "logs" / f"{name}.log"
 
-    return Local(place, log) if workers == 1 else Pool(place, log, workers, env)
+    return log
 
 
 class Pool:
@@ -28,15 +63,9 @@ class Pool:
     Each gets one thread of arithmetic (OMP_NUM_THREADS): the jobs share the cores.
     """
 
-    def __init__(
-        self,
-        place: Place,
-        log: Callable[[Job], Path],
-        workers: int,
-        env: Mapping[str, str],
-    ) -> None:
+    def __init__(self, place: Place, log: Callable[[Job], Path], workers: int) -> None:
         self._place, self._log, self._workers = place, log, workers
-        self._env = {**env, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._env = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._threads = ThreadPoolExecutor(workers)
         self._running: dict[Future[Result], Chain] = {}
 

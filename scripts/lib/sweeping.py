@@ -32,6 +32,7 @@ class Result:
         status: DONE; SKIPPED, finished before; FAILED; HELD, another runner has it.
         seconds: that it ran.
         reason: one sentence, where it failed or is held.
+        code: the exit code, where it failed.
         where: the machine.
     """
 
@@ -40,6 +41,7 @@ class Result:
     seconds: float = 0.0
     reason: str = ""
     where: str = ""
+    code: int = 0
 
 
 class Executor(Protocol):
@@ -70,7 +72,8 @@ class Executor(Protocol):
 def sweep(
     chains: Sequence[Chain], executor: Executor, report: Callable[[Result], None]
 ) -> list[Result]:
-    """Run all chains.
+    """Run all chains. A job that several of them hold runs once: the others find it finished, or
+    end, too, if it failed.
 
     Args:
         report: gets the result of each job as it ends, HELD ones left out.
@@ -80,6 +83,8 @@ def sweep(
     """
     waiting = deque(chains)
     held: list[tuple[float, Chain]] = []
+    busy: set[Path] = set()
+    failed: set[Path] = set()
     results: list[Result] = []
     try:
         while waiting or held or executor.running:
@@ -88,18 +93,25 @@ def sweep(
             held = [(due, chain) for due, chain in held if due > now]
             for _ in range(len(waiting)):
                 chain = waiting.popleft()
-                if executor.has_room(chain.job):
+                if chain.job.folder in failed:
+                    continue
+                if chain.job.folder not in busy and executor.has_room(chain.job):
+                    busy.add(chain.job.folder)
                     executor.start(chain)
                 else:
                     waiting.append(chain)
             for chain, result in executor.wait(1.0):
+                busy.remove(chain.job.folder)
                 if result.status == HELD:
                     held.append((time.monotonic() + HELD_SECONDS, chain))
                     continue
                 results.append(result)
                 report(result)
+                if result.status == FAILED:
+                    failed.add(chain.job.folder)
+                    continue
                 chain.position += 1
-                if result.status != FAILED and chain.position < len(chain.jobs):
+                if chain.position < len(chain.jobs):
                     waiting.appendleft(chain)
     except BaseException:
         executor.stop()
@@ -129,7 +141,8 @@ def attempt(
             return Result(job, HELD, reason=str(error), where=where)
         except (UsageError, JobFailedError) as error:
             say(f"error: {error}")
-            return Result(job, FAILED, reason=str(error), where=where)
+            code = error.code if isinstance(error, JobFailedError) else 2
+            return Result(job, FAILED, reason=str(error), where=where, code=code)
     return Result(job, SKIPPED if outcome.skipped else DONE, outcome.seconds, where=where)
 
 
