@@ -17,13 +17,11 @@ from typing import Any
 
 import torch
 
-from dassl.utils import UsageError, write_json
-from dassl.utils.tools import atomic_path
-from trainers.settings import PRECISIONS
+from dassl.utils import UsageError
 
 from . import child, machine, rows
 from .growth import data_share, growth
-from .report import markdown
+from .report import markdown, save
 from .timing import flops, in_turns
 from .world import SIZES, TOY, World
 
@@ -33,36 +31,35 @@ RESULTS = Path(__file__).parent / "results"
 # Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 BATCHES = {"CoCoOp": 1, "TextRefinerCoCoOp": 1}
+# Further train steps of the quick run: method, classes, batch.
+QUICK = (("TextRefinerCoCoOp", 50, 1), ("MaPLe", 50, 2), ("PromptSRC", 50, 2))
 
 
 def time_rows(world: World, full: bool, budget: float) -> list[rows.Row]:
-    """The table of times."""
+    """The table of times; the rows of one method follow one another and share its model."""
     found = [
         rows.text_tower(world, 100, budget, wanted=10),
         rows.cache_update(world, 25, 4 * 197, budget),
         rows.train_step(world, "TextRefinerCoOp", 100, 4, budget, wanted=5.5),
-        rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, wanted=3),
+        *rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, {"fp32": 3, "bf16": 7}),
         rows.train_step(world, "CoCoOp", 50, 1, budget, wanted=8),
-        rows.eval_batch(world, "TextRefinerPromptKD", 100, 8, budget, wanted=5),
-        rows.train_step(world, "TextRefinerPromptKD", 100, 8, budget, wanted=1.8),
+        rows.train_step(world, "TextRefinerPromptKD", 100, 4, budget, wanted=1.8),
+        *rows.eval_batch(world, "TextRefinerPromptKD", 100, 4, budget, {"fp32": 5}),
     ]
-    if "bf16" in PRECISIONS:
-        bf16 = rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, 7, "bf16")
-        found.insert(4, bf16)
-    small = [("CoOp", 100, 4), ("TextRefinerCoCoOp", 50, 1), ("MaPLe", 50, 4), ("PromptSRC", 50, 4)]
-    cases = small + ([("PromptKD", 100, 8)] if full else [])
-    if full:
-        # Larger ones leave a CPU's memory: naive keeps about 45 MB a class for its backward pass.
-        most = 1000 if world.cuda else 100
-        counts = [count for count in (50, 100, 500, 1000) if count <= most]
-        cases = [(n, c, BATCHES.get(n, 4)) for n in rows.METHODS for c in counts]
-    for name, classes, batch in cases:
-        found.append(rows.train_step(world, name, classes, batch, budget))
-        if full:
-            found.append(rows.eval_batch(world, name, classes, batch, budget))
-    if full:  # without a backward pass naive fits
-        for name in ("CoOp", "TextRefinerCoOp", "PromptKD", "TextRefinerPromptKD"):
-            found += [rows.eval_batch(world, name, c, 8, budget) for c in (500, 1000)]
+    if not full:
+        for name, classes, batch in QUICK:
+            found.append(rows.train_step(world, name, classes, batch, budget))
+        return found
+    # Larger ones leave a CPU's memory: naive keeps about 45 MB a class for its backward pass.
+    most = 1000 if world.cuda else 100
+    for name in rows.METHODS:
+        batch = BATCHES.get(name, 4)
+        for classes in (50, 100, 500, 1000):
+            if classes <= most:
+                found.append(rows.train_step(world, name, classes, batch, budget))
+            # Without a backward pass naive fits, but for text that depends on the image.
+            if classes <= most or name not in BATCHES:
+                found += rows.eval_batch(world, name, classes, batch, budget)
     return found
 
 
@@ -90,9 +87,9 @@ def memory_rows(world: World, full: bool) -> list[dict[str, Any]]:
     names = rows.METHODS if full else ("TextRefinerCoOp", "CoCoOp")
     for name in names:
         batch = BATCHES.get(name, 4)
-        sizes = (name, 50, batch)
+        sizes = (name, some, batch)
         both = {kind: peak(kind, *sizes) for kind in ("naive", "fast")}
-        found.append({"what": f"{name}, 50 classes, batch {batch}", **both, "note": ""})
+        found.append({"what": f"{name}, {some} classes, batch {batch}", **both, "note": ""})
     for row in found:
         print(f"memory of {row['what']}: {row['naive'] / row['fast']:.1f}x less", flush=True)
     return found
@@ -106,8 +103,7 @@ def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
     for method in ("CoOp", "TextRefinerCoOp", "PromptKD", "TextRefinerPromptKD"):
         for classes in (50, 100, 500, 1000):
             batch = 256
-            precision = "bf16" if "bf16" in PRECISIONS else "fp16"
-            trainer = world.trainer(method, classes, batch, precision)
+            trainer = world.trainer(method, classes, batch, "bf16")
             trainer.set_model_mode("eval")
             image = world.batch(batch, classes)["img"]
             with torch.no_grad(), trainer.model.cached_text():
@@ -120,7 +116,7 @@ def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
             found.append(
                 {
                     "method": method,
-                    "what": f"{method}, {classes} classes, batch {batch}, {precision}",
+                    "what": f"{method}, {classes} classes, batch {batch}, bf16",
                     "images_per_second": batch / taken,
                     "share_of_peak": operations / taken / peak if peak else 0.0,
                 }
@@ -144,7 +140,7 @@ def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]
             for classes in ((100, 1000) if full else (100,))
         ],
         "memory": memory_rows(world, full),
-        "growth": growth(world, budget / 2, full),
+        "growth": growth(world, budget / 4, full),
         "startup": [
             {
                 "what": "CoOp, 100 classes, batch 4",
@@ -165,7 +161,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="all methods, 50 to 1000 classes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
-    parser.add_argument("--budget", type=float, default=8, help="seconds of turns a row")
+    parser.add_argument("--budget", type=float, default=6, help="seconds of turns a row")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--toy", action="store_true", help="toy CLIPs: tests the program only")
     args = parser.parse_args(argv)
@@ -187,10 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         world = World(Path(folder), TOY if args.toy else SIZES, args.device == "cuda")
         results = run(world, args.full, args.budget, command)
     name = machine.name_of(results["machine"]) + ("-toy" if args.toy else "")
-    write_json(results, args.output / f"{name}.json")
-    with atomic_path(args.output / f"{name}.md") as temporary:
-        temporary.write_text(markdown(results), encoding="utf-8")
-    print(f"{args.output / name}.json and .md: {results['machine']['minutes']} minutes")
+    where = save(results, markdown(results), args.output, name)
+    print(f"{where}: {results['machine']['minutes']} minutes")
     return 0
 
 

@@ -29,15 +29,14 @@ from torch import Tensor
 from dassl.config import merge_opts
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
-from dassl.utils import UsageError, set_random_seed, write_json
-from dassl.utils.tools import atomic_path
+from dassl.utils import UsageError, set_random_seed
 from trainers.encode import ImageTokens
 from trainers.features import FeatureStore, ImagePath
 from trainers.store import ArrayStore
 
 from . import machine
 from .bench import RESULTS
-from .report import table
+from .report import save, table
 from .world import SIZES, TOY, World, class_names, write_image
 
 __all__ = ["main", "measure"]
@@ -264,12 +263,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "store": found,
     }
     name = f"{machine.name_of(facts)}-store{'-toy' if args.toy else ''}"
-    write_json(results, args.output / f"{name}.json")
-    with atomic_path(args.output / f"{name}.md") as temporary:
-        temporary.write_text(markdown(results), encoding="utf-8")
+    where = save(results, markdown(results), args.output, name)
     print(
         f"{found['ratio']:.1f}x at {found['images']:,} images, {found['ratio_many']:.1f}x at "
-        f"{found['many']:,} ({_how(found)}): {args.output / name}.json and .md"
+        f"{found['many']:,} ({_how(found)}): {where}"
     )
     if found["second_logits_equal_first"] and found["stored_logits_equal_unstored"]:
         return 0

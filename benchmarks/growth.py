@@ -22,9 +22,9 @@ __all__ = ["data_share", "growth"]
 def growth(world: World, budget: float, full: bool) -> list[dict[str, Any]]:
     """Seconds at several sizes of one thing each, and the exponent k of cost ~ size^k."""
     frozen = world.clip()
-    more = (800,) if full else ()
+    more = (400, 800) if full else ()
     kinds: dict[str, tuple[Sequence[int], Callable[[int], Callable[[], Any]]]] = {
-        "text step against classes": ((50, 100, 200, 400, *more), _text_of(world, frozen, 4)),
+        "text step against classes": ((25, 50, 100, 200, *more), _text_of(world, frozen, 4)),
         "text step against context tokens (100 classes)": (
             (4, 8, 16, 32),
             lambda n: _text_of(world, frozen, n)(100),
@@ -78,7 +78,7 @@ def _update_of(world: World, entries: int, tokens: int) -> Callable[[], Any]:
     return lambda: updated_entries(cache, local, 0.8)
 
 
-def data_share(world: World, classes: int, batch: int, steps: int = 6) -> dict[str, Any]:
+def data_share(world: World, classes: int, batch: int, steps: int = 4) -> dict[str, Any]:
     """The share of an epoch's steps, after the first, that waited for images from the disk."""
     trainer = world.trainer("TextRefinerCoOp", classes, batch)
     loader = iter(trainer.train_loader_x)

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from trainers.prompts import ContextPrompts
 from trainers.refiner import updated_entries
 
 from . import naive
-from .timing import flops, in_turns
+from .timing import flops, in_turns, paired_ratio
 from .world import CONTEXT, World, class_names
 
 __all__ = [
@@ -64,6 +65,12 @@ class Row:
     def __post_init__(self) -> None:
         self.ratio = self.naive / self.fast
 
+    def shown(self) -> "Row":
+        """Print a line about itself."""
+        times = f"naive {self.naive:.3g} s, fast {self.fast:.3g} s"
+        print(f"{self.what}: {times}, {self.ratio:.2f}x", flush=True)
+        return self
+
     def json(self) -> dict[str, Any]:
         """As it is written."""
         return asdict(self)
@@ -80,10 +87,7 @@ def _row(
     """Both in turns; the runs that count the operations are a first warm-up."""
     naive_gflop, fast_gflop = (flops(run) / 1e9 for run in (slow, fast))
     times = in_turns({"naive": slow, "fast": fast}, world.cuda, budget, most=7, warm=True)
-    row = Row(what, times["naive"], times["fast"], naive_gflop, fast_gflop, **more)
-    times_of = f"naive {row.naive:.3g} s, fast {row.fast:.3g} s"
-    print(f"{row.what}: {times_of}, {row.ratio:.2f}x", flush=True)
-    return row
+    return Row(what, times["naive"], times["fast"], naive_gflop, fast_gflop, **more).shown()
 
 
 def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) -> None:
@@ -96,8 +100,9 @@ def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) 
     loss.item()
 
 
-def _pair(world: World, name: str, classes: int, batch: int) -> tuple[Any, naive.Naive]:
-    trainer = world.trainer(name, classes, batch)
+@lru_cache(maxsize=1)  # rows of one method follow one another; two methods' weights need 8 GB
+def _pair(world: World, name: str, classes: int) -> tuple[Any, naive.Naive]:
+    trainer = world.trainer(name, classes, batch=4)  # of its loader, which no row reads
     slow = naive.model_of(trainer, CONTEXT)
     if name == "PromptSRC":  # encoded once in either; the plain way would take minutes
         slow.frozen_text = trainer.model.learner.frozen_text()
@@ -108,7 +113,9 @@ def train_step(
     world: World, name: str, classes: int, batch: int, budget: float, wanted: float = 0.0
 ) -> Row:
     """One optimisation step, by the trainer's own `forward_backward`."""
-    trainer, slow = _pair(world, name, classes, batch)
+    trainer, slow = _pair(world, name, classes)
+    trainer.set_model_mode("train")
+    slow.train()
     data = world.batch(batch, classes)
     what = f"{name} train step, {classes} classes, batch {batch}"
 
@@ -127,26 +134,43 @@ def eval_batch(
     classes: int,
     batch: int,
     budget: float,
-    wanted: float = 0.0,
-    precision: str = "fp32",
-) -> Row:
-    """One test batch; text that does not depend on images is computed before, as in a test."""
-    trainer, slow = _pair(world, name, classes, batch)
-    if precision != "fp32":  # naive stays in fp32
-        trainer = world.trainer(name, classes, batch, precision)
-    trainer.set_model_mode("eval")
+    wanted: Mapping[str, float] | None = None,
+) -> list[Row]:
+    """One test batch; text that does not depend on images is computed before, as in a test.
+
+    Args:
+        wanted: precision -> ratio, a row for each; naive computes in fp32 and has its turns once.
+    """
+    wanted = wanted or {"fp32": 0.0}
+    trainer, slow = _pair(world, name, classes)
+    trainers = {
+        precision: trainer if precision == "fp32" else world.trainer(name, classes, 4, precision)
+        for precision in wanted
+    }
     slow.eval()
     image = world.batch(batch, classes)["img"]
-    what = f"{name} test, {classes} classes, batch {batch}"
-    what += "" if precision == "fp32" else f", {precision} against naive's fp32"
 
     @torch.no_grad()
-    def fast() -> None:
+    def fast(trainer: Any) -> None:
         with trainer.autocast():
             trainer.model_inference(image)
 
-    with trainer.model.cached_text():
-        return _row(what, lambda: slow(image), fast, world, budget, images=batch, wanted=wanted)
+    runs: dict[str, Callable[[], Any]] = {"naive": lambda: slow(image)}
+    with contextlib.ExitStack() as stack:
+        for precision, each in trainers.items():
+            each.set_model_mode("eval")
+            stack.enter_context(each.model.cached_text())
+            runs[precision] = partial(fast, each)
+        counts = {key: flops(run) / 1e9 for key, run in runs.items()}
+        times = in_turns(runs, world.cuda, budget, most=7, warm=True)
+    what = f"{name} test, {classes} classes, batch {batch}"
+    rows = []
+    for precision, ratio in wanted.items():
+        told = what if precision == "fp32" else f"{what}, {precision} against naive's fp32"
+        seconds, count = times[precision], counts[precision]
+        row = Row(told, times["naive"], seconds, counts["naive"], count, batch, ratio)
+        rows.append(row.shown())
+    return rows
 
 
 def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -> Row:
@@ -181,28 +205,21 @@ def cache_update(world: World, entries: int, tokens: int, budget: float) -> Row:
 
 def refiner_cost(world: World, classes: int, batch: int, budget: float) -> dict[str, Any]:
     """Percent by which TextRefiner on CoOp takes longer than CoOp, both fast: step and test."""
-    trainers = {name: world.trainer(name, classes, batch) for name in METHODS[:2]}
+    trainers = [world.trainer(name, classes, batch) for name in METHODS[:2]]
     data = world.batch(batch, classes)
-    steps = {
-        name: (lambda t=trainer: t.forward_backward(data)) for name, trainer in trainers.items()
-    }
-    counted = {name: flops(step) / 1e9 for name, step in steps.items()}
-    step = in_turns(steps, world.cuda, budget, most=9, least=3)
+    found: dict[str, Any] = {"what": f"{classes} classes, batch {batch}"}
+
+    def compare(name: str, runs: list[Callable[[], Any]], most: int) -> None:
+        plain, refined = (flops(run) for run in runs)
+        ratio = paired_ratio(runs[0], runs[1], world.cuda, budget, most)
+        found[f"{name}_percent"] = 100 * (ratio - 1)
+        found[f"{name}_percent_of_operations"] = 100 * (refined / plain - 1)
+
+    compare("step", [partial(trainer.forward_backward, data) for trainer in trainers], most=9)
     with contextlib.ExitStack() as stack, torch.no_grad():
-        for trainer in trainers.values():
+        for trainer in trainers:
             trainer.set_model_mode("eval")
             stack.enter_context(trainer.model.cached_text())
-        tests = {
-            name: (lambda t=trainer: t.model_inference(data["img"]))
-            for name, trainer in trainers.items()
-        }
-        test = in_turns(tests, world.cuda, budget, most=9, least=3)
-    plain, refined = METHODS[:2]
-    found = {
-        "what": f"{classes} classes, batch {batch}",
-        "step_percent": 100 * (step[refined] / step[plain] - 1),
-        "step_percent_of_operations": 100 * (counted[refined] / counted[plain] - 1),
-        "test_percent": 100 * (test[refined] / test[plain] - 1),
-    }
+        compare("test", [partial(trainer.model_inference, data["img"]) for trainer in trainers], 15)
     print(f"cost of TextRefiner over CoOp: {found}", flush=True)
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["flops", "in_turns", "power_law", "seconds"]
+__all__ = ["flops", "in_turns", "paired_ratio", "power_law", "seconds"]
 
 
 def seconds(run: Callable[[], Any], cuda: bool) -> float:
@@ -56,6 +56,30 @@ def in_turns(
         for name, run in runs.items():
             times[name].append(seconds(run, cuda))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def paired_ratio(
+    first: Callable[[], Any], second: Callable[[], Any], cuda: bool, budget: float, most: int
+) -> float:
+    """Median over turns of the time of ``second`` divided by that of ``first``.
+
+    Who begins alternates, so that neither a drift of the machine nor the first place of a turn
+    counts. For two that are nearly the same; arguments as for `in_turns`, with three turns at least
+    after one warm-up of each.
+    """
+    ratios = []
+    first(), second()
+    begin = time.perf_counter()
+    for turn in range(most):
+        if turn >= 3 and time.perf_counter() - begin > budget:
+            break
+        if turn % 2:
+            late = seconds(second, cuda)
+            ratios.append(late / seconds(first, cuda))
+        else:
+            early = seconds(first, cuda)
+            ratios.append(seconds(second, cuda) / early)
+    return statistics.median(ratios)
 
 
 def flops(run: Callable[[], Any]) -> int:

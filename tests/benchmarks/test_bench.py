@@ -23,6 +23,15 @@ def test_turns_alternate_and_the_median_is_taken(monkeypatch):
     assert found == {"a": 2.0, "b": 5.0}
 
 
+def test_a_ratio_of_neighbours_alternates_who_begins(monkeypatch):
+    order = []
+    clock = iter([1.0, 2.0, 6.0, 2.0, 1.0, 2.0, 9.0, 1.0])
+    monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])
+    first, second = (lambda n=name: order.append(n) for name in "ab")
+    assert timing.paired_ratio(first, second, False, budget=60, most=4) == 2.5
+    assert "".join(order) == "ab" + "abbaabba"
+
+
 def test_power_law():
     assert timing.power_law([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
 
@@ -34,7 +43,7 @@ def test_operations_of_a_product_are_counted():
 
 def test_rows_and_their_table(world):
     step = rows.train_step(world, "TextRefinerCoOp", 3, 2, 0, wanted=1e9)
-    test = rows.eval_batch(world, "TextRefinerPromptKD", 3, 2, 0)
+    (test,) = rows.eval_batch(world, "TextRefinerPromptKD", 3, 2, 0)
     assert step.ratio == step.naive / step.fast
     assert step.naive_gflop > step.fast_gflop > 0
     assert test.naive_gflop > 2 * test.fast_gflop, "the teacher is silent at test"
@@ -54,6 +63,14 @@ def test_rows_and_their_table(world):
     assert "**TextRefinerCoOp train step, 3 classes, batch 2** reached" in text
     assert "25.0 % of a step" in text
     assert results["refiner"][0]["step_percent_of_operations"] > 0
+    assert results["refiner"][0]["test_percent_of_operations"] == 0
+
+
+def test_rows_of_two_precisions_share_naives_turns(world):
+    found = rows.eval_batch(world, "TextRefinerCoOp", 3, 2, 0, {"fp32": 0, "bf16": 7})
+    assert [row.wanted for row in found] == [0, 7]
+    assert found[0].naive == found[1].naive
+    assert found[1].what == f"{found[0].what}, bf16 against naive's fp32"
 
 
 def test_a_step_in_a_process_of_its_own(world):
