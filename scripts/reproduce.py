@@ -34,7 +34,8 @@ from scripts.lib.command import run_command  # noqa: E402
 from scripts.lib.files import write_text  # noqa: E402
 from scripts.lib.grid import Chain  # noqa: E402
 from scripts.lib.jobs import Job, Place, Request  # noqa: E402
-from scripts.lib.needs import WEIGHTS, Need, needs  # noqa: E402
+from scripts.lib.needs import Need, needs  # noqa: E402
+from scripts.lib.planner import WEIGHTS  # noqa: E402
 from scripts.lib.plans import PLANS, plan  # noqa: E402
 from scripts.lib.pool import run_chains  # noqa: E402
 from scripts.lib.published import load  # noqa: E402
@@ -51,8 +52,7 @@ DATASETS = (
     *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
 )
 PROTOCOLS = ("base2new", "xd", "dg", "fewshot", "zeroshot")
-ENTRIES = {"dg": "xd"}  # what configs/protocols.yaml calls the setting of a protocol
-SOURCES = ("imagenet", "critters")  # what models of xd and dg are trained on
+TARGETS = {"xd": "cross_datasets", "dg": "domains"}  # where it lists their sources
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def make_parts(args: argparse.Namespace, place: Place) -> list[Part]:
             for method in args.methods or place.table.methods:
                 if not has(method, protocol, place):
                     continue
-                for dataset in _sources(protocol, args.datasets):
+                for dataset in sources(protocol, args.datasets, place):
                     jobs = plan(Request(method, protocol, dataset, seed), place)
                     if protocol == "zeroshot" and seed != args.seeds[0]:
                         continue  # it has no seed
@@ -119,13 +119,15 @@ def make_parts(args: argparse.Namespace, place: Place) -> list[Part]:
 
 def has(method: str, protocol: str, place: Place) -> bool:
     """Is ``method`` run in ``protocol``?"""
-    entry = ENTRIES.get(protocol, protocol)
-    return protocol in PLANS and entry in place.table.protocols(method)
+    return protocol in PLANS and PLANS[protocol].entry in place.table.protocols(method)
 
 
-def _sources(protocol: str, names: Sequence[str]) -> list[str]:
-    """The data sets that a protocol is run on: for xd and dg those that are a source."""
-    return [name for name in names if protocol not in ("xd", "dg") or name in SOURCES]
+def sources(protocol: str, names: Sequence[str], place: Place) -> list[str]:
+    """The data sets that a protocol is run on: for xd and dg those that have targets."""
+    if protocol not in TARGETS:
+        return list(names)
+    known = place.table.sources(TARGETS[protocol])
+    return [name for name in names if name in known]
 
 
 def make_chains(parts: Sequence[Part], place: Place) -> list[Chain]:

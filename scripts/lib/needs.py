@@ -13,10 +13,11 @@ from clip.weights import available_models
 from dassl.data.datasets import DATASET_REGISTRY
 from scripts.lib import record
 from scripts.lib.jobs import Job, Place
+from scripts.lib.planner import WEIGHTS
 from scripts.lib.settings import read_config
 
 _REGISTERED = datasets  # imported for its registrations
-WEIGHTS = "TRAINER.PROMPTKD.TEACHER_WEIGHTS"
+
 # Beside image folder and split file, relative to the folder of the data set.
 FILES = {
     "ImageNet": ("images/train", "images/val", "classnames.txt"),

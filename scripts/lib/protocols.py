@@ -150,6 +150,10 @@ class ProtocolTable:
             )
         return list(lists[source])
 
+    def sources(self, kind: str) -> list[str]:
+        """The data sets whose models are tested on others; ``kind`` as for `targets`."""
+        return list(self._targets[kind])
+
     def source(self, dataset: str) -> str:
         """The source whose models are tested on ``dataset``: itself, or the one that lists it.
 

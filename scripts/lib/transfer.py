@@ -1,6 +1,6 @@
 """Models tested on other data sets than their own: cross-dataset and domain generalisation.
 
-The targets that are the source in another style (`DOMAINS`) are the table of domain generalisation,
+The targets that are the source in another style (`domains`) are the table of domain generalisation,
 the others that of cross-dataset. PromptKD's cross-dataset protocol distils on the unlabelled images
 of each target: its runs have tables of their own, and their source is the teacher's.
 """
@@ -8,25 +8,40 @@ of each target: its runs have tables of their own, and their source is the teach
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
 from scripts.lib.averages import with_average
 from scripts.lib.cells import Cell, published
 from scripts.lib.images import by_images, is_transductive
+from scripts.lib.protocols import ProtocolTable
 from scripts.lib.published import AVERAGE, Published
 from scripts.lib.rows import Options, make_rows, protocol_setting, setting
 from scripts.lib.runs import Run
+from scripts.lib.settings import read_config
 from scripts.lib.table import Table, about, common, published_rows, shots_of
 
 CROSS, DOMAIN = "cross-dataset", "domain generalisation"
-# In the order of the papers' tables.
-DOMAINS = {
-    "ImageNet": ("ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"),
-    "Critters": ("CrittersSketch", "CrittersPainting", "CrittersDark", "CrittersBlurry"),
-}
 TEACHERS = "that of the teacher"
-_SOURCE_OF = {name: source for source, names in DOMAINS.items() for name in names}
-_ORDER = [name for names in DOMAINS.values() for name in names]
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@cache
+def domains() -> dict[str, str]:
+    """Each shifted test set of configs/protocols.yaml, in its order, and its source.
+
+    Names are those of results (DATASET.NAME).
+    """
+    table = ProtocolTable.load(CONFIGS / "protocols.yaml")
+
+    def name(dataset: str) -> str:
+        return str(read_config(CONFIGS / "datasets" / f"{dataset}.yaml")["DATASET.NAME"])
+
+    return {
+        name(target): name(source)
+        for source in table.sources("domains")
+        for target in table.targets("domains", source)
+    }
 
 
 def transfer(runs: Sequence[Run], options: Options) -> list[Table]:
@@ -46,7 +61,7 @@ def transfer(runs: Sequence[Run], options: Options) -> list[Table]:
 
 def protocol_of(run: Run) -> str:
     """Cross-dataset, or domain generalisation where the target is the source in another style."""
-    source = _SOURCE_OF.get(run.dataset)
+    source = domains().get(run.dataset)
     is_domain = source is not None and run.source in (source, None)
     return DOMAIN if is_domain else CROSS
 
@@ -71,7 +86,8 @@ def _table(protocol: str, tests: Sequence[Run], runs: Sequence[Run], options: Op
 
 
 def _rank(name: str) -> tuple[int, str]:
-    return (_ORDER.index(name) if name in _ORDER else len(_ORDER), name)
+    order = list(domains())
+    return (order.index(name) if name in order else len(order), name)
 
 
 def _published(

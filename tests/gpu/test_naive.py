@@ -1,36 +1,12 @@
 """Fast against naive on CUDA: the same numbers in float64 and float32, less memory."""
 
 import pytest
-import torch
 
 from benchmarks import child
 from benchmarks.world import TOY, World
 from tests.benchmarks.test_naive import CASES, TOLERANCES, assert_equals_the_trainer
-from tests.trainers.toy_runs import ToyWorld
 
 DEVICE = "cuda"
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return ToyWorld(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(autouse=True)
-def no_tf32():
-    # By hand: monkeypatch cannot put back an attribute that its owner computes.
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = False
-    yield
-    for place, value in zip(places, before, strict=True):
-        place.allow_tf32 = value
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=["float64", "float32"])

@@ -11,22 +11,11 @@ import torch
 from tests.gpu.two_on_one import NAMES, case_on
 from tests.trainers.parallel_runs import run
 from tests.trainers.test_parallel import deviations
-from tests.trainers.toy_runs import ToyWorld
 
 DEVICE = "cuda"
 ROOT = Path(__file__).parents[2]
 # Of `dassl.utils.distributed.processes`, which leaves a single process alone.
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "cpu": "gloo"}
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return ToyWorld(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")

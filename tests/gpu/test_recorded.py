@@ -6,28 +6,16 @@ import torch
 
 from tests.replay_precision import FOLLOWED, UNIT_ROUNDOFF, assert_follows, follow
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
 # In u of float32: five times what the replay on a CPU shows against the authors' code (72 and 290).
 BOUNDS = {"coop": 360.0, "promptkd": 1450.0}
 
 
 @pytest.fixture(autouse=True)
-def settings_of_torch():
-    """No TF32; a replay changes the number of threads."""
-    threads = torch.get_num_threads()
-    # By hand: monkeypatch cannot put back an attribute that its owner computes.
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = False
+def threads():
+    """A replay changes their number."""
+    before = torch.get_num_threads()
     yield
-    for place, value in zip(places, before, strict=True):
-        place.allow_tf32 = value
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("trace", ["coop", "promptkd"])

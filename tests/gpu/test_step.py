@@ -3,17 +3,7 @@
 import pytest
 import torch
 
-from tests.trainers.toy_runs import TEST_CASES, ToyWorld
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return ToyWorld(tmp_path_factory.mktemp("world"))
+from tests.trainers.toy_runs import TEST_CASES
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp", "bf16", "fp16"])
