@@ -1,0 +1,162 @@
+"""What is off, and what it would bring: torch.compile, channels-last, patches by a matrix product.
+
+    python -m benchmarks.options
+
+Each is measured in turns with what the trainers do, at ViT-B/16 with random weights on a CPU;
+benchmarks/results/ gets <machine>-options.json and .md. A ratio above 1 says that it is faster.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from trainers.compiled import compile_towers
+from trainers.encode import encode_image
+
+from . import machine
+from .bench import RESULTS
+from .report import save, table
+from .timing import in_turns
+from .world import SIZES, TOY, World
+
+__all__ = ["main", "measure"]
+
+CLASSES, BATCH = 100, 4
+
+
+def _row(what: str, as_is: Callable[[], Any], other: Callable[[], Any], budget: float) -> Any:
+    times = in_turns({"as is": as_is, "with it": other}, False, budget, most=15, least=3)
+    ratio = times["as is"] / times["with it"]
+    print(f"{what}: {ratio:.2f}x", flush=True)
+    return {"what": what, "as_is": times["as is"], "with_it": times["with it"], "ratio": ratio}
+
+
+def measure(world: World, budget: float) -> list[dict[str, Any]]:
+    """All rows.
+
+    Args:
+        budget: seconds of turns a row.
+    """
+    return [*_memory_formats(world, budget), *_compiled(world, budget)]
+
+
+@torch.no_grad()
+def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
+    visual = world.clip().visual
+    visual_last = world.clip().visual.to(memory_format=torch.channels_last)
+    image = world.batch(BATCH, 1)["img"]
+    image_last = image.to(memory_format=torch.channels_last)
+    weight = visual.conv1.weight  # (width, 3, patch, patch)
+    flat = weight.flatten(1).T.contiguous()
+    patch = weight.shape[-1]
+
+    def by_product() -> torch.Tensor:
+        """(B, width, patches) of the stride-``patch`` convolution, as one matrix product."""
+        side = image.shape[-1] // patch
+        blocks = image.reshape(len(image), 3, side, patch, side, patch)
+        rows = blocks.permute(0, 2, 4, 1, 3, 5).reshape(len(image), side * side, -1)
+        return (rows @ flat).transpose(1, 2)
+
+    def by_convolution() -> torch.Tensor:
+        return F.conv2d(image, weight, stride=patch).flatten(2)
+
+    torch.testing.assert_close(by_product(), by_convolution(), rtol=1e-4, atol=1e-4)
+    at = f"batch {BATCH}"
+    return [
+        _row(
+            f"channels-last, image tower, {at}",
+            lambda: encode_image(visual, image),
+            lambda: encode_image(visual_last, image_last),
+            budget,
+        ),
+        _row(f"patch embedding alone as a product, {at}", by_convolution, by_product, budget / 4),
+    ]
+
+
+def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
+    name = "TextRefinerCoOp"
+    plain, compiled = (world.trainer(name, CLASSES, BATCH) for _ in range(2))
+    compile_towers(compiled.model.learner, {BATCH})
+    data = world.batch(BATCH, CLASSES)
+    start = time.perf_counter()
+    compiled.forward_backward(data)
+    seconds = time.perf_counter() - start
+    step = _row(
+        f"TRAINER.COMPILE, {name} train step, {CLASSES} classes, batch {BATCH}",
+        lambda: plain.forward_backward(data),
+        lambda: compiled.forward_backward(data),
+        2 * budget,
+    )
+    for trainer in (plain, compiled):
+        trainer.set_model_mode("eval")
+    with torch.no_grad(), plain.model.cached_text(), compiled.model.cached_text():
+        test = _row(
+            f"TRAINER.COMPILE, {name} test, {CLASSES} classes, batch {BATCH}",
+            lambda: plain.model_inference(data["img"]),
+            lambda: compiled.model_inference(data["img"]),
+            budget,
+        )
+    return [{**step, "first_step": seconds}, test]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The results as a table."""
+    at = results["machine"]
+    lines = [
+        [
+            row["what"],
+            f"{row['as_is']:.4g}",
+            f"{row['with_it']:.4g}",
+            f"**{row['ratio']:.2f}**",
+            f"{row['first_step']:.0f}" if "first_step" in row else "",
+        ]
+        for row in results["rows"]
+    ]
+    return (
+        "\n\n".join(
+            [
+                f"# Options on {at['processor']}, {at['device']}",
+                f"`{results['command']}`, commit {results['commit']}, {at['threads']} threads, "
+                f"torch {at['torch']}. ViT-B/16 with random weights, fp32; medians of runs in "
+                "turns. Ratio: as is / with it.",
+                table(["what", "as is, s", "with it, s", "ratio", "first step, s"], lines),
+            ]
+        )
+        + "\n"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0; argparse's 2 for a usage error."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
+    parser.add_argument("--budget", type=float, default=15, help="seconds of turns a row")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--toy", action="store_true", help="toy CLIP: tests the program only")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    words = ["python -m benchmarks.options", *(sys.argv[1:] if argv is None else argv)]
+    facts = machine.facts(cuda=False)
+    with tempfile.TemporaryDirectory(prefix="textrefiner-options-") as folder:
+        world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
+        rows = measure(world, args.budget)
+    results = {
+        "command": " ".join(words),
+        "commit": machine.commit(),
+        "machine": facts,
+        "rows": rows,
+    }
+    name = f"{machine.name_of(facts)}-options{'-toy' if args.toy else ''}"
+    print(save(results, markdown(results), args.output, name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
