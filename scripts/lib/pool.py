@@ -12,6 +12,7 @@ from scripts.lib.countdown import Countdown
 from scripts.lib.files import make_folder
 from scripts.lib.grid import Chain
 from scripts.lib.jobs import Job, Place
+from scripts.lib.runner import end_children
 from scripts.lib.sweeping import Executor, Local, Result, attempt, sweep
 
 
@@ -86,5 +87,8 @@ class Pool:
         return [(self._running.pop(future), future.result()) for future in ended]
 
     def stop(self) -> None:
-        """Start nothing more; what runs ends with this process (scripts/lib/orphan.py)."""
+        """Start nothing more, and end what runs: Python would wait for its threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in self._running):
+            end_children()
+            wait(self._running, timeout=1.0)

@@ -22,6 +22,7 @@ from scripts.lib.orphan import as_child
 from scripts.lib.settings import differences
 
 LOCK = "running.lock"
+_children: set[subprocess.Popen[bytes]] = set()  # that run now, for all threads
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def _execute(
     """Return the exit code of ``command``, as a shell gives it; an interruption ends the child."""
     output = subprocess.STDOUT if stream is not None else None
     child = subprocess.Popen(command, cwd=root, stdout=stream, stderr=output, env=as_child(env))
+    _children.add(child)
     try:
         lock.note_child(child.pid)
         code = child.wait()
@@ -164,4 +166,12 @@ def _execute(
         child.send_signal(signal.SIGTERM)
         child.wait()
         raise
+    finally:
+        _children.discard(child)
     return code if code >= 0 else 128 - code
+
+
+def end_children() -> None:
+    """Ask every job that a thread of this process runs to end: its `run` then fails."""
+    for child in list(_children):
+        child.send_signal(signal.SIGTERM)

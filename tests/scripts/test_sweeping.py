@@ -1,14 +1,18 @@
 """Chains of jobs on an executor that runs nothing: what is started, what is not, what is said."""
 
+import signal
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts.lib.countdown import Countdown
-from scripts.lib.grid import Chain
+from scripts.lib.grid import Chain, grid
 from scripts.lib.jobs import Job
+from scripts.lib.pool import Pool, log_in
 from scripts.lib.sweeping import DONE, FAILED, Result, sweep
+from tests.scripts.fake_project import make_project
 
 
 def job(name: str, trainer: str = "CoOp", is_test: bool = False) -> Job:
@@ -102,3 +106,24 @@ def test_the_time_left_is_that_of_the_jobs_alike(capsys: pytest.CaptureFixture[s
         countdown.report(Result(each, "skipped"))
     assert countdown.left() is None
     assert "[6/6] " in capsys.readouterr().out
+
+
+def test_stopping_a_pool_ends_the_jobs_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_project(tmp_path)
+    monkeypatch.setenv("FAKE_SLEEP", "600")
+    chains = grid(["coop"], ["critters"], [1, 2], ["base2new_train"], {}, place)
+    pool = Pool(place, log_in(tmp_path, place), workers=2)
+    for chain in chains:
+        pool.start(chain)
+    assert not pool.has_room(chains[0].job)
+    while not all((chain.job.folder / "log.txt").is_file() for chain in chains):
+        time.sleep(0.1)
+    pool.stop()
+    ended = {chain.job.seed: result for chain, result in pool.wait(0)}
+    assert {seed: (result.status, result.code) for seed, result in ended.items()} == {
+        1: (FAILED, 128 + signal.SIGTERM),
+        2: (FAILED, 128 + signal.SIGTERM),
+    }
+    assert not list(tmp_path.rglob("finished.json"))
