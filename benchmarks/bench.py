@@ -8,7 +8,6 @@
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,17 +17,15 @@ from typing import Any
 
 import torch
 
-from dassl.utils import UsageError
-
-from . import child, machine, rows
+from . import child, rows
+from .command import heading, new_parser, save
 from .growth import data_share, growth
-from .report import markdown, save
+from .report import markdown
 from .timing import flops, in_turns
 from .world import SIZES, TOY, World
 
 __all__ = ["main", "run"]
 
-RESULTS = Path(__file__).parent / "results"
 # Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
 BATCHES = {"CoCoOp": 1, "TextRefinerCoCoOp": 1}
@@ -123,15 +120,11 @@ def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
     return found
 
 
-def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]:
-    """Everything; what is returned is what is written."""
-    found = machine.facts(world.cuda)
+def run(world: World, full: bool, budget: float, results: dict[str, Any]) -> None:
+    """Add everything to ``results``, which has the heading; what it then holds is written."""
     start = time.perf_counter()
     timed = time_rows(world, full, budget)
-    results = {
-        "command": command,
-        "commit": machine.commit(),
-        "machine": found,
+    results |= {
         "rows": [row.json() for row in timed],
         "refiner": [
             rows.refiner_cost(world, classes, 4, 2 * budget)
@@ -149,42 +142,32 @@ def run(world: World, full: bool, budget: float, command: str) -> dict[str, Any]
     }
     if world.cuda:
         results["gpu"] = gpu_rows(world, budget)
-    found["minutes"] = round((time.perf_counter() - start) / 60, 1)
-    return results
+    results["machine"]["minutes"] = round((time.perf_counter() - start) / 60, 1)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """The command line, checked; argparse leaves with exit code 2."""
+    parser = new_parser(__doc__)
     parser.add_argument("--full", action="store_true", help="all methods, 50 to 1000 classes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
     parser.add_argument("--budget", type=float, default=15, help="seconds of turns a row")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--toy", action="store_true", help="toy CLIPs: tests the program only")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda, but PyTorch finds no GPU here: leave it out")
+        parser.exit(2, "error: --device cuda, but PyTorch finds no GPU here: leave it out\n")
     return args
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 for a usage error (one sentence)."""
-    try:
-        args = parse(argv)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    args = parse(argv)
     torch.set_num_threads(args.threads)
-    command = " ".join(["python -m benchmarks.bench", *(sys.argv[1:] if argv is None else argv)])
+    cuda = args.device == "cuda"
+    results = heading("benchmarks.bench", argv, cuda)
     with tempfile.TemporaryDirectory(prefix="textrefiner-bench-") as folder:
-        world = World(Path(folder), TOY if args.toy else SIZES, args.device == "cuda")
-        results = run(world, args.full, args.budget, command)
-    name = machine.name_of(results["machine"]) + ("-toy" if args.toy else "")
-    where = save(results, markdown(results), args.output, name)
-    print(f"{where}: {results['machine']['minutes']} minutes")
-    return 0
+        world = World(Path(folder), TOY if args.toy else SIZES, cuda)
+        run(world, args.full, args.budget, results)
+    print(f"{save(results, markdown(results), args)}: {results['machine']['minutes']} minutes")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

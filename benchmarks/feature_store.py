@@ -29,14 +29,13 @@ from torch import Tensor
 from dassl.config import merge_opts
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
-from dassl.utils import UsageError, set_random_seed
+from dassl.utils import set_random_seed
 from trainers.encode import ImageTokens
 from trainers.features import FeatureStore, ImagePath
 from trainers.store import ArrayStore
 
-from . import machine
-from .bench import RESULTS
-from .report import save, table
+from .command import heading, new_parser, save
+from .report import table
 from .world import SIZES, TOY, World, class_names, write_image
 
 __all__ = ["main", "measure"]
@@ -230,40 +229,28 @@ def _yes(truth: bool) -> str:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """The command line, checked; argparse leaves with exit code 2."""
+    parser = new_parser(__doc__)
     parser.add_argument("--images", type=int, default=200, help="of a first evaluation")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--toy", action="store_true", help="toy CLIP: tests the program only")
     args = parser.parse_args(argv)
     if args.images < 4:
-        raise UsageError(f"--images is {args.images}, at least 4 are needed for a line: try 200")
+        parser.exit(
+            2, f"error: --images is {args.images}, at least 4 are needed for a line: try 200\n"
+        )
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if logits differ; 2 for a usage error (one sentence)."""
-    try:
-        args = parse(argv)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """Measure and write; the exit code is 1 if logits differ."""
+    args = parse(argv)
     torch.set_num_threads(args.threads)
-    words = ["python -m benchmarks.feature_store", *(sys.argv[1:] if argv is None else argv)]
-    facts = machine.facts(cuda=False)
+    results = heading("benchmarks.feature_store", argv, cuda=False)
     with tempfile.TemporaryDirectory(prefix="textrefiner-store-") as folder:
         world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
         found = measure(world, args.images, 3 * args.images if args.toy else MANY)
-    facts["load_at_end"] = round(os.getloadavg()[0], 2)
-    results = {
-        "command": " ".join(words),
-        "commit": machine.commit(),
-        "machine": facts,
-        "store": found,
-    }
-    name = f"{machine.name_of(facts)}-store{'-toy' if args.toy else ''}"
-    where = save(results, markdown(results), args.output, name)
+    results["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
+    results["store"] = found
+    where = save(results, markdown(results), args, "-store")
     print(
         f"{found['ratio']:.1f}x at {found['images']:,} images, {found['ratio_many']:.1f}x at "
         f"{found['many']:,} ({_how(found)}): {where}"

@@ -6,8 +6,6 @@ Each is measured in turns with what the trainers do, at ViT-B/16 with random wei
 benchmarks/results/ gets <machine>-options.json and .md. A ratio above 1 says that it is faster.
 """
 
-import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +18,8 @@ import torch.nn.functional as F
 from trainers.compiled import compile_towers
 from trainers.encode import encode_image
 
-from . import machine
-from .bench import RESULTS
-from .report import save, table
+from .command import heading, new_parser, save
+from .report import table
 from .timing import in_turns
 from .world import SIZES, TOY, World
 
@@ -133,30 +130,18 @@ def markdown(results: dict[str, Any]) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0; argparse's 2 for a usage error."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and write."""
+    parser = new_parser(__doc__)
     parser.add_argument("--budget", type=float, default=15, help="seconds of turns a row")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--toy", action="store_true", help="toy CLIP: tests the program only")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    words = ["python -m benchmarks.options", *(sys.argv[1:] if argv is None else argv)]
-    facts = machine.facts(cuda=False)
+    results = heading("benchmarks.options", argv, cuda=False)
     with tempfile.TemporaryDirectory(prefix="textrefiner-options-") as folder:
         world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
-        rows = measure(world, args.budget)
-    results = {
-        "command": " ".join(words),
-        "commit": machine.commit(),
-        "machine": facts,
-        "rows": rows,
-    }
-    name = f"{machine.name_of(facts)}-options{'-toy' if args.toy else ''}"
-    print(save(results, markdown(results), args.output, name))
-    return 0
+        results["rows"] = measure(world, args.budget)
+    print(save(results, markdown(results), args, "-options"))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

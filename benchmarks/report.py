@@ -1,24 +1,12 @@
 """The results as Markdown."""
 
-from pathlib import Path
 from typing import Any
 
-from dassl.utils import write_json
-from dassl.utils.tools import atomic_path
-
-__all__ = ["markdown", "save", "table"]
+__all__ = ["markdown", "table"]
 
 # Images a second at test, read off the authors' figure (arXiv 2412.08176); their GPU is not known
 # here, so the numbers stand beside ours and no ratio is made of them.
 AUTHORS = {"TextRefinerCoOp": 10_200, "TextRefinerPromptKD": 12_800}
-
-
-def save(results: dict[str, Any], text: str, folder: Path, name: str) -> str:
-    """Write ``name``.json and, with ``text``, ``name``.md; returns where they are, for a reader."""
-    write_json(results, folder / f"{name}.json")
-    with atomic_path(folder / f"{name}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return f"{folder / name}.json and .md"
 
 
 def markdown(results: dict[str, Any]) -> str:

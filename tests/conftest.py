@@ -1,9 +1,11 @@
 """Fixtures that several test folders share."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 DATA = Path(__file__).parent / "data"
 
@@ -18,3 +20,11 @@ def release_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(DATA / "release_run.zip") as archive:
         archive.extractall(folder)
     return folder
+
+
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    """For tests of what sets PyTorch's number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -15,13 +15,7 @@ import torch
 from tests.replay_precision import assert_follows, follow
 from trainers import backbone
 
-
-@pytest.fixture(autouse=True)
-def threads():
-    """A replay uses the trace's number of threads."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 @pytest.mark.parametrize("trace", ["coop", "promptkd"])

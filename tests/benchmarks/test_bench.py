@@ -82,5 +82,7 @@ def test_a_step_in_a_process_of_its_own(world):
 
 def test_no_gpu_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert bench.main(["--device", "cuda"]) == 2
+    with pytest.raises(SystemExit) as end:
+        bench.main(["--device", "cuda"])
+    assert end.value.code == 2
     assert "PyTorch finds no GPU here" in capsys.readouterr().err

@@ -3,17 +3,11 @@
 import json
 
 import pytest
-import torch
 
 from benchmarks import feature_store as bench
 from trainers.features import FeatureStore
 
-
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 def run(folder, *options):
@@ -53,5 +47,7 @@ def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch,
 
 
 def test_too_few_images_are_one_sentence(capsys):
-    assert bench.main(["--images", "1"]) == 2
+    with pytest.raises(SystemExit) as end:
+        bench.main(["--images", "1"])
+    assert end.value.code == 2
     assert "at least 4 are needed" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from tests.replay_precision import FOLLOWED, UNIT_ROUNDOFF, assert_follows, follow
 
@@ -10,12 +9,7 @@ from tests.replay_precision import FOLLOWED, UNIT_ROUNDOFF, assert_follows, foll
 BOUNDS = {"coop": 360.0, "promptkd": 1450.0}
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """A replay changes their number."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("same_threads")
 
 
 @pytest.mark.parametrize("trace", ["coop", "promptkd"])
