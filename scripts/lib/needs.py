@@ -13,7 +13,7 @@ from clip.weights import available_models
 from dassl.data.datasets import DATASET_REGISTRY
 from scripts.lib import record
 from scripts.lib.jobs import Job, Place
-from scripts.lib.planner import WEIGHTS
+from scripts.lib.planner import WEIGHTS, published_path
 from scripts.lib.settings import read_config
 
 _REGISTERED = datasets  # imported for its registrations
@@ -105,18 +105,11 @@ def _teacher(
 ) -> list[tuple[str, bool]]:
     """The teacher of a student: its CLIP, and the checkpoint, from a file or from another job."""
     found = _weights(str(settings.get("TRAINER.PROMPTKD.TEACHER_NAME", "ViT-L/14")), place)
-    path = place.root / (settings.get(WEIGHTS) or _published(job, settings, place))
+    given, cross = settings.get(WEIGHTS), settings.get("TRAINER.MODAL") == "cross"
+    path = place.root / given if given else published_path(job.dataset, cross, place)
     if path.is_file():
         return found
     maker = next((other for other in jobs if path.is_relative_to(other.folder)), None)
     if maker is not None:
         return [*found, (f"teacher: {path} will be trained here ({maker.name})", False)]
     return [*found, (f"teacher: there is no {path} (put PromptKD's published file there)", True)]
-
-
-def _published(job: Job, settings: dict[str, Any], place: Place) -> Path:
-    """Where trainers/teacher.py looks without TEACHER_WEIGHTS."""
-    if settings.get("TRAINER.MODAL") == "cross":
-        return Path("teacher_model/ImageNet-xd/VLPromptLearner_large/model.pth.tar-20")
-    name = read_config(place.dataset_config(job.dataset))["DATASET.NAME"]
-    return Path("teacher_model") / name / "VLPromptLearner" / "model-best.pth.tar"

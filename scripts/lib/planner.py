@@ -22,6 +22,15 @@ TEACHER = "VLPromptLearner"  # the name of PromptSRC's checkpoints
 TEACHER_SEED = 1  # one teacher for all seeds of its students, as PromptKD publishes them
 
 
+def published_path(dataset: str, cross: bool, place: Place) -> Path:
+    """Where trainers/teacher.py looks for PromptKD's published teacher without TEACHER_WEIGHTS."""
+    folder = place.root / "teacher_model"
+    if cross:
+        return folder / "ImageNet-xd" / f"{TEACHER}_large" / "model.pth.tar-20"
+    name = read_config(place.dataset_config(dataset))["DATASET.NAME"]
+    return folder / name / TEACHER / "model-best.pth.tar"
+
+
 class Planner:
     """One request's jobs, protocol by protocol.
 
@@ -219,14 +228,10 @@ class Planner:
         return job, job.folder / TEACHER / name
 
     def published_teacher(self, setting: Setting) -> Path | None:
-        """PromptKD's published file where trainers/teacher.py looks, unless there is an own one."""
-        folder = self.place.root / "teacher_model"
-        if setting.teacher.endswith("teacher_xd"):
-            path = folder / "ImageNet-xd" / f"{TEACHER}_large" / "model.pth.tar-20"
-            fits = self.request.source == "imagenet"
-        else:
-            name = read_config(self.place.dataset_config(self.request.dataset))["DATASET.NAME"]
-            path, fits = folder / name / TEACHER / "model-best.pth.tar", True
+        """PromptKD's published file where it fits and is there, unless there is an own one."""
+        cross = setting.teacher.endswith("teacher_xd")
+        path = published_path(self.request.dataset, cross, self.place)
+        fits = not cross or self.request.source == "imagenet"
         own = self.own_teacher(setting)[1].is_file()
         return path if fits and path.is_file() and not own else None
 
