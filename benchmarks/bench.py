@@ -10,8 +10,9 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,21 @@ __all__ = ["main", "run"]
 
 # Dense bf16 operations a second, from the makers' data sheets, by a part of the card's name.
 PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12}
-BATCHES = {"CoCoOp": 1, "TextRefinerCoCoOp": 1}
-# Further train steps of the quick run: method, classes, batch.
-QUICK = (("TextRefinerCoCoOp", 25, 1), ("MaPLe", 25, 2), ("PromptSRC", 25, 2))
+Size = tuple[str, int, int]  # method, classes, batch
+# What the project set itself: ratios of train steps, and of test batches by precision.
+STEPS: dict[Size, float] = {
+    ("TextRefinerCoOp", 100, 4): 5.5,
+    ("CoCoOp", 50, 1): 8,
+    ("TextRefinerPromptKD", 100, 8): 1.8,
+}
+TESTS: dict[Size, Mapping[str, float]] = {
+    ("TextRefinerCoOp", 100, 8): {"fp32": 3, "bf16": 7},
+    ("TextRefinerPromptKD", 100, 4): {"fp32": 5},
+}
+CLASSES = (50, 100, 500, 1000)  # of the full run
+BATCHES = {"CoCoOp": 1, "TextRefinerCoCoOp": 1}  # of the full run, 4 for the others
+# More do not fit a CPU's memory in naive's train step, which keeps about 38 MB a class.
+NAIVE_CLASSES = 100
 
 
 def time_rows(world: World, full: bool, budget: float) -> list[rows.Row]:
@@ -38,26 +51,24 @@ def time_rows(world: World, full: bool, budget: float) -> list[rows.Row]:
     found = [
         rows.text_tower(world, 100, budget, wanted=10),
         rows.cache_update(world, 25, 4 * 197, budget),
-        rows.train_step(world, "TextRefinerCoOp", 100, 4, budget, wanted=5.5),
-        *rows.eval_batch(world, "TextRefinerCoOp", 100, 8, budget, {"fp32": 3, "bf16": 7}),
-        rows.train_step(world, "CoCoOp", 50, 1, budget, wanted=8),
-        rows.train_step(world, "TextRefinerPromptKD", 100, 8, budget, wanted=1.8),
-        *rows.eval_batch(world, "TextRefinerPromptKD", 100, 4, budget, {"fp32": 5}),
     ]
-    if not full:
-        for name, classes, batch in QUICK:
-            found.append(rows.train_step(world, name, classes, batch, budget))
-        return found
-    # Larger ones leave a CPU's memory: naive keeps about 45 MB a class for its backward pass.
-    most = 1000 if world.cuda else 100
-    for name in rows.METHODS:
-        batch = BATCHES.get(name, 4)
-        for classes in (50, 100, 500, 1000):
-            if classes <= most:
-                found.append(rows.train_step(world, name, classes, batch, budget))
-            # Without a backward pass naive fits, but for text that depends on the image.
-            if classes <= most or name not in BATCHES:
-                found += rows.eval_batch(world, name, classes, batch, budget)
+    steps, tests = dict(STEPS), dict(TESTS)
+    for method, classes in product(rows.METHODS, CLASSES) if full else ():
+        size = (method, classes, BATCHES.get(method, 4))
+        steps.setdefault(size, 0.0)
+        tests.setdefault(size, {"fp32": 0.0})
+    measured: dict[tuple[str, int], list[rows.Row]] = {}  # steps by method and batch
+    for size in sorted({*steps, *tests}, key=lambda s: (rows.METHODS.index(s[0]), *s[1:])):
+        method, classes, batch = size
+        if size in steps:
+            before = measured.setdefault((method, batch), [])
+            fits = world.cuda or classes <= NAIVE_CLASSES
+            fewer = () if fits else before[:2]
+            row = rows.train_step(world, *size, budget, steps[size], fewer)
+            before.append(row)
+            found.append(row)
+        if size in tests:
+            found += rows.eval_batch(world, *size, budget, tests[size])
     return found
 
 
@@ -128,7 +139,7 @@ def run(world: World, full: bool, budget: float, results: dict[str, Any]) -> Non
         "rows": [row.json() for row in timed],
         "refiner": [
             rows.refiner_cost(world, classes, 4, 2 * budget)
-            for classes in ((100, 1000) if full else (100,))
+            for classes in ((100, 500, 1000) if full else (100,))
         ],
         "memory": memory_rows(world, full),
         "growth": growth(world, budget / 4, full),
@@ -150,7 +161,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = new_parser(__doc__)
     parser.add_argument("--full", action="store_true", help="all methods, 50 to 1000 classes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--budget", type=float, default=15, help="seconds of turns a row")
+    parser.add_argument(
+        "--budget", type=float, help="seconds of turns a row (default: 15, with --full 6)"
+    )
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "error: --device cuda, but PyTorch finds no GPU here: leave it out\n")
@@ -162,11 +175,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     torch.set_num_threads(args.threads)
     cuda = args.device == "cuda"
+    budget = args.budget or (6 if args.full else 15)
     results = heading("benchmarks.bench", argv, cuda)
     with tempfile.TemporaryDirectory(prefix="textrefiner-bench-") as folder:
         world = World(Path(folder), TOY if args.toy else SIZES, cuda)
-        run(world, args.full, args.budget, results)
-    print(f"{save(results, markdown(results), args)}: {results['machine']['minutes']} minutes")
+        run(world, args.full, budget, results)
+    where = save(results, markdown(results), args, "-full" if args.full else "")
+    print(f"{where}: {results['machine']['minutes']} minutes")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from typing import Any
 
 import torch
 
-from . import naive
-from .rows import naive_step
-from .world import CONTEXT, SIZES, TOY, World
+from .rows import naive_step, pair
+from .world import SIZES, TOY, World
 
 __all__ = ["measure"]
 
@@ -87,16 +86,15 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     world = World(args.folder, TOY if args.toy else SIZES, args.cuda)
-    trainer = world.trainer(args.name, args.classes, args.batch)
+    trainer, slow = pair(world, args.name, args.classes, args.batch)
     built = time.perf_counter()
     data = world.batch(args.batch, args.classes)
-    slow = naive.model_of(trainer, CONTEXT) if args.kind == "naive" else None
 
     def step() -> None:
-        if slow is None:
-            trainer.forward_backward(data)
-        else:
+        if args.kind == "naive":
             naive_step(trainer, slow, data)
+        else:
+            trainer.forward_backward(data)
 
     if args.task == "memory":
         print(json.dumps({"bytes": _peak(step, args.cuda)}))

@@ -8,6 +8,7 @@ same numbers (tests/benchmarks/test_naive.py).
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -284,15 +285,17 @@ class NaivePromptSRC(Naive):
 
     def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
         super().__init__(model, classnames, context)
-        self.frozen_text = self._frozen_text(classnames)
+        self.classnames = classnames
 
+    @cached_property
     @torch.no_grad()
-    def _frozen_text(self, classnames: Sequence[str]) -> Tensor:
+    def frozen_text(self) -> Tensor:
+        """T0, (C, d); encoded once, as this family does, but at 77 positions."""
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
         total: Any = 0
         for template in OPENAI_IMAGENET_TEMPLATES[:60]:
-            texts = [template(name.replace("_", " ")) for name in classnames]
+            texts = [template(name.replace("_", " ")) for name in self.classnames]
             ids = clip.tokenize(texts).to(self.words.ids.device)
             total = total + self.clip_model.encode_text(ids)
         return _unit(total)

@@ -22,7 +22,16 @@ def markdown(results: dict[str, Any]) -> str:
         table(["fact", "value"], [[k, str(v)] for k, v in machine.items()]),
         "## Time",
         table(
-            ["what", "naive s", "fast s", "ratio", "wanted", "images/s", "operations' ratio"],
+            [
+                "what",
+                "naive s",
+                "fast s",
+                "ratio",
+                "wanted",
+                "images/s",
+                "operations' ratio",
+                "note",
+            ],
             [_time(row) for row in results["rows"]],
         ),
         "## TextRefiner over plain CoOp",
@@ -86,6 +95,7 @@ def _time(row: dict[str, Any]) -> list[str]:
         f">= {row['wanted']:g}" if row["wanted"] else "",
         f"{row['images'] / row['fast']:.1f}" if row["images"] else "",
         f"{count:.2f}" if count else "",
+        row["note"],
     ]
 
 

@@ -2,14 +2,14 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 
-from trainers.encode import encode_text
+from trainers.encode import encode_text, unit
 from trainers.prompts import ContextPrompts
 from trainers.refiner import updated_entries
 
@@ -22,6 +22,8 @@ __all__ = [
     "Row",
     "cache_update",
     "eval_batch",
+    "naive_step",
+    "pair",
     "refiner_cost",
     "text_tower",
     "train_step",
@@ -33,7 +35,9 @@ METHODS = (
     "CoCoOp",
     "TextRefinerCoCoOp",
     "MaPLe",
+    "TextRefinerMaPLe",
     "PromptSRC",
+    "TextRefinerPromptSRC",
     "PromptKD",
     "TextRefinerPromptKD",
 )
@@ -49,6 +53,7 @@ class Row:
         naive_gflop, fast_gflop: matrix products of one run; 0 where they were not counted.
         images: of one run, for the throughput; 0 where there are none.
         wanted: the ratio that the project set itself, 0 for none.
+        classes: of the row, 0 where it has none.
         note: what else a reader must know.
     """
 
@@ -59,6 +64,7 @@ class Row:
     fast_gflop: float = 0.0
     images: int = 0
     wanted: float = 0.0
+    classes: int = 0
     note: str = ""
     ratio: float = field(init=False)
 
@@ -76,18 +82,23 @@ class Row:
         return asdict(self)
 
 
+def _measured(
+    runs: Mapping[str, Callable[[], Any]], world: World, budget: float
+) -> dict[str, tuple[float, float]]:
+    """Seconds and GFLOP of each; the runs that count the operations are the warm-up."""
+    counts = {name: flops(run) / 1e9 for name, run in runs.items()}
+    times = in_turns(runs, world.cuda, budget, most=7, warm=True)
+    return {name: (times[name], counts[name]) for name in runs}
+
+
 def _row(
     what: str,
-    slow: Callable[[], Any],
-    fast: Callable[[], Any],
-    world: World,
-    budget: float,
+    slow: tuple[float, float],
+    fast: tuple[float, float],
     **more: Any,
 ) -> Row:
-    """Both in turns; the runs that count the operations are a first warm-up."""
-    naive_gflop, fast_gflop = (flops(run) / 1e9 for run in (slow, fast))
-    times = in_turns({"naive": slow, "fast": fast}, world.cuda, budget, most=7, warm=True)
-    return Row(what, times["naive"], times["fast"], naive_gflop, fast_gflop, **more).shown()
+    """Of (seconds, GFLOP) of both."""
+    return Row(what, slow[0], fast[0], slow[1], fast[1], **more).shown()
 
 
 def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) -> None:
@@ -100,32 +111,68 @@ def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) 
     loss.item()
 
 
-@lru_cache(maxsize=1)  # rows of one method follow one another; two methods' weights need 8 GB
-def _pair(world: World, name: str, classes: int) -> tuple[Any, naive.Naive]:
-    trainer = world.trainer(name, classes, batch=4)  # of its loader, which no row reads
+def pair(world: World, name: str, classes: int, batch: int) -> tuple[Any, naive.Naive]:
+    """A trainer, and the plain implementation over its weights."""
+    trainer = world.trainer(name, classes, batch)
     slow = naive.model_of(trainer, CONTEXT)
-    if name == "PromptSRC":  # encoded once in either; the plain way would take minutes
-        slow.frozen_text = trainer.model.learner.frozen_text()
+    if "PromptSRC" in name:
+        # The frozen CLIP's text is encoded once in either, before what is measured here: drawn, it
+        # saves minutes (60 templates a class).
+        drawn = torch.randn(classes, world.sizes["ViT-B/16"][0], device=world.device)
+        slow.frozen_text = trainer.model.learner.frozen_text = unit(drawn)
     return trainer, slow
 
 
+@lru_cache(maxsize=1)  # rows of one method follow one another; two methods' weights need 8 GB
+def _pair(world: World, name: str, classes: int) -> tuple[Any, naive.Naive]:
+    return pair(world, name, classes, batch=4)  # of its loader, which no row reads
+
+
+def _on_line(rows: Sequence[Row], classes: int) -> tuple[float, float]:
+    """Naive's seconds and GFLOP at ``classes`` on the line through two rows of fewer."""
+    low, high = rows
+    share = (classes - low.classes) / (high.classes - low.classes)
+    return (
+        low.naive + share * (high.naive - low.naive),
+        low.naive_gflop + share * (high.naive_gflop - low.naive_gflop),
+    )
+
+
 def train_step(
-    world: World, name: str, classes: int, batch: int, budget: float, wanted: float = 0.0
+    world: World,
+    name: str,
+    classes: int,
+    batch: int,
+    budget: float,
+    wanted: float = 0.0,
+    fewer: Sequence[Row] = (),
 ) -> Row:
-    """One optimisation step, by the trainer's own `forward_backward`."""
+    """One optimisation step, by the trainer's own `forward_backward`.
+
+    Args:
+        fewer: two rows with fewer classes, where naive does not fit this machine's memory: its
+            numbers are then on the line through them, for each class is one more text.
+    """
     trainer, slow = _pair(world, name, classes)
     trainer.set_model_mode("train")
     slow.train()
     data = world.batch(batch, classes)
-    what = f"{name} train step, {classes} classes, batch {batch}"
-
-    def step() -> None:
-        trainer.forward_backward(data)
-
+    runs: dict[str, Callable[[], Any]] = {"fast": lambda: trainer.forward_backward(data)}
+    note = ""
+    if fewer:
+        note = f"naive: the line through {' and '.join(str(row.classes) for row in fewer)} classes"
+    else:
+        runs = {"naive": lambda: naive_step(trainer, slow, data), **runs}
+    found = _measured(runs, world, budget)
     return _row(
-        what, lambda: naive_step(trainer, slow, data), step, world, budget, images=batch,
+        f"{name} train step, {classes} classes, batch {batch}",
+        _on_line(fewer, classes) if fewer else found["naive"],
+        found["fast"],
+        images=batch,
         wanted=wanted,
-    )  # fmt: skip
+        classes=classes,
+        note=note,
+    )
 
 
 def eval_batch(
@@ -143,10 +190,6 @@ def eval_batch(
     """
     wanted = wanted or {"fp32": 0.0}
     trainer, slow = _pair(world, name, classes)
-    trainers = {
-        precision: trainer if precision == "fp32" else world.trainer(name, classes, 4, precision)
-        for precision in wanted
-    }
     slow.eval()
     image = world.batch(batch, classes)["img"]
 
@@ -157,20 +200,25 @@ def eval_batch(
 
     runs: dict[str, Callable[[], Any]] = {"naive": lambda: slow(image)}
     with contextlib.ExitStack() as stack:
-        for precision, each in trainers.items():
+        for precision in wanted:
+            same = precision == "fp32"
+            each = trainer if same else world.trainer(name, classes, 4, precision)
             each.set_model_mode("eval")
             stack.enter_context(each.model.cached_text())
             runs[precision] = partial(fast, each)
-        counts = {key: flops(run) / 1e9 for key, run in runs.items()}
-        times = in_turns(runs, world.cuda, budget, most=7, warm=True)
+        found = _measured(runs, world, budget)
     what = f"{name} test, {classes} classes, batch {batch}"
-    rows = []
-    for precision, ratio in wanted.items():
-        told = what if precision == "fp32" else f"{what}, {precision} against naive's fp32"
-        seconds, count = times[precision], counts[precision]
-        row = Row(told, times["naive"], seconds, counts["naive"], count, batch, ratio)
-        rows.append(row.shown())
-    return rows
+    return [
+        _row(
+            what if precision == "fp32" else f"{what}, {precision} against naive's fp32",
+            found["naive"],
+            found[precision],
+            images=batch,
+            wanted=ratio,
+            classes=classes,
+        )
+        for precision, ratio in wanted.items()
+    ]
 
 
 def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -> Row:
@@ -187,20 +235,21 @@ def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -
         naive.text_tower(frozen, words(prompts.ctx), words.ids).sum().backward()
 
     what = f"text tower, forward and backward, {classes} classes"
-    return _row(what, slow, fast, world, budget, wanted=wanted)
+    found = _measured({"naive": slow, "fast": fast}, world, budget)
+    return _row(what, found["naive"], found["fast"], wanted=wanted, classes=classes)
 
 
 def cache_update(world: World, entries: int, tokens: int, budget: float) -> Row:
     """One write to the cache, against the loop over entries."""
     cache = torch.nn.functional.normalize(torch.rand(entries, 512, device=world.device), dim=-1)
     local = torch.randn(tokens, 512, device=world.device)
-    return _row(
-        f"cache update, {entries} entries, {tokens} tokens",
-        lambda: naive.update_cache(cache, local, 0.8),
-        lambda: updated_entries(cache, local, 0.8),
-        world,
-        budget,
-    )
+    runs = {
+        "naive": lambda: naive.update_cache(cache, local, 0.8),
+        "fast": lambda: updated_entries(cache, local, 0.8),
+    }
+    found = _measured(runs, world, budget)
+    what = f"cache update, {entries} entries, {tokens} tokens"
+    return _row(what, found["naive"], found["fast"])
 
 
 def refiner_cost(world: World, classes: int, batch: int, budget: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ the epochs with Gaussian weights (docs/method.md, "PromptSRC"). It trains Prompt
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -74,26 +75,22 @@ class PromptSRCLearner(IndependentPromptsLearner):
         self.classnames = classnames
         self.text_weight = text_weight
         self.image_weight = image_weight
-        self._frozen_text: Tensor | None = None
 
+    @cached_property
     @torch.no_grad()
     def frozen_text(self) -> Tensor:
         """T0, (C, d): the frozen CLIP's text features, computed at the first training step."""
-        if self._frozen_text is None:
-            # Imported here: it takes seconds, and only training needs it.
-            from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+        # Imported here: it takes seconds, and only training needs it.
+        from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
-            templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:TEMPLATES]]
-            self._frozen_text = template_features(
-                self.clip_model, templates, self.classnames, normalise=False
-            )
-        return self._frozen_text
+        templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:TEMPLATES]]
+        return template_features(self.clip_model, templates, self.classnames, normalise=False)
 
     def own_losses(
         self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
         """Distances of T, g and the logits to those of the frozen CLIP."""
-        frozen_text = self.frozen_text()
+        frozen_text = self.frozen_text
         with torch.no_grad():
             frozen_features = unit(encode_image(self.clip_model.visual, image).pooled)
         with full_precision(features):

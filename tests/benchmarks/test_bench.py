@@ -13,6 +13,22 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("world"), TOY, cuda=False)
 
 
+def markdown_of(found, *cost):
+    return markdown(
+        {
+            "command": "make bench",
+            "commit": "abc",
+            "machine": machine.facts(cuda=False),
+            "rows": [row.json() for row in found],
+            "refiner": cost,
+            "memory": [{"what": "CoOp", "naive": 4.0, "fast": 1.0, "note": ""}],
+            "growth": [{"what": "text", "sizes": [1, 2], "seconds": [1.0, 2.0], "exponent": 1.0}],
+            "startup": [{"what": "CoOp", "seconds": 9.0}],
+            "data": [{"what": "CoOp", "share": 0.25}],
+        }
+    )
+
+
 def test_turns_alternate_and_the_median_is_taken(monkeypatch):
     order = []
     clock = iter([1.0, 9.0, 5.0, 5.0, 2.0, 5.0])
@@ -47,23 +63,13 @@ def test_rows_and_their_table(world):
     assert step.ratio == step.naive / step.fast
     assert step.naive_gflop > step.fast_gflop > 0
     assert test.naive_gflop > 2 * test.fast_gflop, "the teacher is silent at test"
-    results = {
-        "command": "make bench",
-        "commit": "abc",
-        "machine": machine.facts(cuda=False),
-        "rows": [step.json(), test.json()],
-        "refiner": [rows.refiner_cost(world, 3, 2, 0)],
-        "memory": [{"what": "CoOp", "naive": 4.0, "fast": 1.0, "note": ""}],
-        "growth": [{"what": "text", "sizes": [1, 2], "seconds": [1.0, 2.0], "exponent": 1.0}],
-        "startup": [{"what": "CoOp", "seconds": 9.0}],
-        "data": [{"what": "CoOp", "share": 0.25}],
-    }
-    text = markdown(results)
+    cost = rows.refiner_cost(world, 3, 2, 0)
+    text = markdown_of([step, test], cost)
     assert f"**{step.ratio:.2f}** | >= 1e+09" in text
     assert "**TextRefinerCoOp train step, 3 classes, batch 2** reached" in text
     assert "25.0 % of a step" in text
-    assert results["refiner"][0]["step_percent_of_operations"] > 0
-    assert results["refiner"][0]["test_percent_of_operations"] == 0
+    assert cost["step_percent_of_operations"] > 0
+    assert cost["test_percent_of_operations"] == 0
 
 
 def test_rows_of_two_precisions_share_naives_turns(world):
@@ -71,6 +77,39 @@ def test_rows_of_two_precisions_share_naives_turns(world):
     assert [row.wanted for row in found] == [0, 7]
     assert found[0].naive == found[1].naive
     assert found[1].what == f"{found[0].what}, bf16 against naive's fp32"
+
+
+def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
+    few = [
+        rows.Row("", classes / 10, 1.0, naive_gflop=classes + 1.0, classes=classes)
+        for classes in (2, 4)
+    ]
+    step = rows.train_step(world, "PromptSRC", 10, 2, 0, fewer=few)
+    assert step.naive == pytest.approx(1.0)
+    assert step.naive_gflop == pytest.approx(11.0)
+    assert step.note == "naive: the line through 2 and 4 classes"
+    assert step.json()["note"] in markdown_of([step])
+
+
+def test_the_full_run_measures_no_row_twice(monkeypatch):
+    seen = []
+
+    def note(kind):
+        def record(world, *size, **more):
+            seen.append((kind, *size[:3]))
+            row = rows.Row("", 1.0, 1.0)
+            return [row] if kind == "test" else row
+
+        return record
+
+    monkeypatch.setattr(rows, "train_step", note("step"))
+    monkeypatch.setattr(rows, "eval_batch", note("test"))
+    for kind in ("text_tower", "cache_update"):
+        monkeypatch.setattr(rows, kind, note(kind))
+    found = bench.time_rows(World(None, TOY, cuda=False), full=True, budget=0)
+    assert len(found) == len(seen) == len(set(seen))
+    grid = {(kind, m, c) for kind in ("step", "test") for m in rows.METHODS for c in bench.CLASSES}
+    assert grid <= {case[:3] for case in seen}
 
 
 def test_a_step_in_a_process_of_its_own(world):
