@@ -128,14 +128,26 @@ def _pair(world: World, name: str, classes: int) -> tuple[Any, naive.Naive]:
     return pair(world, name, classes, batch=4)  # of its loader, which no row reads
 
 
-def _on_line(rows: Sequence[Row], classes: int) -> tuple[float, float]:
-    """Naive's seconds and GFLOP at ``classes`` on the line through two rows of fewer."""
-    low, high = rows
+def _beside_naive(
+    runs: Mapping[str, Callable[[], Any]],
+    slow: Callable[[], Any],
+    fewer: Sequence[Row],
+    classes: int,
+    world: World,
+    budget: float,
+) -> tuple[dict[str, tuple[float, float]], str]:
+    """Seconds and GFLOP of ``runs`` and of naive, and a note on the latter.
+
+    With two rows of ``fewer`` classes naive does not run: it is on the line through them.
+    """
+    if not fewer:
+        return _measured({"naive": slow, **runs}, world, budget), ""
+    low, high = fewer
     share = (classes - low.classes) / (high.classes - low.classes)
-    return (
-        low.naive + share * (high.naive - low.naive),
-        low.naive_gflop + share * (high.naive_gflop - low.naive_gflop),
-    )
+    seconds = low.naive + share * (high.naive - low.naive)
+    gflop = low.naive_gflop + share * (high.naive_gflop - low.naive_gflop)
+    found = {**_measured(runs, world, budget), "naive": (seconds, gflop)}
+    return found, f"naive: the line through {low.classes} and {high.classes} classes"
 
 
 def train_step(
@@ -150,29 +162,19 @@ def train_step(
     """One optimisation step, by the trainer's own `forward_backward`.
 
     Args:
-        fewer: two rows with fewer classes, where naive does not fit this machine's memory: its
-            numbers are then on the line through them, for each class is one more text.
+        fewer: two rows with fewer classes; naive's numbers are then on the line through them, for
+            each class is one more text.
     """
     trainer, slow = _pair(world, name, classes)
     trainer.set_model_mode("train")
     slow.train()
     data = world.batch(batch, classes)
-    runs: dict[str, Callable[[], Any]] = {"fast": lambda: trainer.forward_backward(data)}
-    note = ""
-    if fewer:
-        note = f"naive: the line through {' and '.join(str(row.classes) for row in fewer)} classes"
-    else:
-        runs = {"naive": lambda: naive_step(trainer, slow, data), **runs}
-    found = _measured(runs, world, budget)
-    return _row(
-        f"{name} train step, {classes} classes, batch {batch}",
-        _on_line(fewer, classes) if fewer else found["naive"],
-        found["fast"],
-        images=batch,
-        wanted=wanted,
-        classes=classes,
-        note=note,
-    )
+    runs = {"fast": lambda: trainer.forward_backward(data)}
+    step = partial(naive_step, trainer, slow, data)
+    found, note = _beside_naive(runs, step, fewer, classes, world, budget)
+    what = f"{name} train step, {classes} classes, batch {batch}"
+    more = {"images": batch, "wanted": wanted, "classes": classes, "note": note}
+    return _row(what, found["naive"], found["fast"], **more)
 
 
 def eval_batch(
@@ -182,11 +184,13 @@ def eval_batch(
     batch: int,
     budget: float,
     wanted: Mapping[str, float] | None = None,
+    fewer: Sequence[Row] = (),
 ) -> list[Row]:
     """One test batch; text that does not depend on images is computed before, as in a test.
 
     Args:
         wanted: precision -> ratio, a row for each; naive computes in fp32 and has its turns once.
+        fewer: as for `train_step`.
     """
     wanted = wanted or {"fp32": 0.0}
     trainer, slow = _pair(world, name, classes)
@@ -198,7 +202,7 @@ def eval_batch(
         with trainer.autocast():
             trainer.model_inference(image)
 
-    runs: dict[str, Callable[[], Any]] = {"naive": lambda: slow(image)}
+    runs: dict[str, Callable[[], Any]] = {}
     with contextlib.ExitStack() as stack:
         for precision in wanted:
             same = precision == "fp32"
@@ -206,19 +210,15 @@ def eval_batch(
             each.set_model_mode("eval")
             stack.enter_context(each.model.cached_text())
             runs[precision] = partial(fast, each)
-        found = _measured(runs, world, budget)
-    what = f"{name} test, {classes} classes, batch {batch}"
-    return [
-        _row(
-            what if precision == "fp32" else f"{what}, {precision} against naive's fp32",
-            found["naive"],
-            found[precision],
-            images=batch,
-            wanted=ratio,
-            classes=classes,
-        )
-        for precision, ratio in wanted.items()
-    ]
+        found, note = _beside_naive(runs, partial(slow, image), fewer, classes, world, budget)
+    rows = []
+    for precision, ratio in wanted.items():
+        what = f"{name} test, {classes} classes, batch {batch}"
+        if precision != "fp32":
+            what += f", {precision} against naive's fp32"
+        more = {"images": batch, "wanted": ratio, "classes": classes, "note": note}
+        rows.append(_row(what, found["naive"], found[precision], **more))
+    return rows
 
 
 def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -> Row:

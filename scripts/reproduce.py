@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT))
 from dassl.utils import UsageError, nearest  # noqa: E402
 from scripts.lib import record  # noqa: E402
 from scripts.lib.command import run_command  # noqa: E402
-from scripts.lib.files import write_text  # noqa: E402
 from scripts.lib.grid import Chain  # noqa: E402
 from scripts.lib.jobs import Job, Place, Request  # noqa: E402
 from scripts.lib.needs import Need, needs  # noqa: E402
@@ -39,7 +38,7 @@ from scripts.lib.planner import WEIGHTS  # noqa: E402
 from scripts.lib.plans import PLANS, plan  # noqa: E402
 from scripts.lib.pool import run_chains  # noqa: E402
 from scripts.lib.published import load  # noqa: E402
-from scripts.lib.render import as_json, markdown  # noqa: E402
+from scripts.lib.render import save  # noqa: E402
 from scripts.lib.result import RESULT  # noqa: E402
 from scripts.lib.rows import Options  # noqa: E402
 from scripts.lib.runs import read_run  # noqa: E402
@@ -218,9 +217,7 @@ def write_tables(jobs: Sequence[Job], seeds: Sequence[int], folder: Path) -> Non
     tested = [job.folder / RESULT for job in jobs]
     runs = [read_run(path) for path in tested if path.is_file()]
     options = Options(seeds, published=load(ROOT / "scripts" / "published.yaml"))
-    tables = build(runs, options)
-    write_text(folder / "results.md", markdown(tables, []))
-    write_text(folder / "results.json", as_json(tables, []))
+    save(build(runs, options), folder)
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:

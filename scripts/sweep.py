@@ -26,18 +26,18 @@ from tqdm import tqdm  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
 from scripts.lib.command import run_command  # noqa: E402
 from scripts.lib.estimate import Estimates  # noqa: E402
-from scripts.lib.files import make_folder, write_text  # noqa: E402
+from scripts.lib.files import make_folder  # noqa: E402
 from scripts.lib.grid import Chain, grid  # noqa: E402
 from scripts.lib.jobs import Job, Place  # noqa: E402
 from scripts.lib.pool import log_in  # noqa: E402
 from scripts.lib.ray_cluster import RayCluster  # noqa: E402
-from scripts.lib.render import as_json, markdown  # noqa: E402
+from scripts.lib.render import save  # noqa: E402
 from scripts.lib.result import RESULT  # noqa: E402
 from scripts.lib.rows import Options  # noqa: E402
 from scripts.lib.runs import read_run  # noqa: E402
 from scripts.lib.settings import parse_pairs  # noqa: E402
 from scripts.lib.sweeping import DONE, FAILED, SKIPPED, Executor, Local, Result, sweep  # noqa: E402
-from scripts.lib.tables import Table, build  # noqa: E402
+from scripts.lib.tables import build  # noqa: E402
 from scripts.run import check_folders, find_place  # noqa: E402
 
 
@@ -93,15 +93,10 @@ class Board:
         if _has_test(result):
             self.write()
 
-    def tables(self) -> list[Table]:
-        """The table of the jobs that have been tested so far."""
+    def write(self) -> str:
+        """The table of the jobs that have been tested so far; returns what was written."""
         runs = [read_run(job.folder / RESULT) for job in self.jobs if self._is_done(job)]
-        return build(runs, Options(self.seeds))
-
-    def write(self) -> None:
-        tables = self.tables()
-        write_text(self.folder / "results.md", markdown(tables, []))
-        write_text(self.folder / "results.json", as_json(tables, []))
+        return save(build(runs, Options(self.seeds)), self.folder)
 
     def _is_done(self, job: Job) -> bool:
         return any(result.job is job and _has_test(result) for result in self.results)
@@ -156,8 +151,7 @@ def run_sweep(args: argparse.Namespace, place: Place) -> int:
     finally:
         board.bar.close()
         print(board.summary())
-    board.write()
-    print("\n" + markdown(board.tables(), []), end="")
+    print("\n" + board.write(), end="")
     return int(any(result.status == FAILED for result in board.results))
 
 

@@ -13,13 +13,13 @@ from datasets.critters import Critters
 from datasets.critters_world.folder import prepare_folder
 from scripts.lib.cells import Cell
 from scripts.lib.command import run_command
-from scripts.lib.files import make_folder, write_text
+from scripts.lib.files import make_folder
 from scripts.lib.grid import Chain
 from scripts.lib.jobs import Job, Place, Request
 from scripts.lib.plans import plan
 from scripts.lib.plots import plot_bars
 from scripts.lib.pool import log_in, run_chains
-from scripts.lib.render import as_json, markdown
+from scripts.lib.render import save
 from scripts.lib.result import RESULT
 from scripts.lib.rows import Options
 from scripts.lib.runs import read_run
@@ -139,9 +139,7 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], place: Plac
     ]
     tables = tabulate({f: m.label for m, folders in rows if m.in_table for f in folders})
     remarks = [demo.remark, *(helper(m, folders) for m, folders in rows if not m.in_table)]
-    text = "\n".join([markdown(tables, []), *filter(None, remarks)])
-    write_text(place.output / "results.md", text)
-    write_text(place.output / "results.json", as_json(tables, []))
+    text = save(tables, place.output, remarks)
     plot_bars(tables, place.output / "results.png")
     print("\n" + text)
     print(f"table  {place.output / 'results.md'} and results.json")

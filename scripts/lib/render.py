@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX and JSON."""
+"""Tables as Markdown, CSV, LaTeX and JSON, and their place beside a sweep's jobs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.lib.cells import Cell
+from scripts.lib.files import write_text
 from scripts.lib.table import Table
 
 LEGEND = (
@@ -126,6 +127,14 @@ FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path], Sequence[Path]], s
     "latex": latex,
     "json": as_json,
 }
+
+
+def save(tables: Sequence[Table], folder: Path, remarks: Sequence[str] = ()) -> str:
+    """Write results.md, with ``remarks`` behind the tables, and results.json; returns the first."""
+    text = "\n".join([markdown(tables, []), *filter(None, remarks)])
+    write_text(folder / "results.md", text)
+    write_text(folder / "results.json", as_json(tables, []))
+    return text
 
 
 def heading(table: Table) -> str:

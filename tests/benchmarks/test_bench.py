@@ -91,12 +91,13 @@ def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
     assert step.json()["note"] in markdown_of([step])
 
 
-def test_the_full_run_measures_no_row_twice(monkeypatch):
+def test_the_full_run_has_every_size_once_and_one_to_check_the_line(monkeypatch):
     seen = []
 
     def note(kind):
         def record(world, *size, **more):
-            seen.append((kind, *size[:3]))
+            fewer = more.get("fewer", size[-1])
+            seen.append((kind, *size[:3], bool(fewer)))
             row = rows.Row("", 1.0, 1.0)
             return [row] if kind == "test" else row
 
@@ -108,8 +109,11 @@ def test_the_full_run_measures_no_row_twice(monkeypatch):
         monkeypatch.setattr(rows, kind, note(kind))
     found = bench.time_rows(World(None, TOY, cuda=False), full=True, budget=0)
     assert len(found) == len(seen) == len(set(seen))
+    assert {("test", *bench.CHECK, line) for line in (True, False)} <= set(seen)
     grid = {(kind, m, c) for kind in ("step", "test") for m in rows.METHODS for c in bench.CLASSES}
     assert grid <= {case[:3] for case in seen}
+    large = [case for case in seen if case[0] in ("step", "test") and case[2] > 100]
+    assert sum(not case[-1] for case in large) == 1, "naive at more than 100 classes"
 
 
 def test_a_step_in_a_process_of_its_own(world):
