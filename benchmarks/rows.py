@@ -23,6 +23,7 @@ __all__ = [
     "cache_update",
     "eval_batch",
     "naive_step",
+    "on_line",
     "pair",
     "refiner_cost",
     "text_tower",
@@ -138,16 +139,25 @@ def _beside_naive(
 ) -> tuple[dict[str, tuple[float, float]], str]:
     """Seconds and GFLOP of ``runs`` and of naive, and a note on the latter.
 
-    With two rows of ``fewer`` classes naive does not run: it is on the line through them.
+    With two rows of ``fewer`` classes naive does not run: `on_line` says its numbers.
     """
     if not fewer:
         return _measured({"naive": slow, **runs}, world, budget), ""
     low, high = fewer
+    found = {**_measured(runs, world, budget), "naive": on_line(low, high, classes)}
+    return found, f"naive: the line through {low.classes} and {high.classes} classes"
+
+
+def on_line(low: Row, high: Row, classes: int) -> tuple[float, float]:
+    """Naive's seconds and GFLOP at ``classes``, from two rows of fewer.
+
+    The line through both, but not one that would be negative without classes: seconds are then
+    taken as proportional to classes, which is less.
+    """
     share = (classes - low.classes) / (high.classes - low.classes)
     seconds = low.naive + share * (high.naive - low.naive)
     gflop = low.naive_gflop + share * (high.naive_gflop - low.naive_gflop)
-    found = {**_measured(runs, world, budget), "naive": (seconds, gflop)}
-    return found, f"naive: the line through {low.classes} and {high.classes} classes"
+    return min(seconds, high.naive * classes / high.classes), gflop
 
 
 def train_step(

@@ -91,6 +91,13 @@ def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
     assert step.json()["note"] in markdown_of([step])
 
 
+def test_a_line_that_is_negative_without_classes_is_not_believed():
+    low, high = (rows.Row("", s, 1.0, naive_gflop=s, classes=c) for c, s in ((2, 0.1), (4, 0.4)))
+    seconds, gflop = rows.on_line(low, high, 10)
+    assert seconds == pytest.approx(1.0), "ten quarters of 0.4, not 1.3"
+    assert gflop == pytest.approx(1.3)
+
+
 def test_the_full_run_has_every_size_once_and_one_to_check_the_line(monkeypatch):
     seen = []
 
