@@ -10,6 +10,7 @@
 import argparse
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -59,23 +60,22 @@ def time_rows(world: World, full: bool, budget: float) -> list[rows.Row]:
         size = (method, classes, BATCHES.get(method, 4))
         steps.setdefault(size, 0.0)
         tests.setdefault(size, {"fp32": 0.0})
-    known: dict[tuple[str, str, int], list[rows.Row]] = {}  # by kind, method and batch
+    known: defaultdict[tuple[str, str, int], list[rows.Row]] = defaultdict(list)
     for size in sorted({*steps, *tests}, key=lambda s: (rows.METHODS.index(s[0]), *s[1:])):
         method, classes, batch = size
-        runs = world.cuda or classes <= NAIVE_CLASSES
-        if size in steps:
-            before = known.setdefault(("step", method, batch), [])
-            fewer = () if runs else before[:2]
-            before.append(rows.train_step(world, *size, budget, steps[size], fewer))
-            found.append(before[-1])
-        if size in tests:
-            before = known.setdefault(("test", method, batch), [])
-            fewer = () if runs else before[:2]
-            if fewer and size == CHECK:
-                (checked,) = rows.eval_batch(world, *size, budget)
-                checked.note = "naive measured, beside the next row's line"
-                found.append(checked)
-            new = rows.eval_batch(world, *size, budget, tests[size], fewer)
+        for kind, targets in (("step", steps), ("test", tests)):
+            if size not in targets:
+                continue
+            before = known[kind, method, batch]
+            fewer = before[:2] if classes > NAIVE_CLASSES and not world.cuda else []
+            if kind == "step":
+                new = [rows.train_step(world, *size, budget, steps[size], fewer)]
+            else:
+                new = rows.eval_batch(world, *size, budget, tests[size], fewer)
+                if fewer and size == CHECK:
+                    (checked,) = rows.eval_batch(world, *size, budget)
+                    checked.note = "naive measured, beside the row above's line"
+                    new.append(checked)
             before.append(new[0])
             found += new
     return found

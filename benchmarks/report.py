@@ -107,9 +107,9 @@ def _memory(row: dict[str, Any]) -> list[str]:
 def bounds(results: dict[str, Any]) -> str:
     """What a step of the fast code spends its operations on, and which ratio they allow."""
     lines = [
-        "The last column of the first table is the ratio of the matrix products' operations, "
-        "counted by torch.utils.flop_counter: what the ratio would be if both ran them at the "
-        "same rate. A measured ratio above it also saves attention weights, copies and "
+        "The operations' ratio in the first table is that of the matrix products, counted by "
+        "torch.utils.flop_counter: what the ratio would be if both ran them at the same rate. "
+        "A measured ratio above it also saves attention weights, copies and "
         "element-wise work; one below it runs smaller matrices, at a lower rate.\n",
     ]
     short = [row for row in results["rows"] if row["wanted"] and row["ratio"] < row["wanted"]]
