@@ -1,12 +1,13 @@
 """Measures a second evaluation against the first with DATALOADER.FEATURE_STORE.
 
-    python -m benchmarks.feature_store               # 200 images: three minutes on one core
+    python -m benchmarks.feature_store               # 200 images: three minutes on two cores
     python -m benchmarks.feature_store --images 5000 # the whole, measured: half an hour
 
 CoOp at ViT-B/16 size with random weights on JPEG files of 500 x 375 pixels. An evaluation is
-`trainer.test()` of a freshly built trainer, so nothing is left in memory from the one before. The
-second one is also run over 5,000 files, whose entry was filled with random features; only the time
-that the first one would take for as many is projected. Writes <machine>-store.json and .md.
+`trainer.test()` of a freshly built trainer, so nothing is left in memory from the one before. With
+fewer images than 5,000 the second one is also run over 5,000 files, whose entry was filled with
+random features; only the time that the first one would take for as many is projected. Writes
+<machine>-store.json and .md.
 """
 
 import argparse
@@ -42,6 +43,7 @@ __all__ = ["main", "measure"]
 
 CLASSES, BATCH, WANTED = 100, 50, 50.0
 MANY = 5000  # images, for which a ratio of WANTED is wanted
+TOY_MANY = 24  # images in its place with --toy
 REPEATS = 3  # of second evaluations; the median counts
 
 
@@ -121,8 +123,15 @@ def fill(world: World, images: Path, store: Path) -> None:
         features.features(trainer.test_loader.loader, False, nullcontext())
 
 
-def measure(world: World, count: int, many: int) -> dict[str, Any]:
-    """First and second evaluations of ``count`` images, and what follows for ``many``."""
+def timed(world: World, what: str, images: Path, store: str | None) -> Evaluation:
+    """One evaluation, said; ``store`` is a folder beside the images', None for none."""
+    found = evaluate(world, images, world.folder / store if store else None)
+    print(f"{what}, {len(found.logits)} images: {found.test:.2f} s", flush=True)
+    return found
+
+
+def measure(world: World, count: int) -> dict[str, Any]:
+    """First and second evaluations of ``count`` images, and their logits beside unstored ones."""
     folder, few = world.folder, max(1, count // 4)
     large = write_images(folder / "all", count)
     small = folder / "few"
@@ -130,31 +139,15 @@ def measure(world: World, count: int, many: int) -> dict[str, Any]:
     for path in sorted(large.iterdir())[:few]:
         os.link(path, small / path.name)
 
-    def run(what: str, images: Path, store: str | None) -> Evaluation:
-        found = evaluate(world, images, folder / store if store else None)
-        print(f"{what}: {found.test:.2f} s", flush=True)
-        return found
-
-    run("warm-up", small, None)
-    unstored = run(f"without a store, {few} images", small, None)
-    short = run(f"first, {few} images", small, "store")
-    first = run(f"first, {count} images", large, "store")
-    second = [run(f"second, {count} images", large, "store") for _ in range(REPEATS)]
-    again = run(f"second, {few} images", small, "store")
+    timed(world, "warm-up", small, None)
+    unstored = timed(world, "without a store", small, None)
+    short = timed(world, "first", small, "store")
+    first = timed(world, "first", large, "store")
+    second = [timed(world, "second", large, "store") for _ in range(REPEATS)]
+    again = timed(world, "second", small, "store")
     taken = statistics.median(found.test for found in second)
 
-    many = max(many, count)
-    listed = folder / "many"
-    listed.mkdir()
-    write_image(folder / "one.jpg", np.random.default_rng(0), height=world.side)
-    for i in range(many):
-        os.link(folder / "one.jpg", listed / f"{i:05}.jpg")
-    fill(world, listed, folder / "filled")
-    filled = [run(f"second, {many} images", listed, "filled") for _ in range(REPEATS)]
-    taken_many = statistics.median(found.test for found in filled)
-
     image = (first.test - short.test) / (count - few)
-    projected = first.test + (many - count) * image
     built = statistics.median(found.build for found in [first, *second])
     return {
         "images": count,
@@ -164,12 +157,7 @@ def measure(world: World, count: int, many: int) -> dict[str, Any]:
         "first_fixed": first.test - count * image,
         "second": taken,
         "ratio": first.test / taken,
-        "many": many,
-        "first_many": projected,
-        "second_many": taken_many,
-        "ratio_many": projected / taken_many,
-        "ratio_many_with_build": (projected + built) / (taken_many + built),
-        "second_per_image": (taken_many - taken) / max(1, many - count),
+        "ratio_with_build": (first.test + built) / (taken + built),
         "build": built,
         "wanted": WANTED,
         "second_logits_equal_first": all(torch.equal(f.logits, first.logits) for f in second),
@@ -178,21 +166,40 @@ def measure(world: World, count: int, many: int) -> dict[str, Any]:
     }
 
 
+def project(world: World, found: dict[str, Any], many: int) -> dict[str, Any]:
+    """The first evaluation of ``many`` images by those of `measure`, and a second one, run."""
+    listed = world.folder / "many"
+    listed.mkdir()
+    write_image(world.folder / "one.jpg", np.random.default_rng(0), height=world.side)
+    for i in range(many):
+        os.link(world.folder / "one.jpg", listed / f"{i:05}.jpg")
+    fill(world, listed, world.folder / "filled")
+    filled = [timed(world, "second", listed, "filled") for _ in range(REPEATS)]
+    taken = statistics.median(f.test for f in filled)
+    first, built = found["first_fixed"] + many * found["first_per_image"], found["build"]
+    return {
+        "images": many,
+        "first": first,
+        "second": taken,
+        "ratio": first / taken,
+        "ratio_with_build": (first + built) / (taken + built),
+        "second_per_image": (taken - found["second"]) / (many - found["images"]),
+    }
+
+
 def markdown(results: dict[str, Any]) -> str:
     """The tables of ``results``."""
-    at, found = results["machine"], results["store"]
-    count, many = found["images"], found["many"]
-    rows = [
-        [f"{count:,} (measured)", *_cells(found["first"], found["second"])],
-        [f"{many:,} ({_how(found)})", *_cells(found["first_many"], found["second_many"])],
-    ]
-    few = found["first_of_few"]
+    at, found, beyond = results["machine"], results["store"], results.get("projected")
+    few, last = found["first_of_few"], beyond or found
+    rows = [[f"{found['images']:,} (measured)", *_cells(found)]]
     facts = [
         ["first: each image", f"{1000 * found['first_per_image']:.1f} ms"],
         ["first: fixed", f"{found['first_fixed']:.2f} s"],
-        ["second: each image beyond", f"{1000 * found['second_per_image']:.3f} ms"],
         ["building the trainer, in neither", f"{found['build']:.2f} s"],
-        [f"ratio at {many:,} with the building in both", f"{found['ratio_many_with_build']:.1f}"],
+        [
+            f"ratio at {last['images']:,} with the building in both",
+            f"{last['ratio_with_build']:.1f}",
+        ],
         ["second's logits equal the first's", _yes(found["second_logits_equal_first"])],
         ["they equal a run's without a store", _yes(found["stored_logits_equal_unstored"])],
     ]
@@ -202,26 +209,25 @@ def markdown(results: dict[str, Any]) -> str:
         f"{CLASSES} classes, fp32, batch {BATCH}; wanted at {MANY:,} images: a second evaluation "
         f">= {found['wanted']:g} times faster. Second evaluations: median of {REPEATS}.",
         table(["fact", "value"], [[key, str(value)] for key, value in at.items()]),
-        table(["images", "first s", "second s", "ratio"], rows),
     ]
-    if many > count:
+    if beyond:
+        many = beyond["images"]
+        rows.append([f"{many:,} (first projected, second measured)", *_cells(beyond)])
+        each = f"{1000 * beyond['second_per_image']:.3f} ms"
+        facts.insert(2, ["second: each image beyond", each])
+    parts.append(table(["images", "first s", "second s", "ratio"], rows))
+    if beyond:
         parts.append(
-            f"The first evaluation of {many:,} images was not run: its time is that of {count} "
-            f"images and {many - count:,} times the time of an image, by the difference between "
-            f"{count} images and {few['images']} ({few['seconds']:.2f} s). The second was run, "
-            "over an entry of random features."
+            f"The first evaluation of {many:,} images was not run: its time is that of "
+            f"{found['images']} images and {many - found['images']:,} times the time of an image, "
+            f"by the difference between {found['images']} images and {few['images']} "
+            f"({few['seconds']:.2f} s). The second was run, over an entry of random features."
         )
     return "\n\n".join([*parts, table(["part", "value"], facts)]) + "\n"
 
 
-def _cells(first: float, second: float) -> list[str]:
-    return [f"{first:.2f}", f"{second:.2f}", f"**{first / second:.1f}**"]
-
-
-def _how(found: dict[str, Any]) -> str:
-    if found["many"] == found["images"]:
-        return "measured"
-    return "first projected, second measured"
+def _cells(found: dict[str, Any]) -> list[str]:
+    return [f"{found['first']:.2f}", f"{found['second']:.2f}", f"**{found['ratio']:.1f}**"]
 
 
 def _yes(truth: bool) -> str:
@@ -247,14 +253,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = heading("benchmarks.feature_store", argv, cuda=False)
     with tempfile.TemporaryDirectory(prefix="textrefiner-store-") as folder:
         world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
-        found = measure(world, args.images, 3 * args.images if args.toy else MANY)
+        found = results["store"] = measure(world, args.images)
+        many = TOY_MANY if args.toy else MANY
+        if many > args.images:
+            results["projected"] = project(world, found, many)
     results["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
-    results["store"] = found
     where = save(results, markdown(results), args, "-store")
-    print(
-        f"{found['ratio']:.1f}x at {found['images']:,} images, {found['ratio_many']:.1f}x at "
-        f"{found['many']:,} ({_how(found)}): {where}"
-    )
+    print(f"{found['ratio']:.1f}x at {found['images']:,} images, measured: {where}")
     if found["second_logits_equal_first"] and found["stored_logits_equal_unstored"]:
         return 0
     print("error: logits differ between evaluations; see the result file", file=sys.stderr)

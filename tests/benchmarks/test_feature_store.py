@@ -13,19 +13,29 @@ pytestmark = pytest.mark.usefixtures("same_threads")
 def run(folder, *options):
     code = bench.main(["--toy", "--threads", "1", "--output", str(folder), *options])
     (path,) = folder.glob("*-store-toy.json")
-    return code, json.loads(path.read_text())["store"], path.with_suffix(".md").read_text()
+    return code, json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
 def test_times_are_taken_apart_and_logits_compared(tmp_path):
-    code, found, text = run(tmp_path, "--images", "8")
+    code, results, text = run(tmp_path, "--images", "8")
+    found, beyond = results["store"], results["projected"]
     assert code == 0
-    assert (found["images"], found["many"]) == (8, 24)
+    assert (found["images"], beyond["images"]) == (8, 24)
     assert found["ratio"] == pytest.approx(found["first"] / found["second"])
     line = found["first_fixed"] + 24 * found["first_per_image"]
-    assert found["first_many"] == pytest.approx(line)
+    assert beyond["first"] == pytest.approx(line)
     assert "| 24 (first projected, second measured) |" in text
     assert "of 24 images was not run" in text
     assert text.count("yes, bit for bit") == 2
+
+
+def test_nothing_is_projected_when_all_is_measured(tmp_path):
+    code, results, text = run(tmp_path, "--images", str(bench.TOY_MANY))
+    assert code == 0
+    assert "projected" not in results
+    assert "first projected" not in text
+    assert text.count("| 24 (measured) |") == 1
+    assert "ratio at 24 with the building in both" in text
 
 
 def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch, capsys):
@@ -39,9 +49,9 @@ def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch,
         return tokens
 
     monkeypatch.setattr(FeatureStore, "features", drifting)
-    code, found, text = run(tmp_path, "--images", "4")
+    code, results, text = run(tmp_path, "--images", "4")
     assert code == 1
-    assert not found["second_logits_equal_first"]
+    assert not results["store"]["second_logits_equal_first"]
     assert "| NO |" in text
     assert "logits differ" in capsys.readouterr().err
 
