@@ -5,6 +5,7 @@
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
 #                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;
 #                  bench-store: a second evaluation with a feature store against the first;
+#                  bench-refiner: what TextRefiner adds to CoOp at 100, 500 and 1000 classes;
 #                  bench-options: what torch.compile and other memory formats would bring
 #   make check     ruff, ruff format, mypy
 #   make style     let ruff mend what it can
@@ -13,7 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2# processes that share the tests
 
-.PHONY: demo demo-all test bench bench-full bench-gpu bench-store bench-options check style clean
+.PHONY: demo demo-all test bench bench-full bench-gpu bench-store bench-refiner bench-options \
+	check style clean
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -48,6 +50,9 @@ bench-gpu: $(VENV)/.runtime
 
 bench-store: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.feature_store
+
+bench-refiner: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.refiner
 
 bench-options: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.options

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from . import child, rows
+from . import child, refiner, rows
 from .command import heading, new_parser, save
 from .growth import data_share, growth
 from .report import markdown
@@ -146,10 +146,7 @@ def run(world: World, full: bool, budget: float, results: dict[str, Any]) -> Non
     timed = time_rows(world, full, budget)
     results |= {
         "rows": [row.json() for row in timed],
-        "refiner": [
-            rows.refiner_cost(world, classes, 4, 2 * budget)
-            for classes in ((100, 500, 1000) if full else (100,))
-        ],
+        "refiner": [refiner.cost(world, 100, 4)],
         "memory": memory_rows(world, full),
         "growth": growth(world, budget / 4, full),
         "startup": [

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["markdown", "table"]
+__all__ = ["markdown", "refiner_table", "table"]
 
 # Images a second at test, read off the authors' figure (arXiv 2412.08176); their GPU is not known
 # here, so the numbers stand beside ours and no ratio is made of them.
@@ -16,8 +16,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"# Speed on {machine['processor']}, {machine['device']}",
         f"`{results['command']}`, commit {results['commit']}. Median of runs in turns (naive, "
         "fast, naive, fast, ...) in one process after a warm-up of each; seconds a run, fp32 "
-        "unless told. Ratio: naive / fast. What TextRefiner adds is the median of the ratios of "
-        "neighbouring runs. ViT-B/16 (teacher ViT-L/14) with random weights, the "
+        "unless told. Ratio: naive / fast. ViT-B/16 (teacher ViT-L/14) with random weights, the "
         "first of ImageNet's class names, context of 4 words.",
         table(["fact", "value"], [[k, str(v)] for k, v in machine.items()]),
         "## Time",
@@ -35,25 +34,7 @@ def markdown(results: dict[str, Any]) -> str:
             [_time(row) for row in results["rows"]],
         ),
         "## TextRefiner over plain CoOp",
-        table(
-            [
-                "at",
-                "train step (wanted <= 3 %)",
-                "its matrix products",
-                "test (wanted 0 %)",
-                "its matrix products",
-            ],
-            [
-                [
-                    row["what"],
-                    f"{row['step_percent']:+.1f} %",
-                    f"{row['step_percent_of_operations']:+.1f} %",
-                    f"{row['test_percent']:+.1f} %",
-                    f"{row['test_percent_of_operations']:+.1f} %",
-                ]
-                for row in results["refiner"]
-            ],
-        ),
+        refiner_table(results["refiner"]),
         "## Peak memory of a train step, beyond the model",
         table(
             ["what", "naive GiB", "fast GiB", "ratio", "note"],
@@ -89,6 +70,22 @@ def markdown(results: dict[str, Any]) -> str:
     if results.get("gpu"):
         parts += ["## On the GPU", gpu(results)]
     return "\n\n".join(parts) + "\n"
+
+
+def refiner_table(rows: list[dict[str, Any]]) -> str:
+    """What TextRefiner adds to CoOp, by benchmarks/refiner.py: medians and quartiles of pairs."""
+
+    def cells(row: dict[str, Any], name: str) -> list[str]:
+        low, high = row[f"{name}_quartiles"]
+        return [
+            f"{row[f'{name}_percent']:+.1f} % ({low:+.1f} to {high:+.1f})",
+            f"{row[f'{name}_percent_of_operations']:+.1f} %",
+        ]
+
+    header = ["at", "train step (wanted <= 3 %)", "its matrix products", "test (wanted 0 %)"]
+    facts = [[row["what"], *cells(row, "step"), *cells(row, "test")] for row in rows]
+    note = f"Medians and quartiles of the ratios of {rows[0]['pairs']} neighbouring runs each."
+    return f"{table([*header, header[2]], facts)}\n\n{note}"
 
 
 def _time(row: dict[str, Any]) -> list[str]:

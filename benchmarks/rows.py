@@ -14,7 +14,7 @@ from trainers.prompts import ContextPrompts
 from trainers.refiner import updated_entries
 
 from . import naive
-from .timing import flops, in_turns, paired_ratio
+from .timing import flops, in_turns
 from .world import CONTEXT, World, class_names
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "naive_step",
     "on_line",
     "pair",
-    "refiner_cost",
     "text_tower",
     "train_step",
 ]
@@ -260,25 +259,3 @@ def cache_update(world: World, entries: int, tokens: int, budget: float) -> Row:
     found = _measured(runs, world, budget)
     what = f"cache update, {entries} entries, {tokens} tokens"
     return _row(what, found["naive"], found["fast"])
-
-
-def refiner_cost(world: World, classes: int, batch: int, budget: float) -> dict[str, Any]:
-    """Percent by which TextRefiner on CoOp takes longer than CoOp, both fast: step and test."""
-    trainers = [world.trainer(name, classes, batch) for name in METHODS[:2]]
-    data = world.batch(batch, classes)
-    found: dict[str, Any] = {"what": f"{classes} classes, batch {batch}"}
-
-    def compare(name: str, runs: list[Callable[[], Any]], most: int) -> None:
-        plain, refined = (flops(run) for run in runs)
-        ratio = paired_ratio(runs[0], runs[1], world.cuda, budget, most)
-        found[f"{name}_percent"] = 100 * (ratio - 1)
-        found[f"{name}_percent_of_operations"] = 100 * (refined / plain - 1)
-
-    compare("step", [partial(trainer.forward_backward, data) for trainer in trainers], most=9)
-    with contextlib.ExitStack() as stack, torch.no_grad():
-        for trainer in trainers:
-            trainer.set_model_mode("eval")
-            stack.enter_context(trainer.model.cached_text())
-        compare("test", [partial(trainer.model_inference, data["img"]) for trainer in trainers], 15)
-    print(f"cost of TextRefiner over CoOp: {found}", flush=True)
-    return found

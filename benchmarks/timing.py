@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["flops", "in_turns", "paired_ratio", "power_law", "seconds"]
+__all__ = ["flops", "in_turns", "paired_ratios", "power_law", "seconds"]
 
 
 def seconds(run: Callable[[], Any], cuda: bool) -> float:
@@ -58,28 +58,24 @@ def in_turns(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def paired_ratio(
-    first: Callable[[], Any], second: Callable[[], Any], cuda: bool, budget: float, most: int
-) -> float:
-    """Median over turns of the time of ``second`` divided by that of ``first``.
+def paired_ratios(
+    first: Callable[[], Any], second: Callable[[], Any], cuda: bool, pairs: int
+) -> list[float]:
+    """The time of ``second`` divided by that of ``first``, in each of ``pairs`` pairs.
 
-    Who begins alternates, so that neither a drift of the machine nor the first place of a turn
-    counts. For two that are nearly the same; arguments as for `in_turns`, with three turns at least
-    after one warm-up of each.
+    Who begins alternates, so that neither a drift of the machine nor the first place of a pair
+    counts. For two that are nearly the same; each is run once before, to warm up.
     """
     ratios = []
     first(), second()
-    begin = time.perf_counter()
-    for turn in range(most):
-        if turn >= 3 and time.perf_counter() - begin > budget:
-            break
-        if turn % 2:
+    for pair in range(pairs):
+        if pair % 2:
             late = seconds(second, cuda)
             ratios.append(late / seconds(first, cuda))
         else:
             early = seconds(first, cuda)
             ratios.append(seconds(second, cuda) / early)
-    return statistics.median(ratios)
+    return ratios
 
 
 def flops(run: Callable[[], Any]) -> int:

@@ -1,9 +1,11 @@
 """The benchmark's own parts on toy CLIPs: rows, a process of its own, tables, errors."""
 
+import json
+
 import pytest
 import torch
 
-from benchmarks import bench, child, machine, rows, timing
+from benchmarks import bench, child, machine, refiner, rows, timing
 from benchmarks.report import markdown
 from benchmarks.world import TOY, World
 
@@ -13,14 +15,26 @@ def world(tmp_path_factory):
     return World(tmp_path_factory.mktemp("world"), TOY, cuda=False)
 
 
-def markdown_of(found, *cost):
+COST = {
+    "what": "3 classes, batch 2",
+    "pairs": 2,
+    "step_percent": 5.0,
+    "step_quartiles": [4.0, 7.5],
+    "step_percent_of_operations": 6.25,
+    "test_percent": -0.5,
+    "test_quartiles": [-1.0, 2.0],
+    "test_percent_of_operations": 0.0,
+}
+
+
+def markdown_of(found, cost=COST):
     return markdown(
         {
             "command": "make bench",
             "commit": "abc",
             "machine": machine.facts(cuda=False),
             "rows": [row.json() for row in found],
-            "refiner": cost,
+            "refiner": [cost],
             "memory": [{"what": "CoOp", "naive": 4.0, "fast": 1.0, "note": ""}],
             "growth": [{"what": "text", "sizes": [1, 2], "seconds": [1.0, 2.0], "exponent": 1.0}],
             "startup": [{"what": "CoOp", "seconds": 9.0}],
@@ -44,7 +58,7 @@ def test_a_ratio_of_neighbours_alternates_who_begins(monkeypatch):
     clock = iter([1.0, 2.0, 6.0, 2.0, 1.0, 2.0, 9.0, 1.0])
     monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])
     first, second = (lambda n=name: order.append(n) for name in "ab")
-    assert timing.paired_ratio(first, second, False, budget=60, most=4) == 2.5
+    assert timing.paired_ratios(first, second, False, pairs=4) == [2, 3, 2, 9]
     assert "".join(order) == "ab" + "abbaabba"
 
 
@@ -63,13 +77,28 @@ def test_rows_and_their_table(world):
     assert step.ratio == step.naive / step.fast
     assert step.naive_gflop > step.fast_gflop > 0
     assert test.naive_gflop > 2 * test.fast_gflop, "the teacher is silent at test"
-    cost = rows.refiner_cost(world, 3, 2, 0)
+    cost = refiner.cost(world, 3, 2, pairs=2)
     text = markdown_of([step, test], cost)
     assert f"**{step.ratio:.2f}** | >= 1e+09" in text
     assert "**TextRefinerCoOp train step, 3 classes, batch 2** reached" in text
     assert "25.0 % of a step" in text
     assert cost["step_percent_of_operations"] > 0
     assert cost["test_percent_of_operations"] == 0
+
+
+@pytest.mark.usefixtures("same_threads")
+def test_what_textrefiner_adds_has_quartiles(tmp_path):
+    words = ["--toy", "--threads", "1", "--output", str(tmp_path)]
+    refiner.main(words)
+    (path,) = tmp_path.glob("*-refiner-toy.json")
+    found = json.loads(path.read_text())["refiner"]
+    assert [row["what"] for row in found] == ["2 classes, batch 4", "3 classes, batch 4"]
+    for row in found:
+        low, high = row["step_quartiles"]
+        assert low <= row["step_percent"] <= high
+    text = path.with_suffix(".md").read_text()
+    assert f"| 3 classes, batch 4 | {found[1]['step_percent']:+.1f} % (" in text
+    assert "| +5.0 % (+4.0 to +7.5) | +6.2 % | -0.5 % (-1.0 to +2.0) | +0.0 % |" in markdown_of([])
 
 
 def test_rows_of_two_precisions_share_naives_turns(world):
