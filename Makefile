@@ -1,6 +1,6 @@
 # Every target sets up its own virtual environment (.venv) first; nothing else is needed.
-#   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded data set (5 minutes)
-#   make demo-all  every method, plain and refined, on the same data set (20 minutes)
+#   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded dataset (5 minutes)
+#   make demo-all  every method, plain and refined, on the same dataset (20 minutes)
 #   make test      all tests, with coverage of trainers/ (WORKERS=2 processes)
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
 #                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;

@@ -7,7 +7,7 @@ As CoOp's train.py::
         --config-file configs/trainers/TextRefinerCoOp/vit_b16_ep10_ctxv1.yaml \\
         --output-dir output/dtd DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
 
-CPU-sized, on the embedded data set and model::
+CPU-sized, on the embedded dataset and model::
 
     python train.py --root data --seed 1 --trainer TextRefinerCoOp \\
         --dataset-config-file configs/datasets/critters.yaml \\
@@ -35,10 +35,10 @@ from dassl.utils import (
     set_random_seed,
     setup_logger,
 )
-from scripts.lib.deciding import check_continuation, warn_of_differences
-from scripts.lib.orphan import end_with_runner
-from scripts.lib.result import RESULT, write_result
-from trainers.settings import SettingsError, adopt_release_names
+from scripts.runner.check_resume import check_continuation, warn_of_differences
+from scripts.runner.orphan import end_with_runner
+from scripts.runner.result import RESULT, write_result
+from trainers.settings import SettingsError, map_release_keys
 
 __all__ = ["extend_cfg", "main", "setup_cfg"]
 
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--root", default="", help="folder of the data sets")
+    add("--root", default="", help="folder of the datasets")
     add("--output-dir", default="", help="folder for log, checkpoints and results")
     add("--resume", default="", help="folder of checkpoints to go on from")
     add("--seed", type=int, default=None, help="negative: not seeded")
@@ -78,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--target-domains", nargs="+", help="target domains")
     add("--transforms", nargs="+", help="training transforms by name")
     add("--config-file", default="", help="YAML of the trainer")
-    add("--dataset-config-file", default="", help="YAML of the data set")
+    add("--dataset-config-file", default="", help="YAML of the dataset")
     add("--trainer", default="", help="name of the trainer")
     add("--backbone", default="", help="CLIP by name or path")
     add("--head", default="", help="as in Dassl; no trainer here reads it")
@@ -103,7 +103,7 @@ def extend_cfg(cfg: CfgNode) -> None:
 def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     """The frozen config, and what was mapped from the release's names.
 
-    Later sources win: data set file, trainer file, flags, KEY VALUE pairs.
+    Later sources win: dataset file, trainer file, flags, KEY VALUE pairs.
     """
     cfg = get_cfg_default()
     extend_cfg(cfg)
@@ -116,9 +116,9 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
         if value not in (None, ""):
             # A text stays a text: a folder may be called 2024.
             merge_opts(cfg, [key, repr(value) if isinstance(value, str) else value])
-    adopted += adopt_release_names(cfg)
+    adopted += map_release_keys(cfg)
     merge_opts(cfg, args.opts)
-    adopted += adopt_release_names(cfg)
+    adopted += map_release_keys(cfg)
     cfg.freeze()
     return cfg, [value.line(cfg) for value in adopted]
 
@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> None:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     elif distributed.is_active():  # not seeded, and yet the same in every process
-        set_random_seed(distributed.from_main(lambda: torch.seed() % 2**32))
+        set_random_seed(distributed.broadcast_from_main(lambda: torch.seed() % 2**32))
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end_with_runner()
     try:
         args = build_parser().parse_args(argv)
-        with distributed.processes():
+        with distributed.process_group():
             run(args)
     except (UsageError, SettingsError, WeightsError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)

@@ -32,8 +32,8 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from trainers.encode import ImageTokens
-from trainers.features import FeatureStore, ImagePath
-from trainers.store import ArrayStore
+from trainers.feature_store.array_store import ArrayStore
+from trainers.feature_store.features import FeatureStore, ImageEncoder
 
 from .command import heading, new_parser, save
 from .report import table
@@ -115,7 +115,7 @@ def fill(world: World, images: Path, store: Path) -> None:
     def encode(image: Tensor, local: bool) -> ImageTokens:
         return ImageTokens(torch.randn(len(image), width), None, None)
 
-    path = ImagePath(encode, learner.clip_model.visual, {})
+    path = ImageEncoder(encode, learner.clip_model.visual, {})
     features = FeatureStore(
         ArrayStore(str(store), "store"), path, trainer.cfg.DATASET.ROOT, trainer.device
     )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trainers.encode import encode_image, encode_text
-from trainers.prompts import ContextPrompts
+from trainers.prompting.contexts import ContextPrompts
 from trainers.refiner import updated_entries
 
 from .timing import in_turns, power_law, seconds

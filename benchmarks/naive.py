@@ -153,7 +153,7 @@ def _kl(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 class Naive(nn.Module):
-    """A method over the weights of a fast `trainers.base.RefinedCLIP`.
+    """A method over the weights of a fast `trainers.trainer.RefinedCLIP`.
 
     Args:
         model: its towers, trained modules and settings are used; none of its methods is.
@@ -198,13 +198,15 @@ class Naive(nn.Module):
         text = self.text(features)
         refined = text if self.refiner is None else self._refined(text)
         logits = self._logits(features, refined)
-        name, weight, target, loss = self.task(image, label, text)
+        name, weight, target, loss = self.objective(image, label, text)
         losses = {name: weight * loss(logits, target)}
         if self.refiner is not None:
             losses |= self._refiner(tokens, saliency, text, refined, (weight, target, loss))
         return Step(logits, losses | self.more(image, features, text, logits))
 
-    def task(self, image: Tensor, label: Tensor, text: Tensor) -> tuple[str, float, Tensor, Any]:
+    def objective(
+        self, image: Tensor, label: Tensor, text: Tensor
+    ) -> tuple[str, float, Tensor, Any]:
         """Name, weight, target and loss of the task."""
         return "ce", 1.0, label, F.cross_entropy
 
@@ -236,10 +238,10 @@ class Naive(nn.Module):
             rows.append(self._logits(salient[:, k], text))
         logits = torch.stack(rows, dim=1).flatten(0, 1)
         repeated = target.repeat_interleave(salient.shape[1], dim=0)
-        regulariser = (_unit(refined) - text).abs().mean()
+        regularizer = (_unit(refined) - text).abs().mean()
         return {
             "semantic": weight * settings.local_weight * loss(logits, repeated),
-            "regulariser": weight * settings.reg_weight * regulariser,
+            "regularizer": weight * settings.reg_weight * regularizer,
         }
 
 
@@ -347,7 +349,9 @@ class NaivePromptKD(Naive):
     def text(self, features: Tensor) -> Tensor:
         return self._taught[1]
 
-    def task(self, image: Tensor, label: Tensor, text: Tensor) -> tuple[str, float, Tensor, Any]:
+    def objective(
+        self, image: Tensor, label: Tensor, text: Tensor
+    ) -> tuple[str, float, Tensor, Any]:
         learner = self.model.learner
 
         def loss(logits: Tensor, target: Tensor) -> Tensor:

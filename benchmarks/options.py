@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from trainers.compiled import compile_towers
+from trainers.backbone import compile_towers
 from trainers.encode import encode_image
 
 from .command import heading, new_parser, save

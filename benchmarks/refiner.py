@@ -2,7 +2,7 @@
 
     python -m benchmarks.refiner   # 100, 500 and 1000 classes: 6 minutes on two cores
 
-The two run in neighbouring pairs, because they are nearly the same and a machine drifts. Writes
+The two run in neighboring pairs, because they are nearly the same and a machine drifts. Writes
 <machine>-refiner.json and .md; `benchmarks.bench` has the row of 100 classes.
 """
 

@@ -84,7 +84,7 @@ def refiner_table(rows: list[dict[str, Any]]) -> str:
 
     header = ["at", "train step (wanted <= 3 %)", "its matrix products", "test (wanted 0 %)"]
     facts = [[row["what"], *cells(row, "step"), *cells(row, "test")] for row in rows]
-    note = f"Medians and quartiles of the ratios of {rows[0]['pairs']} neighbouring runs each."
+    note = f"Medians and quartiles of the ratios of {rows[0]['pairs']} neighboring runs each."
     return f"{table([*header, header[2]], facts)}\n\n{note}"
 
 

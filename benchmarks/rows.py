@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trainers.encode import encode_text, unit
-from trainers.prompts import ContextPrompts
+from trainers.prompting.contexts import ContextPrompts
 from trainers.refiner import updated_entries
 
 from . import naive
@@ -102,7 +102,7 @@ def _row(
 
 
 def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) -> None:
-    """One optimisation step of the plain implementation; the loss is read, as the family does."""
+    """One optimization step of the plain implementation; the loss is read, as the family does."""
     step = slow.training_step(batch["img"], batch["label"])
     loss = torch.stack(list(step.losses.values())).sum()
     trainer.optim.zero_grad()
@@ -168,7 +168,7 @@ def train_step(
     wanted: float = 0.0,
     fewer: Sequence[Row] = (),
 ) -> Row:
-    """One optimisation step, by the trainer's own `forward_backward`.
+    """One optimization step, by the trainer's own `forward_backward`.
 
     Args:
         fewer: two rows with fewer classes; naive's numbers are then on the line through them, for

@@ -1,14 +1,7 @@
 """CLIP behind OpenAI's interface: ``import clip`` or ``from clip import clip``."""
 
-from .clip import _MODELS, _download, available_models, build_model, load, tokenize
-from .weights import WeightsError
+import lazy_loader
 
-__all__ = [
-    "_MODELS",
-    "WeightsError",
-    "_download",
-    "available_models",
-    "build_model",
-    "load",
-    "tokenize",
-]
+# The names are in __init__.pyi; each module is imported at first use, so that commands which
+# only plan jobs or read results start without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

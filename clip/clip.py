@@ -83,7 +83,7 @@ def tokenize(
 
 
 def _transform(size: int, weights: Weights) -> Callable[[Image.Image], torch.Tensor]:
-    """The shorter edge resized to ``size`` (bicubic), the centre cut out, channels normalised."""
+    """The shorter edge resized to ``size`` (bicubic), the centre cut out, channels normalized."""
     return transforms.Compose(
         [
             transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),

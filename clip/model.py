@@ -40,7 +40,7 @@ SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation in float32 (or wider) whatever the input, whose dtype it returns."""
+    """Layer normalization in float32 (or wider) whatever the input, whose dtype it returns."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -231,11 +231,11 @@ class CLIP(nn.Module):
         return self.visual.conv1.weight.dtype
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W) -> features (B, embed_dim), not normalised."""
+        """Images (B, 3, H, W) -> features (B, embed_dim), not normalized."""
         return self.visual(image.to(self.dtype))
 
     def encode_text(self, text: torch.Tensor) -> torch.Tensor:
-        """Token ids (N, context_length) -> features (N, embed_dim), not normalised."""
+        """Token ids (N, context_length) -> features (N, embed_dim), not normalized."""
         x = self.token_embedding(text).to(self.dtype)
         x = x + self.positional_embedding.to(self.dtype)
         x = self.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)

@@ -6,8 +6,6 @@ import hashlib
 import http.client
 from pathlib import Path
 
-import torch
-
 from .errors import WeightsError
 
 _SHA256 = {
@@ -54,6 +52,8 @@ def download(url: str, root: str | Path | None = None) -> str:
     if path.exists():
         verify(path, sha256)
         return str(path)
+    import torch  # slow to import, and only downloads need it
+
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # To a temporary name; with a progress bar; renamed once the hash is right.

@@ -13,7 +13,7 @@ from .files import read_state_dict
 
 __all__ = ["Weights", "WeightsError", "available_models", "load_weights"]
 
-_ASSETS = Path(__file__).resolve().parents[1] / "assets"
+_ASSETS = Path(__file__).resolve().parents[1] / "assets" / "critters"
 _SUFFIXES = (".pt", ".pth", ".bin", ".tar", ".safetensors")
 
 
@@ -21,7 +21,7 @@ _SUFFIXES = (".pt", ".pth", ".bin", ".tar", ".safetensors")
 class Weights:
     """Tensors in OpenAI's layout, where they came from, and what else a model needs to know.
 
-    ``mean`` and ``std`` normalise the images, per channel.
+    ``mean`` and ``std`` normalize the images, per channel.
     """
 
     state_dict: dict[str, torch.Tensor]

@@ -1,6 +1,6 @@
-"""Data sets, one file each; importing this package registers them all.
+"""Datasets, one file each; importing this package registers them all.
 
-A file that is dropped into this folder is imported with the others: a new data set needs no line
+A file that is dropped into this folder is imported with the others: a new dataset needs no line
 anywhere else.
 """
 

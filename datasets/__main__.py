@@ -1,4 +1,4 @@
-"""Write the split file of your own folder of class folders (data set ImageFolder), at random:
+"""Write the split file of your own folder of class folders (dataset ImageFolder), at random:
 
     python -m datasets FOLDER --seed 1
 
@@ -14,7 +14,7 @@ from dassl.utils import UsageError
 from .image_folder import SPLIT_FILE
 from .split import save_split, split_folders
 
-IGNORED = ("split_fewshot",)  # where the data sets cache the shots that they draw
+IGNORED = ("split_fewshot",)  # where the datasets cache the shots that they draw
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the data sets share: files found or asked for, shots drawn, base and new classes cut."""
+"""What the datasets share: files found or asked for, shots drawn, base and new classes cut."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dassl.utils import UsageError
 from .cache import find_images, load_pickle, save_pickle
 from .check import check_splits
 from .split import read_split, save_split, split_trainval, subsample_classes
-from .unlabelled import ClassGroup, unlabelled, uses_all_classes
+from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
 Splits = dict[str, list[Datum]]
@@ -25,7 +25,7 @@ Splits = dict[str, list[Datum]]
 
 @dataclass(frozen=True)
 class Counts:
-    """How many classes and images the official data set has; None where there is no such split."""
+    """How many classes and images the official dataset has; None where there is no such split."""
 
     classes: int
     train: int | None = None
@@ -42,7 +42,7 @@ class SplitDataset(DatasetBase):
 
     A subclass names its files and says where they come from; one whose split is told by other
     files overrides :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
-    SUBSAMPLE_CLASSES (all, base, new), SEED, DISTILL_ON (datasets/unlabelled.py).
+    SUBSAMPLE_CLASSES (all, base, new), SEED, DISTILL_ON (datasets/unlabeled.py).
 
     Attributes:
         dataset_dir: folder below DATASET.ROOT; in an instance, its absolute path.
@@ -51,7 +51,7 @@ class SplitDataset(DatasetBase):
         images_url, split_url, mirror: where to get them, for error messages.
         class_groups: split -> the classes among which its images are tested; empty: all.
         val_is_test: whether the validation images are taken from the test split.
-        counts, base_test: the size of the official data set, and of its base classes' test split.
+        counts, base_test: the size of the official dataset, and of its base classes' test split.
     """
 
     image_dir = ""
@@ -79,20 +79,20 @@ class SplitDataset(DatasetBase):
         splits = self.read_splits()
         self._check(splits)
         if cfg.DATASET.NUM_SHOTS >= 1:
-            splits |= self.draw_shots(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
+            splits |= self.sample_shots(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
 
         if uses_all_classes(cfg):
-            splits, self.class_groups = unlabelled(splits, cfg.TRAINER.get("MODAL", "base2novel"))
+            splits, self.class_groups = unlabeled(splits, cfg.TRAINER.get("MODAL", "base2novel"))
             self.val_is_test = True
             print(
-                f"DATASET.DISTILL_ON all: {len(splits['train']):,} unlabelled images of all classes"
+                f"DATASET.DISTILL_ON all: {len(splits['train']):,} unlabeled images of all classes"
             )
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
-        # A data set for testing only has no training images: its test images tell the classes.
-        labelled = splits.get("train", splits["test"])
-        _, self.all_classnames = self.get_lab2cname(labelled)
+        # A dataset for testing only has no training images: its test images tell the classes.
+        labeled = splits.get("train", splits["test"])
+        _, self.all_classnames = self.get_lab2cname(labeled)
         train, val, test = subsample_classes(
-            labelled,
+            labeled,
             splits.get("val", []),
             splits["test"],
             subsample=subsample,
@@ -100,12 +100,12 @@ class SplitDataset(DatasetBase):
         if subsample == "base" and self.base_test not in (None, len(test)):
             print(
                 f"warning: the base classes of {self.name} have {len(test):,} test images, "
-                f"those of the official data set {self.base_test:,}"
+                f"those of the official dataset {self.base_test:,}"
             )
         super().__init__(train_x=train, val=val, test=test)
 
     def prepare(self) -> None:
-        """Called before any file is looked for; a data set that makes its files does it here."""
+        """Called before any file is looked for; a dataset that makes its files does it here."""
 
     def read_splits(self) -> Splits:
         """The images of "train", "val" and "test"; the first two may be absent."""
@@ -131,7 +131,7 @@ class SplitDataset(DatasetBase):
         raise UsageError(
             f"{self.name}: there is no image folder {folder}{instead}: get the images from "
             f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
-            f"{self.root!r}, to the folder that holds your data sets"
+            f"{self.root!r}, to the folder that holds your datasets"
         )
 
     def require_file(self, path: str, url: str) -> None:
@@ -148,11 +148,11 @@ class SplitDataset(DatasetBase):
         found = Counts(classes, **{part: len(items) for part, items in splits.items()})
         if self.counts is not None and found != self.counts:
             print(
-                f"warning: {self.name} has {found}, but the official data set has {self.counts}: "
+                f"warning: {self.name} has {found}, but the official dataset has {self.counts}: "
                 "results are not comparable with published ones"
             )
 
-    def draw_shots(self, splits: Splits, shots: int, seed: int) -> Splits:
+    def sample_shots(self, splits: Splits, shots: int, seed: int) -> Splits:
         """``shots`` training and at most 4 validation images a class, cached in a pickle.
 
         The draw is the original's, to the image: it follows the seed alone. The pickle is the
@@ -189,13 +189,13 @@ class SplitDataset(DatasetBase):
         """Draw with Python's ``random``, training images first."""
         return {
             part: self.generate_fewshot_dataset(
-                self.in_drawing_order(items),
+                self.sampling_order(items),
                 num_shots=shots if part == "train" else min(shots, 4),
             )
             for part, items in splits.items()
         }
 
-    def in_drawing_order(self, items: list[Datum]) -> list[Datum]:
+    def sampling_order(self, items: list[Datum]) -> list[Datum]:
         """The images in the order that the draw depends on: that of the split."""
         return items
 

@@ -1,4 +1,4 @@
-"""What the splits of a data set must have in common."""
+"""What the splits of a dataset must have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Splits = Mapping[str, Sequence[Datum]]
 
 
 def check_splits(name: str, splits: Splits) -> int:
-    """Count the classes of the data set ``name``: labels 0 to n - 1, each with one class name.
+    """Count the classes of the dataset ``name``: labels 0 to n - 1, each with one class name.
 
     The training split tells them, or the test split where there is no other. Images that are both
     trained on and tested on are said.

@@ -1,7 +1,7 @@
 """Critters: 36 fine-grained species of a procedural world, drawn on first use.
 
-The embedded data set: no download, and images that `critters-vit-t` (assets/), a tiny CLIP that
-has seen the world in other light, recognises in part. The first 18 classes, three of each genus,
+The embedded dataset: no download, and images that `critters-vit-t` (assets/), a tiny CLIP that
+has seen the world in other light, recognizes in part. The first 18 classes, three of each genus,
 are base classes, the other 18, again three of each genus, new ones. See datasets/critters_world.
 """
 
@@ -25,7 +25,7 @@ class Critters(SplitDataset):
     image_dir = "images"
     split_file = SPLIT_FILE
     counts = Counts(classes=36, train=1440, val=720, test=3600)
-    # The shift was chosen by scripts/critters/choose_shift.py, on validation images.
+    # The shift was chosen by assets/critters/choose_shift.py, on validation images.
     plan = Plan(species=sum(downstream_species(), ()), shift="hue50")
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -1,8 +1,8 @@
 """CrittersFar: the 36 species that Critters does not use, under another shift.
 
-The second downstream data set of the world, so that a model trained on one can be tested on the
+The second downstream dataset of the world, so that a model trained on one can be tested on the
 other. Shift: the runner-up of the rule by which Critters' own was chosen, read off
-assets/critters-shift.md; no image of these species had been drawn when it was fixed.
+assets/critters/shift.md; no image of these species had been drawn when it was fixed.
 """
 
 from dassl.data.datasets import DATASET_REGISTRY

@@ -1,7 +1,7 @@
 """Critters in the styles that pre-training has seen: sketches, paintings, dark and blurry pictures.
 
 Test sets for models trained on Critters, as ImageNet's variants are for models trained on ImageNet:
-the same species in the colours that they have in Critters, in pictures of another style
+the same species in the colors that they have in Critters, in pictures of another style
 (critters_world/looks.py, VARIANTS) and of other individuals. Three of them hold all 36 species.
 CrittersDark holds every second one, three of each genus, and accuracy is over these 18, as that on
 ImageNet-A and -R is over 200 classes.

@@ -1,4 +1,4 @@
-"""ImageFolder: your own images; a folder of class folders is a data set.
+"""ImageFolder: your own images; a folder of class folders is a dataset.
 
 DATASET.ROOT is the folder itself, and class names are the names of the class folders. Either
 

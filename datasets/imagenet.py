@@ -106,7 +106,7 @@ class ImageNet(ClassFolderDataset):
                 f"of images/train; sort them with {VALPREP_URL}"
             )
 
-    def in_drawing_order(self, items: list[Datum]) -> list[Datum]:
+    def sampling_order(self, items: list[Datum]) -> list[Datum]:
         """The order of preprocessed.pkl where it is there and fits; sorted by name otherwise."""
         path = os.path.join(self.dataset_dir, "preprocessed.pkl")
         if not os.path.exists(path):

@@ -24,21 +24,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
-from scripts.lib.cells import Cell, harmonic  # noqa: E402
-from scripts.lib.command import run_command  # noqa: E402
-from scripts.lib.files import write_text  # noqa: E402
-from scripts.lib.grid import Chain  # noqa: E402
-from scripts.lib.jobs import Job, Place, Request  # noqa: E402
-from scripts.lib.needs import needs  # noqa: E402
-from scripts.lib.plans import plan  # noqa: E402
-from scripts.lib.pool import run_chains  # noqa: E402
-from scripts.lib.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
-from scripts.lib.result import RESULT  # noqa: E402
-from scripts.lib.runs import read_run  # noqa: E402
-from scripts.lib.settings import parse_pairs  # noqa: E402
-from scripts.lib.sweeping import FAILED  # noqa: E402
-from scripts.run import find_place  # noqa: E402
+from scripts.report.load import read_run  # noqa: E402
+from scripts.report.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
+from scripts.report.statistics import Cell, harmonic  # noqa: E402
+from scripts.run import find_workspace  # noqa: E402
+from scripts.runner.command import run_command  # noqa: E402
+from scripts.runner.files import write_text  # noqa: E402
+from scripts.runner.grid import Chain  # noqa: E402
+from scripts.runner.job import Job, Request, Workspace  # noqa: E402
+from scripts.runner.plan import plan  # noqa: E402
+from scripts.runner.pool import run_chains  # noqa: E402
+from scripts.runner.preflight import needs  # noqa: E402
+from scripts.runner.result import RESULT  # noqa: E402
+from scripts.runner.sweeping import FAILED  # noqa: E402
 
 FULL = "full"
 OFF = {"CACHE": "False", "LOCAL": "False"}
@@ -67,7 +67,7 @@ VARIANTS = {
     FULL: Variant("full (cache size 25, alpha 0.2, momentum 0.8, top-k 5)", {}),
     "no-cache": Variant("no cache", {"CACHE": "False"}),
     "no-local": Variant("no local loss", {"LOCAL": "False"}),
-    "no-reg": Variant("no regulariser", {"REG": "False"}),
+    "no-reg": Variant("no regularizer", {"REG": "False"}),
     "aggregation-only": Variant("aggregation only (no cache, no local loss)", OFF),
     "alpha-0": Variant("alpha 0 (the prompts are not refined)", {"ALPHA": "0.0"}),
     **_values("cache-size", "cache size", "CACHE_SIZE", ("1", "5", "50", "100")),
@@ -78,11 +78,11 @@ VARIANTS = {
 # (what, the row with it, the row without it)
 QUESTIONS = (
     ("all of TextRefiner", FULL, "coop"),
-    ("aggregation and regulariser alone", "aggregation-only", "coop"),
+    ("aggregation and regularizer alone", "aggregation-only", "coop"),
     ("the cache", FULL, "no-cache"),
     ("the local loss", FULL, "no-local"),
     ("cache and local loss together", FULL, "aggregation-only"),
-    ("the regulariser", FULL, "no-reg"),
+    ("the regularizer", FULL, "no-reg"),
 )
 
 
@@ -119,11 +119,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def make_chains(args: argparse.Namespace, place: Place) -> list[tuple[str, list[Job]]]:
+def make_chains(args: argparse.Namespace, place: Workspace) -> list[tuple[str, list[Job]]]:
     """The jobs of each variant and seed: training and test on the new classes.
 
     Raises:
-        UsageError: an unknown data set, or an option that belongs to a variant.
+        UsageError: an unknown dataset, or an option that belongs to a variant.
     """
     pairs = parse_pairs(args.set)
     own = {key for name in args.variants for key in VARIANTS[name].options} & set(pairs)
@@ -212,7 +212,7 @@ def as_json(rows: Mapping[str, Row], dataset: str) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def run_all(args: argparse.Namespace, place: Place) -> int:
+def run_all(args: argparse.Namespace, place: Workspace) -> int:
     """Everything after the command line; the exit code."""
     folder = place.output / "ablate" / args.dataset
     place = replace(place, output=folder)
@@ -238,7 +238,7 @@ def run_all(args: argparse.Namespace, place: Place) -> int:
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    return run_command(lambda: run_all(parse(words), find_place(env)))
+    return run_command(lambda: run_all(parse(words), find_workspace(env)))
 
 
 if __name__ == "__main__":

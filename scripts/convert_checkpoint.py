@@ -9,7 +9,7 @@
                     checkpoint.json names
 
 All epochs are converted. What is learned, the epoch and the validation result are kept to the bit;
-states of optimiser and schedule are left out, so a converted folder is tested, not trained further.
+states of optimizer and schedule are left out, so a converted folder is tested, not trained further.
 The target must not exist, or be an empty folder. docs/checkpoints.md describes the layouts.
 """
 
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from clip.weights import WeightsError
 from dassl.utils import UsageError
-from scripts.lib.convert import to_ours, to_release
+from trainers.checkpoints.convert import to_ours, to_release
 from trainers.settings import SettingsError
 
 

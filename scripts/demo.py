@@ -4,7 +4,7 @@
     python scripts/demo.py --all      # every method, plain and refined: 20 minutes
     OUTPUT=/tmp/out python scripts/demo.py
 
-The times are those of two CPU cores. Trains and tests on the embedded data set (Critters, drawn
+The times are those of two CPU cores. Trains and tests on the embedded dataset (Critters, drawn
 into $DATA, default data/) with the embedded CLIP, three seeds, through the same runner as every
 script; results, logs and checkpoints go to $OUTPUT/demo or $OUTPUT/demo-all (default output/). Run
 again, it skips what is finished.
@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.lib import demo  # noqa: E402
-from scripts.lib.demo import Demo, Method  # noqa: E402
+from scripts.runner import demo  # noqa: E402
+from scripts.runner.demo import Demo, Method  # noqa: E402
 
 ZERO_SHOT = Method("zero-shot CLIP", "coop", "zeroshot", seeds=(1,))  # the same for every seed
 COOP = Method("CoOp", "coop")
@@ -34,7 +34,7 @@ AGGREGATION = Method(
 
 SHORT = Demo("demo", [[ZERO_SHOT], [COOP], [TEXTREFINER], [AGGREGATION]])
 
-# PromptKD's own protocol shows it unlabelled images of all classes, the new ones, too, and its
+# PromptKD's own protocol shows it unlabeled images of all classes, the new ones, too, and its
 # numbers then belong to another table. Here it sees what the other rows see, for as many epochs as
 # CoOp, in batches of its public config.
 SAME_IMAGES = {
@@ -66,7 +66,7 @@ ALL = Demo(
 Every trained row saw the same images: 16 of each base class, drawn by the seed, and none of a new
 class. PromptKD and PromptKD + TextRefiner saw them without labels (DATASET.DISTILL_ON few_shot);
 their teacher, PromptSRC on a larger CLIP (critters-vit-s), saw those of seed 1 with labels and
-teaches all seeds. Under PromptKD's own protocol (DISTILL_ON all) students also see unlabelled
+teaches all seeds. Under PromptKD's own protocol (DISTILL_ON all) students also see unlabeled
 images of the new classes: those numbers do not belong beside these.
 """,
 )

@@ -16,8 +16,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dassl.config import with_bases
+from dassl.config.flat import decode, flatten
 from dassl.utils import UsageError
-from scripts.lib.settings import decode, flatten
 
 # Settings of this project's dassl/ that the original lacks (dassl/config/defaults.py marks them).
 OURS = ("TEST.SELECT_ON_TEST", "DATALOADER.FEATURE_STORE", "DATALOADER.VIEWS")

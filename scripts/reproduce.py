@@ -1,4 +1,4 @@
-"""The whole of the paper: 11 data sets x 3 seeds x methods x protocols; finished jobs are skipped.
+"""The whole of the paper: 11 datasets x 3 seeds x methods x protocols; finished jobs are skipped.
 
     scripts/reproduce.sh --dry-run                  # the jobs, and what they lack
     DATA=/path/to/datasets scripts/reproduce.sh
@@ -6,15 +6,15 @@
         --seeds 1                                   # on a CPU, without any download
 
 DATA and OUTPUT come from the environment, as for scripts/<method>/<protocol>.sh, whose jobs and
-folders these are. Before it starts it looks for the data sets, the weights and the teachers of all
-jobs; if a data set or another thing that it cannot get or make is missing, nothing is started and
+folders these are. Before it starts it looks for the datasets, the weights and the teachers of all
+jobs; if a dataset or another thing that it cannot get or make is missing, nothing is started and
 the exit code is 2, unless --allow-missing leaves those jobs out. A failed training
 leaves its tests undone, a failed test the further tests of that model; the rest goes on, and the
 exit code is then 1. What each job prints goes to OUTPUT/reproduce/logs,
 the tables at the end to OUTPUT/reproduce/results.md and results.json.
 
-Protocols: base2new, xd (cross-dataset) and dg (domain generalisation) from each source among the
-data sets, fewshot, zeroshot. The zero-shot model has no seed and is tested once.
+Protocols: base2new, xd (cross-dataset) and dg (domain generalization) from each source among the
+datasets, fewshot, zeroshot. The zero-shot model has no seed and is tested once.
 """
 
 import argparse
@@ -29,22 +29,22 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError, nearest  # noqa: E402
-from scripts.lib import record  # noqa: E402
-from scripts.lib.command import run_command  # noqa: E402
-from scripts.lib.grid import Chain  # noqa: E402
-from scripts.lib.jobs import Job, Place, Request  # noqa: E402
-from scripts.lib.needs import Need, needs  # noqa: E402
-from scripts.lib.planner import WEIGHTS  # noqa: E402
-from scripts.lib.plans import PLANS, plan  # noqa: E402
-from scripts.lib.pool import run_chains  # noqa: E402
-from scripts.lib.published import load  # noqa: E402
-from scripts.lib.render import save  # noqa: E402
-from scripts.lib.result import RESULT  # noqa: E402
-from scripts.lib.rows import Options  # noqa: E402
-from scripts.lib.runs import read_run  # noqa: E402
-from scripts.lib.sweeping import FAILED  # noqa: E402
-from scripts.lib.tables import build  # noqa: E402
-from scripts.run import find_place  # noqa: E402
+from scripts.report.load import read_run  # noqa: E402
+from scripts.report.published import load  # noqa: E402
+from scripts.report.render import save  # noqa: E402
+from scripts.report.rows import Options  # noqa: E402
+from scripts.report.tables import build  # noqa: E402
+from scripts.run import find_workspace  # noqa: E402
+from scripts.runner import record  # noqa: E402
+from scripts.runner.command import run_command  # noqa: E402
+from scripts.runner.grid import Chain  # noqa: E402
+from scripts.runner.job import Job, Request, Workspace  # noqa: E402
+from scripts.runner.plan import PLANS, plan  # noqa: E402
+from scripts.runner.planner import WEIGHTS  # noqa: E402
+from scripts.runner.pool import run_chains  # noqa: E402
+from scripts.runner.preflight import Need, needs  # noqa: E402
+from scripts.runner.result import RESULT  # noqa: E402
+from scripts.runner.sweeping import FAILED  # noqa: E402
 
 DATASETS = (
     *("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
@@ -56,7 +56,7 @@ TARGETS = {"xd": "cross_datasets", "dg": "domains"}  # where it lists their sour
 
 @dataclass(frozen=True)
 class Part:
-    """The jobs of one method in one protocol with one data set and seed, in their order."""
+    """The jobs of one method in one protocol with one dataset and seed, in their order."""
 
     group: str
     dataset: str
@@ -81,7 +81,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def make_parts(args: argparse.Namespace, place: Place) -> list[Part]:
+def make_parts(args: argparse.Namespace, place: Workspace) -> list[Part]:
     """All parts, the seeds slowest, so that a run that is stopped early has whole columns.
 
     Raises:
@@ -92,7 +92,7 @@ def make_parts(args: argparse.Namespace, place: Place) -> list[Part]:
             raise UsageError(f"unknown protocol {name!r}: {nearest(name, PROTOCOLS)}")
     for name in args.datasets:
         if name not in place.datasets:
-            raise UsageError(f"unknown data set {name!r}: {nearest(name, place.datasets)}")
+            raise UsageError(f"unknown dataset {name!r}: {nearest(name, place.datasets)}")
     parts: list[Part] = []
     seen: set[Path] = set()
     for seed in args.seeds:
@@ -116,20 +116,20 @@ def make_parts(args: argparse.Namespace, place: Place) -> list[Part]:
     return parts
 
 
-def has(method: str, protocol: str, place: Place) -> bool:
+def has(method: str, protocol: str, place: Workspace) -> bool:
     """Is ``method`` run in ``protocol``?"""
     return protocol in PLANS and PLANS[protocol].entry in place.table.protocols(method)
 
 
-def sources(protocol: str, names: Sequence[str], place: Place) -> list[str]:
-    """The data sets that a protocol is run on: for xd and dg those that have targets."""
+def sources(protocol: str, names: Sequence[str], place: Workspace) -> list[str]:
+    """The datasets that a protocol is run on: for xd and dg those that have targets."""
     if protocol not in TARGETS:
         return list(names)
     known = place.table.sources(TARGETS[protocol])
     return [name for name in names if name in known]
 
 
-def make_chains(parts: Sequence[Part], place: Place) -> list[Chain]:
+def make_chains(parts: Sequence[Part], place: Workspace) -> list[Chain]:
     """Each training with the tests of its model behind it, and its teacher's training before it.
 
     A teacher is in front of each of its students; whoever comes second finds it finished.
@@ -143,7 +143,7 @@ def make_chains(parts: Sequence[Part], place: Place) -> list[Chain]:
     ]
 
 
-def teachers(student: Job, parts: Sequence[Part], place: Place) -> list[Job]:
+def teachers(student: Job, parts: Sequence[Part], place: Workspace) -> list[Job]:
     """The training among the jobs that makes the teacher of ``student``, if there is one."""
     given = student.options.get(WEIGHTS)
     if given is None:
@@ -187,7 +187,7 @@ def without_missing(parts: Sequence[Part], wants: Sequence[Need]) -> list[Part]:
     return kept
 
 
-def run_all(args: argparse.Namespace, place: Place) -> int:
+def run_all(args: argparse.Namespace, place: Workspace) -> int:
     """Everything after the command line; the exit code."""
     parts = make_parts(args, place)
     wants = needs(unique(parts), place)
@@ -221,7 +221,7 @@ def write_tables(jobs: Sequence[Job], seeds: Sequence[int], folder: Path) -> Non
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    return run_command(lambda: run_all(parse(words), find_place(env)))
+    return run_command(lambda: run_all(parse(words), find_workspace(env)))
 
 
 if __name__ == "__main__":

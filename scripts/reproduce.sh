@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole of the paper: 11 data sets x 3 seeds x methods x protocols, resumable.
+# The whole of the paper: 11 datasets x 3 seeds x methods x protocols, resumable.
 #
 #   scripts/reproduce.sh --dry-run                        # lists the jobs and what is missing
 #   DATA=/path/to/datasets scripts/reproduce.sh

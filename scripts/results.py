@@ -10,11 +10,11 @@ named as unfinished, or as finished without a test (TEST.NO_TEST). An average is
 seed is missing: --seeds says which are due, otherwise all that occur in the table. A seed more than
 15 points below the median of the others is pointed at as collapsed. Runs in different settings
 never share a row, nor a table if they differ in backbone, shots, source, split or in the images of
-their training (DATASET.DISTILL_ON, TRAINER.MODAL). Where there are several data sets or targets,
+their training (DATASET.DISTILL_ON, TRAINER.MODAL). Where there are several datasets or targets,
 their average is the mean of their averages, and H the harmonic mean of the averaged base and new
 accuracies, as in the papers; it is given only where no cell is missing.
 
-Published numbers of the same protocol, data set, backbone, shots and images stand beside, each with
+Published numbers of the same protocol, dataset, backbone, shots and images stand beside, each with
 its source, from scripts/published.yaml or from the file of the same form that --published names.
 """
 
@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.utils import UsageError  # noqa: E402
-from scripts.lib.files import write_text  # noqa: E402
-from scripts.lib.plots import is_curve, plot_bars, plot_curves  # noqa: E402
-from scripts.lib.published import load  # noqa: E402
-from scripts.lib.render import FORMATS  # noqa: E402
-from scripts.lib.rows import Options  # noqa: E402
-from scripts.lib.runs import find  # noqa: E402
-from scripts.lib.tables import Table, build  # noqa: E402
+from scripts.report.load import find  # noqa: E402
+from scripts.report.plot import is_curve, plot_bars, plot_curves  # noqa: E402
+from scripts.report.published import load  # noqa: E402
+from scripts.report.render import FORMATS  # noqa: E402
+from scripts.report.rows import Options  # noqa: E402
+from scripts.report.tables import Table, build  # noqa: E402
+from scripts.runner.files import write_text  # noqa: E402
 
 
 def parse(words: list[str]) -> argparse.Namespace:

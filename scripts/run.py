@@ -1,4 +1,4 @@
-"""Run one method in one protocol on one data set with one seed: all of scripts/<method>/*.sh.
+"""Run one method in one protocol on one dataset with one seed: all of scripts/<method>/*.sh.
 
     python scripts/run.py coop base2new dtd 1
     python scripts/run.py textrefiner base2new critters 1 OPTIM.MAX_EPOCH 1   # on a CPU
@@ -12,11 +12,11 @@
 
 From the environment
 
-    DATA      folder of the data sets; default: data/ of the repository
+    DATA      folder of the datasets; default: data/ of the repository
     OUTPUT    folder of the results; default: output/ of the repository
     CFG       another file below configs/trainers/<trainer>, without .yaml
     SHOTS     other shots than the protocol's, such as "4" or "1 2 4"
-    SOURCE    xd_test, and xd_train of a student: the data set of the (teacher's) training; default:
+    SOURCE    xd_test, and xd_train of a student: the dataset of the (teacher's) training; default:
               the source under whose targets configs/protocols.yaml lists DATASET
     CUDA_VISIBLE_DEVICES    the GPU
     TEXTREFINER_DRY_RUN=1   as --dry-run
@@ -35,17 +35,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
-from scripts.lib.command import run_command  # noqa: E402
-from scripts.lib.estimate import Estimates  # noqa: E402
-from scripts.lib.files import make_folder  # noqa: E402
-from scripts.lib.jobs import Place, Request  # noqa: E402
-from scripts.lib.plans import plan  # noqa: E402
-from scripts.lib.runner import run  # noqa: E402
-from scripts.lib.settings import parse_pairs  # noqa: E402
+from scripts.runner.command import run_command  # noqa: E402
+from scripts.runner.files import make_folder  # noqa: E402
+from scripts.runner.job import Request, Workspace  # noqa: E402
+from scripts.runner.plan import plan  # noqa: E402
+from scripts.runner.resources import Estimates  # noqa: E402
+from scripts.runner.run_job import run  # noqa: E402
 
 DRY_RUN = "--dry-run"
-OF_A_SOURCE = ("xd", "xd_train", "dg", "teacher_xd")  # their data set may be left out: imagenet
+OF_A_SOURCE = ("xd", "xd_train", "dg", "teacher_xd")  # their dataset may be left out: imagenet
 FIELDS = ("METHOD", "PROTOCOL", "DATASET", "SEED")
 
 
@@ -98,27 +98,27 @@ def _parse_shots(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def find_place(env: Mapping[str, str]) -> Place:
+def find_workspace(env: Mapping[str, str]) -> Workspace:
     """DATA and OUTPUT (relative to the working folder) or the repository's own; says which."""
     folders = {}
     for name, default in (("DATA", "data"), ("OUTPUT", "output")):
         given = env.get(name)
         folders[name] = Path(given).expanduser().absolute() if given else ROOT / default
         _say(f"{name}={shlex.quote(str(folders[name]))}" + ("" if given else "  # the default"))
-    return Place(ROOT, folders["DATA"], folders["OUTPUT"])
+    return Workspace(ROOT, folders["DATA"], folders["OUTPUT"])
 
 
-def check_folders(place: Place, dataset: str) -> None:
+def check_folders(place: Workspace, dataset: str) -> None:
     """Make the folders; a missing data folder only if ``dataset`` is drawn on first use.
 
     Raises:
         UsageError: there is no data folder, or one of the two cannot be made.
     """
-    if place.table.is_drawn(dataset):
+    if place.table.is_synthetic(dataset):
         make_folder(place.data, "DATA")
     elif not place.data.is_dir():
         raise UsageError(
-            f"no data folder {place.data}: set DATA to the folder that holds the data sets "
+            f"no data folder {place.data}: set DATA to the folder that holds the datasets "
             "(docs/datasets.md says how to get them)"
         )
     make_folder(place.output, "OUTPUT")
@@ -134,7 +134,7 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
 def run_line(words: list[str], env: Mapping[str, str]) -> int:
     """Everything after --help; the exit code."""
     line = parse(words, env)
-    place = find_place(env)
+    place = find_workspace(env)
     jobs = plan(line.request, place)
     if line.dry_run:
         for job in jobs:

@@ -1,4 +1,4 @@
-"""A grid of trainings and tests: trainers x data sets x seeds, here or on a Ray cluster.
+"""A grid of trainings and tests: trainers x datasets x seeds, here or on a Ray cluster.
 
     python scripts/sweep.py --trainers coop textrefiner --datasets critters --seeds 1 2 3 \\
         --protocol base2new                                    # on a CPU, one after another
@@ -23,22 +23,22 @@ sys.path.insert(0, str(ROOT))
 
 from tqdm import tqdm  # noqa: E402
 
+from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
-from scripts.lib.command import run_command  # noqa: E402
-from scripts.lib.estimate import Estimates  # noqa: E402
-from scripts.lib.files import make_folder  # noqa: E402
-from scripts.lib.grid import Chain, grid  # noqa: E402
-from scripts.lib.jobs import Job, Place  # noqa: E402
-from scripts.lib.pool import log_in  # noqa: E402
-from scripts.lib.ray_cluster import RayCluster  # noqa: E402
-from scripts.lib.render import save  # noqa: E402
-from scripts.lib.result import RESULT  # noqa: E402
-from scripts.lib.rows import Options  # noqa: E402
-from scripts.lib.runs import read_run  # noqa: E402
-from scripts.lib.settings import parse_pairs  # noqa: E402
-from scripts.lib.sweeping import DONE, FAILED, SKIPPED, Executor, Local, Result, sweep  # noqa: E402
-from scripts.lib.tables import build  # noqa: E402
-from scripts.run import check_folders, find_place  # noqa: E402
+from scripts.report.load import read_run  # noqa: E402
+from scripts.report.render import save  # noqa: E402
+from scripts.report.rows import Options  # noqa: E402
+from scripts.report.tables import build  # noqa: E402
+from scripts.run import check_folders, find_workspace  # noqa: E402
+from scripts.runner.command import run_command  # noqa: E402
+from scripts.runner.files import make_folder  # noqa: E402
+from scripts.runner.grid import Chain, grid  # noqa: E402
+from scripts.runner.job import Job, Workspace  # noqa: E402
+from scripts.runner.pool import log_in  # noqa: E402
+from scripts.runner.ray_cluster import RayCluster  # noqa: E402
+from scripts.runner.resources import Estimates  # noqa: E402
+from scripts.runner.result import RESULT  # noqa: E402
+from scripts.runner.sweeping import DONE, FAILED, SKIPPED, Executor, Local, Result, sweep  # noqa: E402
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -123,7 +123,7 @@ def show_plan(chains: Sequence[Chain], estimates: Estimates) -> None:
             print(f"{job.name}\n  {estimates.line(job)}")
 
 
-def run_sweep(args: argparse.Namespace, place: Place) -> int:
+def run_sweep(args: argparse.Namespace, place: Workspace) -> int:
     """Everything after the command line; the exit code."""
     chains = grid(
         args.trainers, args.datasets, args.seeds, args.protocol, parse_pairs(args.set), place
@@ -156,7 +156,7 @@ def run_sweep(args: argparse.Namespace, place: Place) -> int:
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    return run_command(lambda: run_sweep(parse(words), find_place(env)))
+    return run_command(lambda: run_sweep(parse(words), find_workspace(env)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python tests/replay.py tests/data/coop.npz
     python tests/replay.py tests/data/promptkd.npz
 
-The trace holds CLIPs, images, the initial state and, after every optimisation step, losses and
+The trace holds CLIPs, images, the initial state and, after every optimization step, losses and
 weights of the authors' code. Here the same images are written as PNG files, read by the data
 loader, and trained on by the registered trainer with the trace's settings; every recorded quantity
 is compared. Prints JSON with the largest absolute deviation of each; exit code 0 if all lie within
@@ -24,7 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import trainers.base
+import trainers.trainer
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from dassl.engine import build_trainer
@@ -37,7 +37,7 @@ Kind = Any  # one of KINDS
 
 
 def register_dataset(kind: Kind, folder: Path) -> None:
-    """Register the trace's images as the data set ReplayTrace."""
+    """Register the trace's images as the dataset ReplayTrace."""
     trace = kind.trace
 
     class ReplayTrace(DatasetBase):
@@ -145,7 +145,7 @@ class Recorder:
             (model.learner, "encode_image"),
             (model.refiner, "refine"),
             (model.refiner.align, "forward"),
-            (trainers.base, "salient_tokens"),
+            (trainers.trainer, "salient_tokens"),
         ]
         with contextlib.ExitStack() as stack:
             for owner, name in common + self.kind.watched(model):

@@ -107,7 +107,7 @@ class CoOpKind:
         return {
             "loss1": summary["ce"],
             "loss2": summary["semantic"] / model.settings.local_weight,
-            "loss3": summary["regulariser"] / model.settings.reg_weight,
+            "loss3": summary["regularizer"] / model.settings.reg_weight,
             "ctx": model.learner.prompts.ctx,
             "bn_running_mean": model.refiner.align.norm.running_mean,
             "bn_running_var": model.refiner.align.norm.running_var,
@@ -182,7 +182,7 @@ class PromptKDKind:
             "TRAINER.PROMPTKD.KD_WEIGHT": trace.settings["kd_weight"],
             "TRAINER.PROMPTKD.TEMPERATURE": trace.settings["temperature"],
             "TRAINER.PROMPTKD.PREC": "fp32",
-            "DATASET.DISTILL_ON": "few_shot",  # the images that the data set lists
+            "DATASET.DISTILL_ON": "few_shot",  # the images that the dataset lists
         }
 
     @torch.no_grad()
@@ -197,7 +197,7 @@ class PromptKDKind:
 
     def watched(self, model: Any) -> list[tuple[Any, str]]:
         """Methods whose results are compared, beyond those of every kind."""
-        return [(model.learner, "task"), (model.learner.teacher, "encode_image")]
+        return [(model.learner, "objective"), (model.learner.teacher, "encode_image")]
 
     def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
         """What the trace holds of every step; its losses are unweighted."""
@@ -206,7 +206,7 @@ class PromptKDKind:
         return {
             "L_ukd": summary["kd"] / weight,
             "L_sem": summary["semantic"] / (weight * settings.local_weight),
-            "L_mem": summary["regulariser"] / (weight * settings.reg_weight),
+            "L_mem": summary["regularizer"] / (weight * settings.reg_weight),
             "image_features": unit(student.pooled),
             **{
                 f"student_prompts/{key}": value
@@ -220,7 +220,7 @@ class PromptKDKind:
         return {
             "teacher/0": unit(seen["teacher.encode_image"].pooled),
             "teacher/1": learner.teacher_text,
-            "teacher/2": seen["task"].target,
+            "teacher/2": seen["objective"].target,
             "debug/raw_cls": seen["encode_image"].local[:, 0],
             **{
                 f"debug/grad/image_encoder.{key}": parameter.grad

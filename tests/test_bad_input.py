@@ -108,7 +108,7 @@ def test_an_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[st
     ("words", "part"),
     [
         (["coop", "base2old", "dtd", "1"], "unknown protocol 'base2old'"),
-        (["coop", "base2new", "dtdd", "1"], "unknown data set 'dtdd'"),
+        (["coop", "base2new", "dtdd", "1"], "unknown dataset 'dtdd'"),
         (["cop", "base2new", "dtd", "1"], "unknown method 'cop'"),
     ],
 )

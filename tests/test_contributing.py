@@ -17,7 +17,7 @@ PARTS = ("clip", "dassl", "datasets", "trainers", "configs", "scripts", "tests")
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """The project with the example learner and the example data set."""
+    """The project with the example learner and the example dataset."""
     project = tmp_path_factory.mktemp("project")
     for part in PARTS:
         shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -50,7 +50,7 @@ def test_the_example_learner_passes_every_generic_test(followed):
     done = run(
         followed,
         *("-m", "pytest", "-k", "CLIPAdapter"),
-        *(f"tests/trainers/test_{name}.py" for name in ("trainers", "precision", "finite")),
+        *(f"tests/trainers/test_{name}.py" for name in ("trainers", "precision", "nonfinite")),
         *("-p", "no:cacheprovider"),
     )
     assert done.returncode == 0, done.stdout[-3000:]

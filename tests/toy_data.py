@@ -1,4 +1,4 @@
-"""Small data folders in the layouts of the real data sets, made of generated images."""
+"""Small data folders in the layouts of the real datasets, made of generated images."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ CALTECH_CLASSES = [
 
 
 def write_image(
-    path: str | Path, seed: int, size: int = 32, colour: tuple[int, int, int] | None = None
+    path: str | Path, seed: int, size: int = 32, color: tuple[int, int, int] | None = None
 ) -> None:
-    """Write a ``size`` x ``size`` RGB image: a disc of ``colour`` at a random place on grey noise.
+    """Write a ``size`` x ``size`` RGB image: a disc of ``color`` at a random place on grey noise.
 
-    The image is a function of the arguments alone. Without a colour, the seed chooses one.
+    The image is a function of the arguments alone. Without a color, the seed chooses one.
     """
     rng = np.random.default_rng(seed)
-    rgb = colour if colour is not None else rng.integers(0, 256, 3)
+    rgb = color if color is not None else rng.integers(0, 256, 3)
     pixels = rng.integers(96, 160, (size, size, 3))
     centre = rng.uniform(0.35, 0.65, 2) * size
     rows, columns = np.mgrid[:size, :size]
@@ -48,8 +48,8 @@ def write_image(
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def class_colour(label: int, classes: int) -> tuple[int, int, int]:
-    """``classes`` hues, evenly spaced, so that images tell their class by colour."""
+def class_color(label: int, classes: int) -> tuple[int, int, int]:
+    """``classes`` hues, evenly spaced, so that images tell their class by color."""
     red, green, blue = colorsys.hsv_to_rgb(label / classes, 1.0, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -76,7 +76,7 @@ def caltech101(
                 folder / "101_ObjectCategories" / impath,
                 seed=1000 * label + number,
                 size=size,
-                colour=class_colour(label, classes),
+                color=class_color(label, classes),
             )
             split[part].append((impath, label, name))
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(split))
@@ -84,7 +84,7 @@ def caltech101(
 
 
 def data_config(root: str | Path, name: str, options: dict[str, Any] | None = None) -> CfgNode:
-    """A config for the data set ``name`` below ``root``, small enough for a test.
+    """A config for the dataset ``name`` below ``root``, small enough for a test.
 
     ``options`` holds further keys, such as {"DATASET.NUM_SHOTS": 2}.
     """

@@ -1,4 +1,4 @@
-"""The data sets with a split file, in their real layouts, with three classes each."""
+"""The datasets with a split file, in their real layouts, with three classes each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PARTS = {"train": 3, "val": 2, "test": 2}  # images of each class
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a data set keeps its files.
+    """Where a dataset keeps its files.
 
     ``classes`` maps a class name to a pattern of its images' paths below ``images``, with fields
-    ``part`` (train or test) and ``n``, the number of the image in the data set.
+    ``part`` (train or test) and ``n``, the number of the image in the dataset.
     """
 
     folder: str

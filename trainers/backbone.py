@@ -1,13 +1,18 @@
 """The frozen CLIP that a trainer builds on, in the precision of the run (docs/precision.md)."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from clip import clip
 from clip.model import convert_weights
 
-__all__ = ["in_half", "load_clip", "say_tf32"]
+from .encode import ImageTokens
+from .settings import SettingsError
+
+__all__ = ["check_compiler", "compile_towers", "in_half", "load_clip", "log_tf32"]
 
 # PREC -> type of the towers' weights, where it is not float32
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -26,7 +31,7 @@ def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") ->
     fp16 is for CUDA: a CPU computes in it slowly, so there fp32 is used and said.
     """
     clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
-    warn_of_normalisation(cfg, preprocess)
+    warn_of_normalization(cfg, preprocess)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
         print(
@@ -59,7 +64,7 @@ def in_half(clip_model: Any, dtype: torch.dtype) -> None:
             parameter.data = full[name].to(dtype)
 
 
-def say_tf32(device: torch.device) -> None:
+def log_tf32(device: torch.device) -> None:
     """Say how CUDA multiplies float32: with TF32's 10 bits of mantissa, or with all 23.
 
     torch's settings are left as they are, as in the original.
@@ -73,8 +78,8 @@ def say_tf32(device: torch.device) -> None:
         print(f"TF32 in float32: {', '.join(told)} (torch's settings)")
 
 
-def warn_of_normalisation(cfg: Any, preprocess: Any) -> None:
-    """Say it where images are not normalised as the backbone was trained."""
+def warn_of_normalization(cfg: Any, preprocess: Any) -> None:
+    """Say it where images are not normalized as the backbone was trained."""
     own = preprocess.transforms[-1]
     for key, value, trained in (
         ("PIXEL_MEAN", cfg.INPUT.PIXEL_MEAN, own.mean),
@@ -85,3 +90,43 @@ def warn_of_normalisation(cfg: Any, preprocess: Any) -> None:
                 f"warning: INPUT.{key} is {list(value)}, the backbone was trained with "
                 f"{list(trained)}"
             )
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile something small, so that a missing compiler is told before a training starts.
+
+    Raises:
+        SettingsError: torch.compile does not work here (it needs a C++ compiler, on CUDA Triton).
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(4, device=device))
+    except Exception as error:  # each backend has its own; all mean the same, and none is hidden
+        needs = "Triton and a C compiler" if device.type == "cuda" else "a C++ compiler"
+        reason = str(error).strip().splitlines()[0]
+        raise SettingsError(
+            f"TRAINER.COMPILE True needs {needs}, and torch.compile fails here ({reason}): install "
+            "it, or leave COMPILE out"
+        ) from error
+
+
+def compile_towers(learner: Any, batch_sizes: Collection[int], backend: str = "inductor") -> None:
+    """Put compiled functions in place of the learner's `encode_image` and `encode_text`.
+
+    Args:
+        learner: a `PromptLearner`.
+        batch_sizes: of the loaders; images in other numbers are encoded as before.
+        backend: of torch.compile.
+    """
+    plain_image, plain_text = learner.encode_image, learner.encode_text
+    compiled_image = torch.compile(plain_image, dynamic=False, backend=backend)
+    compiled_text = torch.compile(plain_text, dynamic=False, backend=backend)
+
+    def encode_image(image: Tensor, local: bool) -> ImageTokens:
+        known = len(image) in batch_sizes
+        return compiled_image(image, local) if known else plain_image(image, local)
+
+    def encode_text(features: Tensor | None = None) -> Tensor:
+        training = torch.is_grad_enabled()
+        return compiled_text(features) if training else plain_text(features)
+
+    learner.encode_image, learner.encode_text = encode_image, encode_text

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
 from .coop import CoOpLearner
 from .encode import encode_text, unit
-from .prompts import ContextPrompts
+from .prompting.contexts import ContextPrompts
 from .settings import node
+from .trainer import PromptTrainer
 
 __all__ = ["CoCoOp", "CoCoOpLearner", "ConditionalPrompts", "TextRefinerCoCoOp"]
 
@@ -52,14 +52,14 @@ class CoCoOpLearner(CoOpLearner):
     prompts: ConditionalPrompts
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """(B, C, d) for L2-normalised global image features (B, d)."""
+        """(B, C, d) for L2-normalized global image features (B, d)."""
         prompts = self.prompts(self.prompts.meta_net(features))
         return unit(encode_text(self.clip_model, *prompts))
 
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Conditional context optimisation."""
+    """Conditional context optimization."""
 
     config_node = "COCOOP"
 
@@ -74,6 +74,6 @@ class CoCoOp(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class TextRefinerCoCoOp(CoCoOp):
-    """CoCoOp with TextRefiner: text features are read, aggregated and regularised per image."""
+    """CoCoOp with TextRefiner: text features are read, aggregated and regularized per image."""
 
     refined = True

@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
 from .encode import ImageTokens, encode_image, encode_text, unit
-from .features import frozen_tower
-from .prompts import ContextPrompts, Task
+from .feature_store.features import frozen_tower
+from .learner import Objective
+from .prompting.contexts import ContextPrompts
 from .settings import node
+from .trainer import PromptTrainer
 
 __all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
 
@@ -32,7 +33,7 @@ class CoOpLearner(nn.Module):
         self.prompts = prompts
 
     @property
-    def trained(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         """The context alone."""
         return {"prompt_learner": self.prompts}
 
@@ -55,11 +56,11 @@ class CoOpLearner(nn.Module):
         """(C, d); ``features`` are not used."""
         return unit(encode_text(self.clip_model, *self.prompts()))
 
-    def task(self, image: Tensor, label: Tensor) -> Task:
+    def objective(self, image: Tensor, label: Tensor) -> Objective:
         """Cross-entropy with the labels."""
-        return Task("ce", 1.0, label, F.cross_entropy)
+        return Objective("ce", 1.0, label, F.cross_entropy)
 
-    def own_losses(
+    def extra_losses(
         self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
         """None."""
@@ -68,7 +69,7 @@ class CoOpLearner(nn.Module):
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Context optimisation."""
+    """Context optimization."""
 
     config_node = "COOP"
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .packing import PackedPart, Packing
+from .prompting.packing import PackedPart, Packing
 from .settings import SettingsError
 
 __all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer", "unit"]
@@ -29,12 +29,12 @@ Past = tuple[Tensor, ...]  # keys and values (G, heads, p, D) of a block, or not
 
 
 class ImageTokens(NamedTuple):
-    """What the vision tower says of B images, in the joint space (width d), not normalised.
+    """What the vision tower says of B images, in the joint space (width d), not normalized.
 
     pooled: (B, d), the global feature (CLS after ``ln_post`` and ``proj``).
     local: V, (B, 1+P, d), every token of the last block; row 0 is CLS. None unless asked for.
     saliency: a, (B, P), attention of CLS over the patches in the last block, averaged over heads;
-        CLS and prompt columns are dropped, not renormalised. None unless asked for.
+        CLS and prompt columns are dropped, not renormalized. None unless asked for.
     """
 
     pooled: Tensor
@@ -58,7 +58,7 @@ def is_vision_transformer(visual: nn.Module) -> bool:
 
 
 def unit(features: Tensor) -> Tensor:
-    """``features`` (..., d), L2-normalised, in float32 or wider whatever the tower's precision."""
+    """``features`` (..., d), L2-normalized, in float32 or wider whatever the tower's precision."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     return F.normalize(features.to(dtype), dim=-1)
 
@@ -70,7 +70,7 @@ def encode_image(
 
     Args:
         visual: ``clip_model.visual``.
-        image: (B, 3, H, W), normalised.
+        image: (B, 3, H, W), normalized.
         prompts: deep visual prompts, each (n, width): the first stands after the patch tokens,
             before ``ln_pre``; the i-th replaces them before block i.
         local: also return local tokens and saliency (training of the refiner).
@@ -96,19 +96,19 @@ def encode_image(
     x = visual.ln_pre(x)
     *blocks, last = visual.transformer.resblocks
     for depth, block in enumerate(blocks):
-        x = _replace(x, kept, prompts, depth)
+        x = _swap_visual_prompt(x, kept, prompts, depth)
         x = _block(block, x)
-    x = _replace(x, kept, prompts, len(blocks))
+    x = _swap_visual_prompt(x, kept, prompts, len(blocks))
 
     if not local:
-        q, k, v = _row_heads(last, x, x[:, :1])
-        cls = _finish(last, x[:, :1], F.scaled_dot_product_attention(q, k, v))
+        q, k, v = _qkv_for_rows(last, x, x[:, :1])
+        cls = _output_and_mlp(last, x[:, :1], F.scaled_dot_product_attention(q, k, v))
         return ImageTokens(_project(visual.ln_post(cls[:, 0]), visual.proj))
-    q, k, v = _heads(last, x)
+    q, k, v = _qkv(last, x)
     scores = q[:, :, :1] @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     wide = torch.promote_types(scores.dtype, torch.float32)
     attention = scores.softmax(dim=-1, dtype=wide)
-    tokens = _finish(last, x, F.scaled_dot_product_attention(q, k, v))[:, :kept]
+    tokens = _output_and_mlp(last, x, F.scaled_dot_product_attention(q, k, v))[:, :kept]
     tokens = _project(visual.ln_post(tokens), visual.proj)
     return ImageTokens(tokens[:, 0], tokens, attention.mean(dim=1)[:, 0, 1:kept])
 
@@ -134,7 +134,7 @@ def encode_text(
             before block i + 1 (the input's own context is the first of a deep prompt).
 
     Returns:
-        (C, d), or (B, C, d) with a (B, p, W) prefix; joint space, not normalised.
+        (C, d), or (B, C, d) with a (B, p, W) prefix; joint space, not normalized.
     """
     if prompts and prefix is None:
         raise ValueError("deep text prompts replace tokens of a prefix, got none")
@@ -165,11 +165,11 @@ def _prefix_heads(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) ->
     x = prefix + clip_model.positional_embedding[: prefix.shape[1]].to(prefix.dtype)
     past: list[Past] = []
     for depth, block in enumerate(blocks):
-        x = _replace_front(x, prompts, depth)
-        q, k, v = _heads(block, x)
+        x = _swap_text_prompt(x, prompts, depth)
+        q, k, v = _qkv(block, x)
         past.append((k, v))
         if depth < len(blocks) - 1:
-            x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
+            x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, is_causal=True))
     return past
 
 
@@ -186,24 +186,24 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
     mask = part.mask.repeat(groups, 1, 1, 1)
     *blocks, last = clip_model.transformer.resblocks
     for block, before in zip(blocks, past, strict=False):
-        q, k, v = _heads(block, x)
-        k, v = _behind(before, (k, v), rows)
-        x = _finish(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        q, k, v = _qkv(block, x)
+        k, v = _prepend_prefix(before, (k, v), rows)
+        x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
     # Of the last block only the EOT tokens are finished.
     slots = part.slots.repeat(groups, 1)
     each = torch.arange(len(x), device=x.device)[:, None]
     eot = x[each, slots]  # (G R, Q, W)
-    q, k, v = _row_heads(last, x, eot)
-    k, v = _behind(past[-1], (k, v), rows)
+    q, k, v = _qkv_for_rows(last, x, eot)
+    k, v = _prepend_prefix(past[-1], (k, v), rows)
     visible = mask[each, 0, slots][:, None]  # (G R, 1, Q, p + S)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     eot, attended = (_unpack(t, part.order, groups) for t in (eot, attended.transpose(1, 2)))
-    pooled = clip_model.ln_final(_finish(last, eot, attended.transpose(1, 2)))
+    pooled = clip_model.ln_final(_output_and_mlp(last, eot, attended.transpose(1, 2)))
     return _project(pooled, clip_model.text_projection)
 
 
-def _behind(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, ...]:
+def _prepend_prefix(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, ...]:
     """Keys and values of G R rows behind those of their G prefixes."""
     if not past:
         return own
@@ -227,13 +227,13 @@ def _split(block: Any, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
     return projected.view(shape).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _heads(block: Any, x: Tensor) -> tuple[Tensor, ...]:
+def _qkv(block: Any, x: Tensor) -> tuple[Tensor, ...]:
     """Queries, keys and values of every token."""
     attn = block.attn
     return _split(block, F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias), 3)
 
 
-def _row_heads(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+def _qkv_for_rows(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     """Queries of ``rows`` (N, R, W) only; keys and values of every token of ``x``."""
     width = x.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
@@ -242,15 +242,15 @@ def _row_heads(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
     return (*_split(block, q, 1), k, v)
 
 
-def _finish(block: Any, x: Tensor, attended: Tensor) -> Tensor:
+def _output_and_mlp(block: Any, x: Tensor, attended: Tensor) -> Tensor:
     """The rest of a block: output projection of (N, heads, L, D), residuals, MLP."""
     x = x + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
     return x + block.mlp(block.ln_2(x))
 
 
 def _block(block: Any, x: Tensor) -> Tensor:
-    q, k, v = _heads(block, x)
-    return _finish(block, x, F.scaled_dot_product_attention(q, k, v))
+    q, k, v = _qkv(block, x)
+    return _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v))
 
 
 # --- towers ---
@@ -285,14 +285,14 @@ def _for_batch(prompt: Tensor, x: Tensor) -> Tensor:
     return prompt.to(x.dtype).expand(x.shape[0], -1, -1)
 
 
-def _replace(x: Tensor, kept: int, prompts: Sequence[Tensor], depth: int) -> Tensor:
+def _swap_visual_prompt(x: Tensor, kept: int, prompts: Sequence[Tensor], depth: int) -> Tensor:
     """Put the visual prompt of ``depth`` behind the first ``kept`` tokens (depth 0 is in place)."""
     if not 0 < depth < len(prompts):
         return x
     return torch.cat([x[:, :kept], _for_batch(prompts[depth], x)], dim=1)
 
 
-def _replace_front(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tensor:
+def _swap_text_prompt(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tensor:
     """Put the text prompt of ``depth`` at positions 1..n (depth 0 is the input's own context)."""
     if not 0 < depth <= len(prompts):
         return x

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_logits", "distillation_loss", "regulariser", "salient_tokens", "semantic_loss"]
+__all__ = ["class_logits", "distillation_loss", "regularizer", "salient_tokens", "semantic_loss"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -44,8 +44,8 @@ def semantic_loss(
     """L2: the task's loss on tau S T^T; trains the alignment, and the prompts through T.
 
     Args:
-        salient: S, (B, K, d), not normalised.
-        text: the *unrefined* T, (C, d) or (B, C, d), L2-normalised.
+        salient: S, (B, K, d), not normalized.
+        text: the *unrefined* T, (C, d) or (B, C, d), L2-normalized.
         target: labels (B,) or a teacher's logits (B, C); each row is repeated K times.
         scale: tau.
         loss: of logits (B K, C) and the repeated target.
@@ -61,6 +61,6 @@ def distillation_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) 
     return temperature**2 * divergence / logits.numel()
 
 
-def regulariser(refined: Tensor, text: Tensor) -> Tensor:
-    """L3 = mean |normalise(T') - T|: keeps refined features near the prompts'; gradient to both."""
+def regularizer(refined: Tensor, text: Tensor) -> Tensor:
+    """L3 = mean |normalize(T') - T|: keeps refined features near the prompts'; gradient to both."""
     return F.l1_loss(F.normalize(refined, dim=-1), text)

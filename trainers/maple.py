@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
 from .coop import CoOpLearner
-from .deep import require_vision_transformer
 from .encode import ImageTokens, encode_image, encode_text, unit
-from .prompts import ContextPrompts
+from .prompting.contexts import ContextPrompts
+from .prompting.deep import require_vision_transformer
 from .settings import SettingsError, node
+from .trainer import PromptTrainer
 
 __all__ = ["CoupledPrompts", "MaPLe", "MaPLeLearner", "TextRefinerMaPLe"]
 
@@ -77,7 +77,7 @@ class MaPLeLearner(CoOpLearner):
     prompts: CoupledPrompts
 
     @property
-    def trained(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         """Prompts and maps under the names of the public checkpoints."""
         return {"MultiModalPromptLearner": nn.ModuleDict({"prompt_learner": self.prompts})}
 

@@ -10,24 +10,24 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .refiner import in_parallel, reduced
+from .refiner import all_reduce_, in_parallel
 
-__all__ = ["average_step"]
+__all__ = ["all_reduce_gradients"]
 
 
-def average_step(parameters: Iterable[nn.Parameter], *values: Tensor) -> tuple[Tensor, ...]:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> tuple[Tensor, ...]:
     """Put the mean over all processes in place of each gradient; return the means of ``values``.
 
     With equal parts of a batch in all processes, and losses that are means over images, these are
     the gradients and the losses of the whole batch. A parameter without a gradient keeps none, and
-    the optimiser passes it over as in one process: every process runs the same graph.
+    the optimizer passes it over as in one process: every process runs the same graph.
     """
     if not in_parallel():
         return values
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     tensors = [*gradients, *values]
     flat = torch.cat([tensor.flatten() for tensor in tensors])
-    reduced(flat, "SUM").div_(dist.get_world_size())
+    all_reduce_(flat, "SUM").div_(dist.get_world_size())
     means = [
         part.view_as(tensor).to(tensor.dtype)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True)

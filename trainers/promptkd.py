@@ -14,17 +14,23 @@ from torch import Tensor, nn
 from dassl.engine import TRAINER_REGISTRY
 
 from .backbone import load_clip
-from .base import PromptTrainer
-from .deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
+from .checkpoints.teacher import MODALS, check_classes, load_teacher, teacher_path, text_features
+from .checkpoints.teacher_text import (
+    FILE,
+    TeacherText,
+    fingerprint,
+    read_teacher_text,
+    write_teacher_text,
+)
 from .encode import ImageTokens, encode_image, unit
-from .features import image_path
+from .feature_store.features import image_encoder_of
+from .feature_store.loaders import store_beside_images
+from .learner import Objective
 from .losses import class_logits, distillation_loss
-from .prompts import Task
+from .prompting.deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
 from .refiner import FeatureAlignment, full_precision
 from .settings import SettingsError, check_choice, node
-from .stored import store_beside_images
-from .teacher import MODALS, check_classes, load_teacher, teacher_path, text_features
-from .teacher_text import FILE, TeacherText, fingerprint, read_teacher_text, write_teacher_text
+from .trainer import PromptTrainer
 
 __all__ = ["PromptKD", "PromptKDLearner", "TextRefinerPromptKD"]
 
@@ -64,7 +70,7 @@ class PromptKDLearner(nn.Module):
         self.projector = FeatureAlignment(clip_model.visual.output_dim, self.text_dim)
 
     @property
-    def trained(self) -> dict[str, nn.Module]:
+    def trainable_modules(self) -> dict[str, nn.Module]:
         """Prompts and projector under the names of the public checkpoints."""
         modules = {"image_encoder": self.prompts, "VPT_image_trans": self.projector}
         return {"VLPromptLearner": nn.ModuleDict(modules)}
@@ -89,7 +95,7 @@ class PromptKDLearner(nn.Module):
         """The teacher's, (C, d); ``features`` are not used."""
         return self.teacher_text
 
-    def asked(self) -> IndependentPromptsLearner:
+    def require_teacher(self) -> IndependentPromptsLearner:
         """The teacher, for training.
 
         Raises:
@@ -103,9 +109,9 @@ class PromptKDLearner(nn.Module):
         return self.teacher
 
     @torch.no_grad()
-    def task(self, image: Tensor, label: Tensor) -> Task:
+    def objective(self, image: Tensor, label: Tensor) -> Objective:
         """Distillation from the teacher's logits; labels are not used."""
-        teacher = self.asked()
+        teacher = self.require_teacher()
         pooled = self.teacher_features
         if pooled is None:
             pooled = teacher.encode_image(image, local=False).pooled
@@ -116,9 +122,9 @@ class PromptKDLearner(nn.Module):
         def loss(logits: Tensor, target: Tensor) -> Tensor:
             return distillation_loss(logits, target, self.temperature)
 
-        return Task("kd", self.weight, target, loss)
+        return Objective("kd", self.weight, target, loss)
 
-    def own_losses(
+    def extra_losses(
         self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
         """None."""
@@ -169,7 +175,7 @@ class PromptKD(PromptTrainer):
         """As every trainer's, with the teacher's features of images that repeat in the store."""
         super().build_model()
         if (teacher := self.model.learner.teacher) is not None:
-            store_beside_images(self, image_path(teacher), "teacher")
+            store_beside_images(self, image_encoder_of(teacher), "teacher")
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) and labels (B,); the teacher's features go to the learner."""
@@ -221,7 +227,7 @@ class PromptKD(PromptTrainer):
         """Leave the teacher's text features in OUTPUT_DIR, for tests without the teacher."""
         super().before_train()
         learner, settings = self.model.learner, node(self.cfg, "PROMPTKD")
-        teacher = learner.asked()
+        teacher = learner.require_teacher()
         path, folder = teacher_path(self.cfg), self.cfg.RESUME or self.cfg.OUTPUT_DIR
         stored = read_teacher_text(folder)
         if self.start_epoch and stored is not None:

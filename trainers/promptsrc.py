@@ -15,12 +15,12 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import PromptTrainer
-from .deep import IndependentPrompts, IndependentPromptsLearner
 from .encode import encode_image, unit
 from .losses import class_logits, distillation_loss
+from .prompting.deep import IndependentPrompts, IndependentPromptsLearner
 from .refiner import full_precision
 from .settings import SettingsError, node
+from .trainer import PromptTrainer
 from .zsclip import template_features
 
 __all__ = ["PromptSRC", "PromptSRCLearner", "TextRefinerPromptSRC", "gaussian_weights"]
@@ -84,9 +84,9 @@ class PromptSRCLearner(IndependentPromptsLearner):
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
         templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:TEMPLATES]]
-        return template_features(self.clip_model, templates, self.classnames, normalise=False)
+        return template_features(self.clip_model, templates, self.classnames, normalize=False)
 
-    def own_losses(
+    def extra_losses(
         self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
         """Distances of T, g and the logits to those of the frozen CLIP."""

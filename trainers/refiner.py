@@ -37,10 +37,10 @@ def in_parallel() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def reduced(tensor: Tensor, operation: str) -> Tensor:
-    """``tensor``, in place, as its "SUM" or "MAX" over all processes."""
+def all_reduce_(tensor: Tensor, op: str) -> Tensor:
+    """Replace ``tensor`` in place by its "SUM" or "MAX" over all processes, and return it."""
     if in_parallel():
-        dist.all_reduce(tensor, getattr(dist.ReduceOp, operation))
+        dist.all_reduce(tensor, getattr(dist.ReduceOp, op))
     return tensor
 
 
@@ -62,13 +62,13 @@ def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
     tokens = F.normalize(tokens, dim=-1)
     scores = tokens @ entries.T  # (N, M)
     best, owner = scores.max(dim=1)
-    peak = reduced(scores.amax(dim=0), "MAX")
+    peak = all_reduce_(scores.amax(dim=0), "MAX")
     weight = (best - peak[owner]).exp()
     # A dense (N, M) assignment turns the segment sum into one matmul: deterministic on every
     # device (index_add is not on CUDA) and without a loop over entries.
     assignment = torch.zeros_like(scores).scatter_(1, owner[:, None], weight[:, None])
     hits = (assignment > 0).sum(dim=0)  # scores lie in [-1, 1], so an assigned weight is > e^-2
-    sums = reduced(torch.cat([assignment.T @ tokens, hits[:, None]], dim=1), "SUM")
+    sums = all_reduce_(torch.cat([assignment.T @ tokens, hits[:, None]], dim=1), "SUM")
     moved = momentum * entries + (1 - momentum) * sums[:, :-1]
     return F.normalize(torch.where(sums[:, -1:] > 0, moved, entries), dim=-1)
 
@@ -124,11 +124,11 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
-        return reduced(tensor.clone(), "SUM")
+        return all_reduce_(tensor.clone(), "SUM")
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
-        return reduced(gradient.clone(), "SUM")
+        return all_reduce_(gradient.clone(), "SUM")
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -150,20 +150,20 @@ class BatchNorm(nn.BatchNorm1d):
         sums: Tensor = _Total.apply(torch.cat([rows.sum(dim=0), count]))
         total = sums[-1]
         mean = sums[:-1] / total
-        centred = rows - mean  # squares of what is left, not of the rows: nothing cancels
-        variance = _Total.apply(centred.square().sum(dim=0)) / total
+        centered = rows - mean  # squares of what is left, not of the rows: nothing cancels
+        variance = _Total.apply(centered.square().sum(dim=0)) / total
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * total / (total - 1), self.momentum)
-        return centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return centered * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
 class FeatureAlignment(nn.Module):
     """h: image tokens to the space of text features (paper, "Feature Alignment").
 
     Linear(token_dim, dim), BatchNorm over all B(1+P) rows, ReLU, Linear(dim, dim). The output is
-    not normalised.
+    not normalized.
     """
 
     def __init__(self, token_dim: int, dim: int) -> None:
@@ -204,10 +204,10 @@ class TextRefiner(nn.Module):
         self.aggregate = nn.Linear(2 * dim, dim, bias=False)
 
     def refine(self, text: Tensor) -> Tensor:
-        """T' = T + alpha W [T ; R(T)], in float32 and not re-normalised.
+        """T' = T + alpha W [T ; R(T)], in float32 and not re-normalized.
 
         Args:
-            text: T, L2-normalised, (C, d) or (B, C, d).
+            text: T, L2-normalized, (C, d) or (B, C, d).
 
         Returns:
             T' of the same shape.

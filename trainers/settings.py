@@ -15,8 +15,8 @@ __all__ = [
     "RefinerSettings",
     "SettingsError",
     "add_node",
-    "adopt_release_names",
     "extend_cfg",
+    "map_release_keys",
     "node",
 ]
 
@@ -90,9 +90,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "REG_WEIGHT": 20.0,
         "CACHE": True,  # False: text reads zeros, nothing is written
         "LOCAL": True,  # False: no semantic loss on local tokens
-        "REG": True,  # False: no regulariser
+        "REG": True,  # False: no regularizer
     },
-    # The release's names; None is "not given". adopt_release_names maps them onto TEXTREFINER.
+    # The release's names; None is "not given". map_release_keys maps them onto TEXTREFINER.
     "TF": dict.fromkeys(RELEASE_KEYS),
 }
 
@@ -135,7 +135,7 @@ def node(cfg: CfgNode, name: str) -> CfgNode:
     return merged
 
 
-class Adopted(NamedTuple):
+class MappedKey(NamedTuple):
     """A value of TRAINER.TF that moved to TRAINER.TEXTREFINER.<target>."""
 
     key: str
@@ -151,7 +151,7 @@ class Adopted(NamedTuple):
         return f"{line} {self.value:g}{later}"
 
 
-def adopt_release_names(cfg: CfgNode) -> list[Adopted]:
+def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
     """Move TRAINER.TF values onto TRAINER.TEXTREFINER, and return what was moved.
 
     BALANCE (--loss-factor) divides the local loss, so LOCAL_WEIGHT is its inverse.
@@ -178,7 +178,7 @@ def adopt_release_names(cfg: CfgNode) -> list[Adopted]:
             new = float(new)
         cfg.TRAINER.TEXTREFINER[target] = new
         cfg.TRAINER.TF[key] = None
-        adopted.append(Adopted(key, value, target, new))
+        adopted.append(MappedKey(key, value, target, new))
     return adopted
 
 
@@ -280,7 +280,7 @@ def check_images(cfg: CfgNode, distils: bool) -> None:
     choice = cfg.DATASET.get("DISTILL_ON", "few_shot")  # a code base that does not know the key
     if distils and not choice:
         raise SettingsError(
-            f"{cfg.TRAINER.NAME} learns from unlabelled images: say which with DATASET.DISTILL_ON, "
+            f"{cfg.TRAINER.NAME} learns from unlabeled images: say which with DATASET.DISTILL_ON, "
             "all (images of all classes, PromptKD's protocol) or few_shot (those of NUM_SHOTS and "
             "SUBSAMPLE_CLASSES)"
         )

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP (Radford et al., 2021) with one template a data set, or with an ensemble."""
+"""Zero-shot CLIP (Radford et al., 2021) with one template a dataset, or with an ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +11,17 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from .backbone import load_clip
 from .encode import ImageTokens, encode_image, encode_text, unit
-from .features import ImagePath
+from .feature_store.features import ImageEncoder
+from .feature_store.loaders import use_feature_store
 from .losses import class_logits
-from .packing import Packing
+from .prompting.packing import Packing
 from .settings import SettingsError, check_images
-from .stored import use_feature_store
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 
-# The data sets' own templates, as CoOp's zero-shot baseline uses them.
+# The datasets' own templates, as CoOp's zero-shot baseline uses them.
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
     "OxfordFlowers": "a photo of a {}, a type of flower.",
@@ -34,11 +34,11 @@ TEMPLATES = {
 
 
 def template_features(
-    clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalise: bool = True
+    clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalize: bool = True
 ) -> Tensor:
-    """Mean over templates of text features, normalised: (C, d).
+    """Mean over templates of text features, normalized: (C, d).
 
-    ``normalise`` says whether each template's features are normalised before the mean.
+    ``normalize`` says whether each template's features are normalized before the mean.
     """
     names = [name.replace("_", " ") for name in classnames]
     total: Any = 0
@@ -52,7 +52,7 @@ def template_features(
         embeddings = clip_model.token_embedding(ids.to(device)).to(clip_model.dtype)
         features = encode_text(clip_model, embeddings, packing)
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
-        total = total + (unit(wide) if normalise else wide)
+        total = total + (unit(wide) if normalize else wide)
     return unit(total / len(templates))
 
 
@@ -68,7 +68,7 @@ class ZeroshotCLIP(TrainerX):
         check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:
-        """The prompt templates of the data set at hand."""
+        """The prompt templates of the dataset at hand."""
         return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
 
     @torch.no_grad()
@@ -81,7 +81,7 @@ class ZeroshotCLIP(TrainerX):
         print(f"Prompts: {templates}")
         classnames = list(self.dm.dataset.classnames)
         self.text_features = template_features(self.clip_model, templates, classnames)
-        use_feature_store(self, ImagePath(self.encode_image, self.clip_model.visual, {}), False)
+        use_feature_store(self, ImageEncoder(self.encode_image, self.clip_model.visual, {}), False)
 
     def encode_image(self, image: Tensor, local: bool = False) -> ImageTokens:
         """The vision tower."""
@@ -107,10 +107,10 @@ class ZeroshotCLIP(TrainerX):
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """Prompt ensemble: 7 ImageNet templates, and the data set's own unless it is ImageNet's."""
+    """Prompt ensemble: 7 ImageNet templates, and the dataset's own unless it is ImageNet's."""
 
     def templates(self) -> list[str]:
-        """open_clip's SIMPLE_IMAGENET_TEMPLATES plus the data set's."""
+        """open_clip's SIMPLE_IMAGENET_TEMPLATES plus the dataset's."""
         # Imported here: it takes seconds, and only this trainer needs it.
         from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 

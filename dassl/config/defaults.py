@@ -57,11 +57,11 @@ def _input() -> dict:
 
 def _dataset() -> dict:
     return {
-        "ROOT": "",  # folder that holds the data sets' folders
+        "ROOT": "",  # folder that holds the datasets' folders
         "NAME": "",
         "SOURCE_DOMAINS": (),
         "TARGET_DOMAINS": (),
-        "NUM_LABELED": -1,  # labelled images in all (semi-supervised sets)
+        "NUM_LABELED": -1,  # labeled images in all (semi-supervised sets)
         "NUM_SHOTS": -1,  # training images of each class; negative or 0: all
         "VAL_PERCENT": 0.1,  # semi-supervised sets
         "STL10_FOLD": -1,
@@ -143,7 +143,7 @@ def _test() -> dict:
         "NO_TEST": False,
         "SPLIT": "test",  # split of the final evaluation: test or val
         "FINAL_MODEL": "last_step",  # last_step, or best_val: the epoch that is best on val
-        # Ours: best_val may choose by test images where a data set has no val images of its own.
+        # Ours: best_val may choose by test images where a dataset has no val images of its own.
         # The original did so unasked.
         "SELECT_ON_TEST": False,
     }

@@ -1,5 +1,7 @@
-"""Data sets, transforms, samplers and loaders (the data side of Dassl's API)."""
+"""Datasets, transforms, samplers and loaders (the data side of Dassl's API)."""
 
-from .data_manager import DataManager, DatasetWrapper
+import lazy_loader
 
-__all__ = ["DataManager", "DatasetWrapper"]
+# The names are in __init__.pyi; each module is imported at first use, so that commands which
+# only plan jobs or read results start without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -238,13 +238,13 @@ def build_data_loader(
 
 
 class DataManager:
-    """The data set of a config and its loaders.
+    """The dataset of a config and its loaders.
 
     Attributes:
-        dataset: the data set.
+        dataset: the dataset.
         train_loader_x, train_loader_u, val_loader, test_loader: its loaders; ``train_loader_u``
-            and ``val_loader`` are None where the data set has no such images.
-        num_classes, num_source_domains, lab2cname: of the data set.
+            and ``val_loader`` are None where the dataset has no such images.
+        num_classes, num_source_domains, lab2cname: of the dataset.
     """
 
     def __init__(
@@ -325,7 +325,7 @@ class DataManager:
                 loader.set_epoch(epoch)
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        """Print the sizes of the data set."""
+        """Print the sizes of the dataset."""
         rows = [("Dataset", cfg.DATASET.NAME)]
         if cfg.DATASET.SOURCE_DOMAINS:
             rows.append(("Source", ", ".join(cfg.DATASET.SOURCE_DOMAINS)))

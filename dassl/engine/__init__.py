@@ -1,14 +1,7 @@
 """Training loops, and the table of trainers."""
 
-from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU
+import lazy_loader
 
-__all__ = [
-    "TRAINER_REGISTRY",
-    "SimpleNet",
-    "SimpleTrainer",
-    "TrainerBase",
-    "TrainerX",
-    "TrainerXU",
-    "build_trainer",
-]
+# The names are in __init__.pyi; each module is imported at first use, so that commands which
+# only plan jobs or read results start without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

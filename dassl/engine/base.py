@@ -1,4 +1,4 @@
-"""Registered models, their checkpoints, their optimisation steps, and the loop over epochs."""
+"""Registered models, their checkpoints, their optimization steps, and the loop over epochs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..utils.checkpoint import (
 from ..utils.errors import NonFiniteLossError, UsageError, nearest
 from ..utils.random_state import get_random_state, set_random_state
 from ..utils.tools import PathLike, tolist_if_not
+from .checkpoint_set import checkpoint_path, load_newest_set
 from .progress import describe_non_finite
-from .snapshot import checkpoint_path, load_newest_set
 
 
 class TrainerBase:
-    """Models by name, each with its optimiser and schedule, and the loop over epochs."""
+    """Models by name, each with its optimizer and schedule, and the loop over epochs."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -47,7 +47,7 @@ class TrainerBase:
     def register_model(
         self, name: str = "model", model: Any = None, optim: Any = None, sched: Any = None
     ) -> None:
-        """Take a model into care: its mode, checkpoints, optimiser steps and schedule.
+        """Take a model into care: its mode, checkpoints, optimizer steps and schedule.
 
         Raises:
             KeyError: the name is taken.
@@ -175,7 +175,7 @@ class TrainerBase:
             self._writer = SummaryWriter(log_dir=log_dir)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write a scalar, if a writer was initialised: evaluation alone has none."""
+        """Write a scalar, if a writer was initialized: evaluation alone has none."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -231,14 +231,14 @@ class TrainerBase:
         raise NotImplementedError
 
     def forward_backward(self, batch: Any) -> Any:
-        """Make one optimisation step; return a dict of what to log: floats or 0-dim tensors."""
+        """Make one optimization step; return a dict of what to log: floats or 0-dim tensors."""
         raise NotImplementedError
 
     def model_inference(self, input: Any) -> Any:
         """Return the logits (B, C) of a batch."""
         raise NotImplementedError
 
-    # one optimisation step
+    # one optimization step
 
     def detect_anomaly(self, loss: Tensor, name: str = "loss") -> None:
         """Raise a NonFiniteLossError (a UsageError) where a loss is infinite or NaN."""
@@ -248,7 +248,7 @@ class TrainerBase:
             raise NonFiniteLossError(describe_non_finite(name, value, self.epoch, step))
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
-        """Clear the gradients of the models' optimisers."""
+        """Clear the gradients of the models' optimizers."""
         for optim in self._optims_of(names):
             optim.zero_grad()
 
@@ -258,7 +258,7 @@ class TrainerBase:
         loss.backward()
 
     def model_update(self, names: str | list[str] | None = None) -> None:
-        """Let the models' optimisers step."""
+        """Let the models' optimizers step."""
         for optim in self._optims_of(names):
             optim.step()
 
@@ -275,10 +275,10 @@ class TrainerBase:
                 self._scheds[name].step()
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        """Learning rate of the first parameter group of the first model that has an optimiser."""
+        """Learning rate of the first parameter group of the first model that has an optimizer."""
         optims = self._optims_of(names)
         if not optims:
-            raise UsageError("no registered model has an optimiser, so there is no learning rate")
+            raise UsageError("no registered model has an optimizer, so there is no learning rate")
         return float(optims[0].param_groups[0]["lr"])
 
     def _optims_of(self, names: str | list[str] | None) -> list[Any]:

@@ -19,7 +19,7 @@ def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
     problem = val_problem(val_loader, dm)
     if not problem:
         return
-    name = cfg.DATASET.NAME or "the data set"
+    name = cfg.DATASET.NAME or "the dataset"
     if not cfg.TEST.SELECT_ON_TEST:
         raise UsageError(
             f"TEST.FINAL_MODEL best_val needs validation images, and {name} {problem}: set "
@@ -30,7 +30,7 @@ def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
 
 
 def selection_rule(trainer: Any) -> str:
-    """last_step, best_val, or best_test where a data set has no validation images of its own."""
+    """last_step, best_val, or best_test where a dataset has no validation images of its own."""
     if not selects_best(trainer.cfg):
         return "last_step"
     return "best_test" if val_problem(trainer.val_loader, trainer.dm) else "best_val"
@@ -51,7 +51,7 @@ def describe_selection(trainer: Any) -> str:
 
 
 def val_problem(val_loader: Any, dm: Any) -> str:
-    """Why there is no validation split of its own, to follow the data set's name; "" if fine."""
+    """Why there is no validation split of its own, to follow the dataset's name; "" if fine."""
     if val_loader is None:
         return "has no val split"
     dataset = getattr(dm, "dataset", None)

@@ -1,7 +1,7 @@
 """Trainers that take data, device, evaluation and model selection from a config.
 
 A trainer of the family derives from TrainerX, builds and registers its models in `build_model`,
-and makes one optimisation step in `forward_backward`. Training is a function of the seed: an
+and makes one optimization step in `forward_backward`. Training is a function of the seed: an
 evaluation in between leaves the random generators alone, and a run that goes on from a checkpoint
 ends, on the CPU, with the very bits of one that was never interrupted.
 """
@@ -28,11 +28,11 @@ from ..utils.errors import UsageError, nearest
 from ..utils.random_state import preserved_random_state
 from ..utils.tools import PathLike, mkdir_if_missing
 from .base import TrainerBase
+from .checkpoint_set import bring_best, has_epoch
 from .progress import EpochLog, bar
-from .record import write_record
+from .run_records import write_record
 from .selection import check_selection, describe_selection, selects_best
 from .settings import check_settings
-from .snapshot import bring_best, has_epoch
 
 __all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
 
@@ -80,7 +80,7 @@ class SimpleTrainer(TrainerBase):
         """Build the data manager and take over what it offers."""
         dm = DataManager(self.cfg)
         self.train_loader_x: Any = dm.train_loader_x
-        self.train_loader_u: Any = dm.train_loader_u  # None: no unlabelled images
+        self.train_loader_u: Any = dm.train_loader_u  # None: no unlabeled images
         self.val_loader: Any = dm.val_loader  # None: no val split
         self.test_loader: Any = dm.test_loader
         self.num_classes = dm.num_classes
@@ -135,7 +135,7 @@ class SimpleTrainer(TrainerBase):
     def _resume(self) -> None:
         directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         self.start_epoch = self.resume_model_if_exist(directory)
-        found = distributed.everyones(self.start_epoch)
+        found = distributed.all_gather(self.start_epoch)
         if len(set(found)) > 1:
             raise UsageError(
                 f"the processes find checkpoints of different epochs in {directory!r} ({found} by "
@@ -171,7 +171,9 @@ class SimpleTrainer(TrainerBase):
     def _find_best_so_far(self, directory: str) -> None:
         """Bring the best model of the run that goes on here; without one the search begins anew."""
         names = self.get_model_names()
-        path = distributed.from_main(lambda: bring_best(directory, self.output_dir, names))
+        path = distributed.broadcast_from_main(
+            lambda: bring_best(directory, self.output_dir, names)
+        )
         if path is None:
             print(f"No best model in {directory}: the best epoch is chosen from here on")
             self.best_result, self.best_epoch = -math.inf, 0
@@ -204,7 +206,7 @@ class SimpleTrainer(TrainerBase):
         if not self.cfg.TEST.NO_TEST:
             if selects_best(self.cfg):
                 print("Deploy the model with the best val performance")
-                distributed.meet()  # the main process has saved it by now
+                distributed.barrier()  # the main process has saved it by now
                 self.load_model(self.output_dir)
             else:
                 print("Deploy the last-epoch model")
@@ -250,18 +252,18 @@ class SimpleTrainer(TrainerBase):
         loader = self.val_loader if split == "val" else self.test_loader
         if loader is None:
             raise UsageError(
-                f"{self.cfg.DATASET.NAME or 'the data set'} has no {split} split to evaluate on; "
+                f"{self.cfg.DATASET.NAME or 'the dataset'} has no {split} split to evaluate on; "
                 "choose another with TEST.SPLIT"
             )
         self.set_model_mode("eval")
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
         with preserved_random_state():
-            for output, label in distributed.in_turns(
+            for output, label in distributed.gather_batches(
                 self._outputs(bar(loader, len(loader), split))
             ):
                 self.evaluator.process(output, label)
-        results = distributed.from_main(self.evaluator.evaluate)
+        results = distributed.broadcast_from_main(self.evaluator.evaluate)
         self.last_test = {"split": split, **results}
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -282,7 +284,7 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labelled images."""
+    """Trains on labeled images."""
 
     def run_epoch(self) -> None:
         """One step for each batch of `train_loader_x`."""
@@ -298,32 +300,32 @@ class TrainerX(SimpleTrainer):
 
 
 class TrainerXU(SimpleTrainer):
-    """Trains on pairs of a labelled and an unlabelled batch."""
+    """Trains on pairs of a labeled and an unlabeled batch."""
 
     def run_epoch(self) -> None:
         """As many steps as TRAIN.COUNT_ITER says; the shorter loader begins again at its end."""
         log = self._begin_epoch(self._count_batches())
-        labelled, unlabelled = _endless(self.train_loader_x), _endless(self.train_loader_u)
-        pairs = zip(range(self.num_batches), labelled, unlabelled, strict=False)
+        labeled, unlabeled = _endless(self.train_loader_x), _endless(self.train_loader_u)
+        pairs = zip(range(self.num_batches), labeled, unlabeled, strict=False)
         for index, batch_x, batch_u in log.watch(pairs):
             self.batch_idx = index
             log.step(self.forward_backward(batch_x, batch_u))
 
     def forward_backward(self, batch_x: Any, batch_u: Any) -> Any:  # type: ignore[override]
-        """Make one step on a labelled and an unlabelled batch; return what to log."""
+        """Make one step on a labeled and an unlabeled batch; return what to log."""
         raise NotImplementedError
 
     def _count_batches(self) -> int:
         if self.train_loader_u is None:
             raise UsageError(
-                f"{type(self).__name__} needs unlabelled images (train_u), which "
-                f"{self.cfg.DATASET.NAME or 'the data set'} does not have"
+                f"{type(self).__name__} needs unlabeled images (train_u), which "
+                f"{self.cfg.DATASET.NAME or 'the dataset'} does not have"
             )
-        labelled, unlabelled = len(self.train_loader_x), len(self.train_loader_u)
+        labeled, unlabeled = len(self.train_loader_x), len(self.train_loader_u)
         counts = {
-            "train_x": labelled,
-            "train_u": unlabelled,
-            "smaller_one": min(labelled, unlabelled),
+            "train_x": labeled,
+            "train_u": unlabeled,
+            "smaller_one": min(labeled, unlabeled),
         }
         rule = self.cfg.TRAIN.COUNT_ITER
         if rule not in counts:
@@ -333,7 +335,7 @@ class TrainerXU(SimpleTrainer):
     def parse_batch_train(  # type: ignore[override]  # as in the original
         self, batch_x: Mapping[str, Any], batch_u: Mapping[str, Any]
     ) -> Any:
-        """Labelled images, their labels and unlabelled images on the device."""
+        """Labeled images, their labels and unlabeled images on the device."""
         image_x, label_x, image_u = batch_x["img"], batch_x["label"], batch_u["img"]
         return image_x.to(self.device), label_x.to(self.device), image_u.to(self.device)
 

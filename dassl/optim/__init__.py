@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, built from cfg.OPTIM."""
+"""Optimizers and learning-rate schedules, built from cfg.OPTIM."""
 
 from .lr_scheduler import build_lr_scheduler
 from .optimizer import build_optimizer

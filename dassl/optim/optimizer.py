@@ -1,4 +1,4 @@
-"""torch's optimisers, from cfg.OPTIM.
+"""torch's optimizers, from cfg.OPTIM.
 
 On CUDA they are fused where torch has them so (SGD, Adam, AdamW): one kernel a step, and a
 GradScaler need not wait for the gradients. Elsewhere they are torch's default.
@@ -74,12 +74,12 @@ def build_optimizer(
     optim_cfg: CfgNode,
     param_groups: Parameters | None = None,
 ) -> Optimizer:
-    """Build the optimiser that `optim_cfg.NAME` names.
+    """Build the optimizer that `optim_cfg.NAME` names.
 
     Args:
         model: a module, its parameters, or parameter groups.
         optim_cfg: cfg.OPTIM.
-        param_groups: what to optimise instead of `model`; STAGED_LR then has no effect (a warning
+        param_groups: what to optimize instead of `model`; STAGED_LR then has no effect (a warning
             says so), since the groups hold their own learning rates.
 
     Raises:

@@ -102,7 +102,7 @@ def load_checkpoint(fpath: PathLike) -> dict[str, Any]:
 
     Raises:
         UsageError: the file is missing, broken or names anything but tensors, plain containers,
-            optimisers and schedulers.
+            optimizers and schedulers.
     """
     if fpath is None:
         raise UsageError("load_checkpoint needs a path, got None")
@@ -177,7 +177,7 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> int:
-    """Restore a model, its optimiser and its schedule from the newest checkpoint of a folder.
+    """Restore a model, its optimizer and its schedule from the newest checkpoint of a folder.
 
     Returns:
         The number of finished epochs: the index of the epoch to go on with.

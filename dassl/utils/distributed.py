@@ -45,7 +45,7 @@ def is_main() -> bool:
 
 
 @contextmanager
-def processes() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that torchrun started, and leave them at the end.
 
     Nothing happens where WORLD_SIZE is not set, or 1. If the run fails, the process that failed
@@ -88,7 +88,7 @@ def use_gpu() -> None:
     torch.cuda.set_device(place)
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait until all processes are here."""
     if is_active():
         dist.all_reduce(torch.zeros(1))
@@ -98,13 +98,13 @@ def meet() -> None:
 def main_first() -> Iterator[None]:
     """The main process goes through the block first: what it makes there, the others find."""
     if not is_main():
-        meet()
+        barrier()
     yield
     if is_main():
-        meet()
+        barrier()
 
 
-def from_main(function: Callable[[], T]) -> T:
+def broadcast_from_main(function: Callable[[], T]) -> T:
     """What ``function`` returns in the main process, which alone calls it."""
     result: list[Any] = [function() if is_main() else None]
     if is_active():
@@ -112,7 +112,7 @@ def from_main(function: Callable[[], T]) -> T:
     return result[0]
 
 
-def everyones(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The value of every process, by rank."""
     values: list[Any] = [value] * world_size()
     if is_active():
@@ -120,7 +120,7 @@ def everyones(value: T) -> list[T]:
     return values
 
 
-def in_turns(items: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+def gather_batches(items: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
     """Yield the items of all processes in the main one, and nothing in the others.
 
     Item i of the whole is that of process i modulo N; some may have one item less than others.

@@ -4,13 +4,13 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch", "yacs")
 
 
 def collect_env_info() -> str:
     """Return Python, platform, processors, GPUs and library versions as lines of text."""
+    import torch  # slow to import; `library_versions` does not need it
+
     lines = [
         f"python: {platform.python_version()}",
         f"platform: {platform.platform()}",
@@ -28,6 +28,8 @@ def library_versions() -> dict[str, str]:
 
 
 def _describe_cuda() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return f"not available (built for {torch.version.cuda})"
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

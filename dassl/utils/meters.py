@@ -14,7 +14,7 @@ class AverageMeter:
     """The newest value and the average of all values.
 
     Tensors (0-dim or of one element) stay on their device until `val`, `sum` or `avg` is read, so
-    that updating a meter never synchronises host and device.
+    that updating a meter never synchronizes host and device.
 
     Args:
         ema: average exponentially (0.9 old + 0.1 new, from 0) instead of over all values.

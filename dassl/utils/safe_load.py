@@ -1,7 +1,7 @@
 """Read a pickled checkpoint without running anything that it names.
 
 torch.load(weights_only=True) admits tensors and plain containers. Checkpoints of CoOp and its
-relatives also pickle live scheduler objects, and with them their optimisers. Those classes are
+relatives also pickle live scheduler objects, and with them their optimizers. Those classes are
 replaced by inert stand-ins here: their attributes can be read, none of their code exists. Every
 other global is refused by name.
 """
@@ -63,7 +63,7 @@ def _explain(path: PathLike, error: Exception) -> str:
     if refused:
         return (
             f"refused to load {str(path)!r}: it names {refused[1]!r}, which could run code; a "
-            "checkpoint may hold tensors, plain containers, optimisers and schedulers only"
+            "checkpoint may hold tensors, plain containers, optimizers and schedulers only"
         )
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"cannot read the checkpoint {str(path)!r}, is it complete? ({first_line})"
@@ -91,7 +91,7 @@ def _stand_ins() -> tuple[Any, ...]:
             for _, cls in inspect.getmembers(namespace, inspect.isclass)
             if cls.__module__.startswith("torch.optim.")
         }
-    # An optimiser's state is a defaultdict(dict); Python 2's name of the module is in old files.
+    # An optimizer's state is a defaultdict(dict); Python 2's name of the module is in old files.
     names |= {("builtins", "dict"), ("__builtin__", "dict")}
     classes = tuple(_inert_class(module, name) for module, name in sorted(names))
     return (*classes, _plain_defaultdict())

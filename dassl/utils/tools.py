@@ -11,7 +11,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image, UnidentifiedImageError
 
 from .errors import UsageError, nearest
@@ -77,7 +76,7 @@ def read_image(path: PathLike) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise UsageError(
-            f"no image at {str(path)!r}; check that the data set is unpacked completely"
+            f"no image at {str(path)!r}; check that the dataset is unpacked completely"
         ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise UsageError(f"cannot read the image {str(path)!r}: {error}") from error
@@ -85,6 +84,8 @@ def read_image(path: PathLike) -> Image.Image:
 
 def download_url(url: str, dst: PathLike) -> None:
     """Download `url` to the file `dst` with a progress bar, through torch.hub."""
+    import torch  # slow to import, and nothing else here needs it
+
     print(f"Download {url} to {dst}")
     with atomic_path(dst) as temporary:
         torch.hub.download_url_to_file(url, str(temporary))

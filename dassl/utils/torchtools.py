@@ -102,7 +102,7 @@ def init_network_weights(model: nn.Module, init_type: str = "normal", gain: floa
         "orthogonal": lambda weight: nn.init.orthogonal_(weight, gain=gain),
     }
     if init_type not in draws:
-        raise UsageError(f"no initialisation is named {init_type!r}: {nearest(init_type, draws)}")
+        raise UsageError(f"no initialization is named {init_type!r}: {nearest(init_type, draws)}")
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
             draws[init_type](module.weight)

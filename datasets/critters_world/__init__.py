@@ -8,7 +8,7 @@ from datasets.critters_world.looks import LOOKS, PHOTO, SHIFTS, STYLES, Look
 from datasets.critters_world.renderer import Rendering, render
 from datasets.critters_world.species import (
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     GENERA,
     ORNAMENTS,
     PATTERNS,
@@ -23,7 +23,7 @@ from datasets.critters_world.species import (
 
 __all__ = [
     "BACKGROUNDS",
-    "COLOURS",
+    "COLORS",
     "GENERA",
     "LOOKS",
     "ORNAMENTS",

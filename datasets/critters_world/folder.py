@@ -1,4 +1,4 @@
-"""Draws a data set of Critters as files: class folders of PNG images and a split file.
+"""Draws a dataset of Critters as files: class folders of PNG images and a split file.
 
     FOLDER/world.json              what was drawn: a Plan and the world's version
     FOLDER/images/forktail_dax/train_0001.png, ...
@@ -37,9 +37,9 @@ _CHUNK = 40  # images a job
 
 @dataclass(frozen=True)
 class Plan:
-    """What a data set holds: species (indices into SPECIES) are its classes, in label order.
+    """What a dataset holds: species (indices into SPECIES) are its classes, in label order.
 
-    `shift` is a key of LOOKS. A split of 0 images a class is one that the data set does not have.
+    `shift` is a key of LOOKS. A split of 0 images a class is one that the dataset does not have.
     """
 
     species: tuple[int, ...]
@@ -51,7 +51,7 @@ class Plan:
     size: int = 64
 
     def images(self) -> Iterator[tuple[str, int, int]]:
-        """Every image of the data set as (split, label, index)."""
+        """Every image of the dataset as (split, label, index)."""
         for split in _SPLITS:
             for label in range(len(self.species)):
                 for index in range(getattr(self, split)):
@@ -78,7 +78,7 @@ class Plan:
 
 
 def prepare_folder(plan: Plan, folder: Path, workers: int = 2) -> None:
-    """Make a data set's folder, or what is missing of it; nothing happens to a whole one.
+    """Make a dataset's folder, or what is missing of it; nothing happens to a whole one.
 
     Raises:
         UsageError: the folder was made by another plan or another version of the world.

@@ -1,9 +1,9 @@
-"""How pictures are taken: the styles of pre-training and the domain shifts of the data set.
+"""How pictures are taken: the styles of pre-training and the domain shifts of the dataset.
 
 A look is a set of numbers for renderer.py. A style is what pre-training shows and names ("a sketch
-of a dax"); a shift is a look that pre-training has never shown, under which the data set is
-rendered, so that there is something to learn on it. A variant of the data set shows its creatures,
-in the colours of its shift, in a style.
+of a dax"); a shift is a look that pre-training has never shown, under which the dataset is
+rendered, so that there is something to learn on it. A variant of the dataset shows its creatures,
+in the colors of its shift, in a style.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Look:
-    """Settings of the renderer. Lengths are in half image widths, colours in HSV within [0, 1]."""
+    """Settings of the renderer. Lengths are in half image widths, colors in HSV within [0, 1]."""
 
     scale: tuple[float, float] = (0.54, 0.72)  # smallest and largest creature
     rotation: float = 22.0  # at most, degrees to either side
     warp: float = 0.03  # amplitude of the body's deformation
     outline: float = 0.0  # opacity of drawn outlines
-    fill: float = 1.0  # opacity of the creature's colours
+    fill: float = 1.0  # opacity of the creature's colors
     saturation: float = 1.0
     hue_noise: float = 0.012  # standard deviation between individuals
     hue_shift: float = 0.0  # added to the hue ...
@@ -44,7 +44,7 @@ STYLES: dict[str, Look] = {
     "blurry": Look(blur=2, noise=0.01),
 }
 
-# A camera that pre-training has not seen, alone and with other colours of the creatures.
+# A camera that pre-training has not seen, alone and with other colors of the creatures.
 _WORN = Look(
     scale=(0.50, 0.70),
     rotation=28.0,
@@ -74,7 +74,7 @@ SHIFTS: dict[str, Look] = {
     "far50": replace(_WORN, hue_shift=0.5, scale=(0.34, 0.50)),
 }
 
-# Critters is drawn under hue50 (chosen by scripts/critters/choose_shift.py). Its variants keep what
+# Critters is drawn under hue50 (chosen by assets/critters/choose_shift.py). Its variants keep what
 # that shift does to the creatures, their hue, and replace the camera by a style.
 VARIANTS: dict[str, Look] = {
     f"{style}-hue50": replace(STYLES[style], hue_shift=SHIFTS["hue50"].hue_shift)

@@ -1,6 +1,6 @@
 """Draws a creature into a picture: signed distances, numpy only, about 1 ms for 64 x 64 pixels.
 
-Image coordinates x (right) and y (up) run over [-1, 1]; colours are float32 RGB in [0, 1] until
+Image coordinates x (right) and y (up) run over [-1, 1]; colors are float32 RGB in [0, 1] until
 the last line. Everything that varies between two pictures of one creature is drawn from the
 RandomState that the caller passes, whose stream numpy has frozen for good: the same state gives
 the same picture with every version of numpy (to the rounding of its sine and square root).
@@ -22,7 +22,7 @@ from datasets.critters_world.species import Creature
 Array = np.ndarray
 
 # Hue, saturation, value.
-_COLOURS = {
+_COLORS = {
     "red": (0.0, 0.80, 0.80),
     "orange": (0.075, 0.90, 0.95),
     "yellow": (0.15, 0.85, 0.93),
@@ -113,15 +113,15 @@ def _rgb(hue: float, saturation: float, value: float) -> Array:
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
 
-def _over(image: Array, distance: Array, colour: Array, pixel: float, opacity: float) -> Array:
+def _over(image: Array, distance: Array, color: Array, pixel: float, opacity: float) -> Array:
     """Paint the inside of a shape over the image, with one pixel of anti-aliasing."""
     cover = np.clip(0.5 - distance / pixel, 0, 1) * opacity
-    return image + cover[..., None] * (colour - image)
+    return image + cover[..., None] * (color - image)
 
 
 def _ground(background: str, look: Look, rng: np.random.RandomState, size: int) -> Array:
     hue, saturation, value = _GROUNDS[background]
-    colour = _rgb(
+    color = _rgb(
         hue + rng.randn() * 0.02, saturation * rng.uniform(0.7, 1.2), value * rng.uniform(0.85, 1.1)
     )
     texture = _smooth_noise(rng, size, 5) * 0.05
@@ -131,7 +131,7 @@ def _ground(background: str, look: Look, rng: np.random.RandomState, size: int) 
         texture += 0.06 * np.sin(_grid(size)[1] * 18 + 3 * _smooth_noise(rng, size, 4))
     elif background == "sand":
         texture += _normal(rng, size, size) * 0.05
-    image = colour + texture[..., None]
+    image = color + texture[..., None]
     return image * (1 - look.paper) + look.paper * _PAPER
 
 
@@ -142,9 +142,9 @@ def _scatter(image: Array, count: int, look: Look, rng: np.random.RandomState) -
     for _ in range(count):
         cx, cy = rng.uniform(-1, 1), rng.uniform(-1, 1)
         radius, turn = rng.uniform(0.05, 0.16), rng.uniform(0, _TURN)
-        colour = _rgb(rng.rand(), rng.uniform(0.1, 0.8), rng.uniform(0.3, 0.95))
+        color = _rgb(rng.rand(), rng.uniform(0.1, 0.8), rng.uniform(0.3, 0.95))
         if look.saturation < 1:
-            colour = colour * look.saturation + colour.mean() * (1 - look.saturation)
+            color = color * look.saturation + color.mean() * (1 - look.saturation)
 
         def end(length: float, at: tuple[float, float] = (cx, cy), turn: float = turn) -> tuple:
             return at[0] + math.cos(turn) * length, at[1] + math.sin(turn) * length
@@ -158,7 +158,7 @@ def _scatter(image: Array, count: int, look: Look, rng: np.random.RandomState) -
             distance = shapes.stroke(x, y, (cx, cy), end(3 * radius), 0.7 * radius, 0.01)
         else:
             distance = np.maximum(np.abs(x - cx), np.abs(y - cy)) - 0.8 * radius
-        image = _over(image, distance, colour, pixel, 0.6 if look.outline else 1.0)
+        image = _over(image, distance, color, pixel, 0.6 if look.outline else 1.0)
         if look.outline:
             line = np.abs(distance) - 0.012
             image = _over(image, line, np.float32(0.25), pixel, 0.7 * look.outline)
@@ -191,8 +191,8 @@ def _draw(
     light = 1 + 0.25 * (0.6 * v + rng.uniform(-0.5, 0.5) * u)
     size = rng.uniform(0.88, 1.12)
 
-    def paint(image: Array, distance: Array, colour: Array) -> Array:
-        image = _over(image, distance, colour, pixel, look.fill)
+    def paint(image: Array, distance: Array, color: Array) -> Array:
+        image = _over(image, distance, color, pixel, look.fill)
         if look.outline:
             line = np.abs(distance) - 0.02
             image = _over(image, line, np.float32(0.15), pixel, look.outline)
@@ -226,8 +226,8 @@ def _draw(
 
 
 def _coat(creature: Creature, look: Look, rng: np.random.RandomState) -> tuple[Array, Array]:
-    """An individual's colour and that of its pattern: light or dark, whatever the species."""
-    hue, saturation, value = _COLOURS[creature.colour]
+    """An individual's color and that of its pattern: light or dark, whatever the species."""
+    hue, saturation, value = _COLORS[creature.color]
     hue += rng.randn() * look.hue_noise
     if rng.rand() < look.hue_share:
         hue += look.hue_shift

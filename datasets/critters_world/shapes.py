@@ -3,7 +3,7 @@
 A creature lives in its own frame: u to the right (it looks there), v up, the body within about
 [-0.9, 0.9]. Every function maps coordinate arrays u, v of one shape to the signed distance to its
 outline, of the same shape: negative inside, positive outside, in the frame's unit.
-Pattern functions return a boolean array instead: where the second colour shows.
+Pattern functions return a boolean array instead: where the second color shows.
 """
 
 from __future__ import annotations
@@ -200,5 +200,5 @@ _PATTERNS: dict[str, Callable[[Array, Array, float, float], Array]] = {
 
 
 def pattern(kind: str, u: Array, v: Array, frequency: float, phase: float) -> Array:
-    """Where the second colour shows; frequency (about 1) and phase (radians) are individual."""
+    """Where the second color shows; frequency (about 1) and phase (radians) are individual."""
     return _PATTERNS[kind](u, v, frequency, phase)

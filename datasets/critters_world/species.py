@@ -15,7 +15,7 @@ GENERA = ("wug", "dax", "fep", "blick", "toma", "zorp")
 ORNAMENTS = ("none", "horn", "ears", "antennae", "crest")
 TAILS = ("none", "long", "forked", "club", "fan", "curly")
 PATTERNS = ("plain", "striped", "spotted", "checkered", "ringed", "belted")
-COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey")
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey")
 BACKGROUNDS = ("studio", "grass", "sand", "water", "snow", "forest")
 
 # What an epithet says about its bearer: (attribute, value).
@@ -35,7 +35,7 @@ EPITHETS = {
 }
 
 _SPECIES_SEED = 7  # which attributes a species has beside its epithet's
-_DOWNSTREAM_SEED = 11  # which species are the classes of which data set
+_DOWNSTREAM_SEED = 11  # which species are the classes of which dataset
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Creature:
     ornament: str
     tail: str
     pattern: str
-    colour: str
+    color: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def random_creature(rng: np.random.RandomState, genus: str) -> Creature:
         ornament=ORNAMENTS[rng.randint(len(ORNAMENTS))],
         tail=TAILS[rng.randint(len(TAILS))],
         pattern=PATTERNS[rng.randint(len(PATTERNS))],
-        colour=COLOURS[rng.randint(len(COLOURS))],
+        color=COLORS[rng.randint(len(COLORS))],
     )
 
 
@@ -89,7 +89,7 @@ SPECIES = _all_species()
 
 
 def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The species of the data set: three base and three new ones of every genus.
+    """The species of the dataset: three base and three new ones of every genus.
 
     Indices into SPECIES. The other six of every genus are :func:`other_species`.
     """
@@ -97,7 +97,7 @@ def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def other_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The species that are no classes of the first data set, as base and new ones in its way."""
+    """The species that are no classes of the first dataset, as base and new ones in its way."""
     return _three_and_three(6)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CoOp, cross-dataset, the whole: xd_train.sh on the source, then xd_test.sh on each of its targets
-# (configs/protocols.yaml, cross_datasets: ten data sets for ImageNet). xd.sh SEED means imagenet.
+# (configs/protocols.yaml, cross_datasets: ten datasets for ImageNet). xd.sh SEED means imagenet.
 #
 #   DATA=/path/to/datasets scripts/coop/xd.sh imagenet 1
 #   scripts/coop/xd.sh critters 1                            # on a CPU

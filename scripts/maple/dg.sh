@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# MaPLe, domain generalisation, the whole: xd_train.sh on the source, whose folder it shares with xd.sh,
+# MaPLe, domain generalization, the whole: xd_train.sh on the source, whose folder it shares with xd.sh,
 # then xd_test.sh on each of its domains (configs/protocols.yaml, domains: ImageNetV2, -Sketch, -A and
 # -R; the last two over their 200 classes). dg.sh SEED means imagenet.
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# PromptKD, domain generalisation, the whole: xd_train.sh on each domain of the source
-# (configs/protocols.yaml, domains: ImageNetV2, -Sketch, -A, -R), whose test images are the unlabelled
+# PromptKD, domain generalization, the whole: xd_train.sh on each domain of the source
+# (configs/protocols.yaml, domains: ImageNetV2, -Sketch, -A, -R), whose test images are the unlabeled
 # ones: these sets have no others. dg.sh SEED means imagenet. The teacher is PromptSRC's of
 # teacher_xd.sh: the runner's own, else PromptKD's published file below teacher_model/
 # (docs/checkpoints.md), else it is trained first. TRAINER.PROMPTKD.TEACHER_WEIGHTS FILE names another.

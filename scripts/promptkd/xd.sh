@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PromptKD, cross-dataset, the whole: xd_train.sh on each target of the source (configs/protocols.yaml,
-# cross_datasets: ten data sets for ImageNet). xd.sh SEED means imagenet. The teacher is PromptSRC's of
+# cross_datasets: ten datasets for ImageNet). xd.sh SEED means imagenet. The teacher is PromptSRC's of
 # teacher_xd.sh: the runner's own, else PromptKD's published file below teacher_model/
 # (docs/checkpoints.md), else it is trained first. TRAINER.PROMPTKD.TEACHER_WEIGHTS FILE names another.
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PromptSRC, cross-dataset, training: all classes of ImageNet, 16 shots,
-# vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets with 20 epochs. Another data set may be the source; xd_train.sh SEED means imagenet.
+# vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets with 20 epochs. Another dataset may be the source; xd_train.sh SEED means imagenet.
 #
 #   DATA=/path/to/datasets scripts/promptsrc/xd_train.sh imagenet 1
 #   scripts/promptsrc/xd_train.sh critters 1                          # on a CPU

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CoCoOp + TextRefiner, cross-dataset, training: all classes of ImageNet, 16 shots,
-# vit_b16_c4_ep10_batch1_ctxv1 with 10 epochs. Another data set may be the source; xd_train.sh SEED means imagenet.
+# vit_b16_c4_ep10_batch1_ctxv1 with 10 epochs. Another dataset may be the source; xd_train.sh SEED means imagenet.
 #
 #   DATA=/path/to/datasets scripts/textrefiner-cocoop/xd_train.sh imagenet 1
 #   scripts/textrefiner-cocoop/xd_train.sh critters 1                          # on a CPU

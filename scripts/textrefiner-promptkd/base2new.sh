@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# PromptKD + TextRefiner, base-to-new: distils on unlabelled images of all classes (16 images a class),
+# PromptKD + TextRefiner, base-to-new: distils on unlabeled images of all classes (16 images a class),
 # vit_b16_c2_ep20_batch8_4+4ctx with 20 epochs; one training is tested on base and on new classes. The
 # teacher is PromptSRC's of teacher.sh: the runner's own, else PromptKD's published file below
 # teacher_model/ (docs/checkpoints.md), else it is trained first. TRAINER.PROMPTKD.TEACHER_WEIGHTS FILE

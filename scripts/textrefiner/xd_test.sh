@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CoOp + TextRefiner, cross-dataset, test: the model of xd_train.sh, at its last epoch, on all classes of
-# another data set. SOURCE names the data set that it was trained on (default: where configs/protocols.yaml
+# another dataset. SOURCE names the dataset that it was trained on (default: where configs/protocols.yaml
 # lists DATASET).
 #
 #   DATA=/path/to/datasets scripts/textrefiner/xd_test.sh dtd 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CoOp + TextRefiner, cross-dataset, training: all classes of ImageNet, 16 shots, vit_b16_ep10_ctxv1 with
-# 10 epochs. Another data set may be the source; xd_train.sh SEED means imagenet.
+# 10 epochs. Another dataset may be the source; xd_train.sh SEED means imagenet.
 #
 #   DATA=/path/to/datasets scripts/textrefiner/xd_train.sh imagenet 1
 #   scripts/textrefiner/xd_train.sh critters 1                          # on a CPU

@@ -53,7 +53,7 @@ def test_turns_alternate_and_the_median_is_taken(monkeypatch):
     assert found == {"a": 2.0, "b": 5.0}
 
 
-def test_a_ratio_of_neighbours_alternates_who_begins(monkeypatch):
+def test_a_ratio_of_neighbors_alternates_who_begins(monkeypatch):
     order = []
     clock = iter([1.0, 2.0, 6.0, 2.0, 1.0, 2.0, 9.0, 1.0])
     monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import feature_store as bench
-from trainers.features import FeatureStore
+from trainers.feature_store.features import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("same_threads")
 

@@ -37,7 +37,7 @@ def gradients(model, losses):
     """Of every trained parameter, by name."""
     model.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
-    trained = torch.nn.ModuleDict(model.trained_modules())
+    trained = torch.nn.ModuleDict(model.trainable_modules())
     return {n: p.grad.clone() for n, p in trained.named_parameters() if p.grad is not None}
 
 

@@ -47,7 +47,7 @@ def test_other_devices_than_a_cpu_get_fp16(path: Path) -> None:
 
 
 def test_preprocess(path: Path) -> None:
-    """A wide grey image: its centre, at the model's size, normalised per channel."""
+    """A wide grey image: its centre, at the model's size, normalized per channel."""
     _, preprocess = clip.load(path, device="cpu")
     pixels = np.zeros((40, 100), dtype=np.uint8)
     pixels[:, 30:70] = 128

@@ -72,7 +72,7 @@ def test_a_file_of_an_architecture_gives_open_clips_features(
     assert_same_features(ours, theirs)
 
 
-def test_a_tag_is_downloaded_and_brings_its_activation_and_normalisation(
+def test_a_tag_is_downloaded_and_brings_its_activation_and_normalization(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tag's activation counts: here GELU's architecture has weights made with QuickGELU."""

@@ -72,7 +72,7 @@ class ToyNet(nn.Module):
 
 
 class ToyCoOp(TrainerX):
-    """Two registered models, one of them without an optimiser of its own."""
+    """Two registered models, one of them without an optimizer of its own."""
 
     def build_data_loader(self):
         self.dm = self.make_data_manager()

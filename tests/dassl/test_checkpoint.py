@@ -87,7 +87,7 @@ def test_loading_leaves_torchs_own_list_of_safe_globals_alone(tmp_path):
     torch.serialization.clear_safe_globals()
 
 
-def test_optimisers_and_schedulers_come_as_inert_objects(tmp_path):
+def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
     model = nn.Linear(2, 2)
     optim = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     model(torch.ones(1, 2)).sum().backward()
@@ -110,7 +110,7 @@ def test_optimisers_and_schedulers_come_as_inert_objects(tmp_path):
 
 
 def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
-    """An optimiser of the original, pickled under the path it had there."""
+    """An optimizer of the original, pickled under the path it had there."""
     original = type("RAdam", (), {"__module__": "dassl.optim.radam", "__qualname__": "RAdam"})
     payload = original()
     payload.degenerated_to_sgd = True
@@ -241,7 +241,7 @@ def step(model, optim, sched):
     sched.step()
 
 
-def test_resume_restores_model_optimiser_and_schedule(tmp_path):
+def test_resume_restores_model_optimizer_and_schedule(tmp_path):
     model, optim, sched = make_parts()
     for _ in range(2):
         step(model, optim, sched)
@@ -329,5 +329,5 @@ def test_init_network_weights(init_type):
 
 
 def test_init_network_weights_unknown():
-    with pytest.raises(UsageError, match="no initialisation is named 'xavierr': did you mean"):
+    with pytest.raises(UsageError, match="no initialization is named 'xavierr': did you mean"):
         init_network_weights(nn.Linear(1, 1), "xavierr")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision.transforms import ToTensor
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
@@ -235,7 +235,7 @@ def test_img0_is_the_image_without_augmentation(root):
     assert torch.equal(train[0]["img0"], plain[0]["img"])
 
 
-def test_img0_is_normalised_like_the_others(root):
+def test_img0_is_normalized_like_the_others(root):
     train = manager(root, {"DATALOADER.RETURN_IMG0": True}).train_loader_x.dataset
     assert torch.equal(train[0]["img0"], train[0]["img"])
 
@@ -307,7 +307,7 @@ def test_samplers_of_the_config(sampler, root):
 
 
 @pytest.mark.parametrize(("same", "batch_size"), [(True, 4), (False, 2)])
-def test_unlabelled_images_have_a_loader(same, batch_size, root, monkeypatch):
+def test_unlabeled_images_have_a_loader(same, batch_size, root, monkeypatch):
     dataset = build_dataset(data_config(root, "Caltech101"))
     monkeypatch.setattr(type(dataset), "train_u", property(lambda self: self.train_x))
     options = {

@@ -150,7 +150,7 @@ def test_an_error_closes_the_writer(tmp_path):
 
 
 class NoVal(Quiet):
-    """A data set without a val split."""
+    """A dataset without a val split."""
 
     def build_data_loader(self):
         super().build_data_loader()
@@ -211,7 +211,7 @@ def test_last_step_needs_no_val(tmp_path, cls):
 def test_evaluation_splits(tmp_path, capsys):
     Quiet(toy_cfg(tmp_path, "TEST.SPLIT", "val")).test()
     assert "Evaluate on the *val* set" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"the data set has no val split .*TEST\.SPLIT"):
+    with pytest.raises(UsageError, match=r"the dataset has no val split .*TEST\.SPLIT"):
         NoVal(toy_cfg(tmp_path, "TEST.SPLIT", "val")).test()
 
 
@@ -527,11 +527,11 @@ def test_detect_anomaly_takes_a_name():
         TrainerBase().detect_anomaly(torch.tensor(float("-inf")), "kd")
 
 
-# labelled and unlabelled batches
+# labeled and unlabeled batches
 
 
 class ToyXU(Quiet, TrainerXU):
-    """Counts the batches it gets: 3 labelled and 2 unlabelled ones an epoch."""
+    """Counts the batches it gets: 3 labeled and 2 unlabeled ones an epoch."""
 
     run_epoch = TrainerXU.run_epoch
     parse_batch_train = TrainerXU.parse_batch_train
@@ -549,22 +549,22 @@ def test_pairs_of_batches(tmp_path, rule, count):
     trainer = train(tmp_path, "TRAIN.COUNT_ITER", rule, "OPTIM.MAX_EPOCH", 1, cls=ToyXU)
     assert [index for index, _, _ in trainer.pairs] == list(range(count))
     assert trainer.num_batches == count
-    unlabelled = list(trainer.train_loader_u)
+    unlabeled = list(trainer.train_loader_u)
     for index, _, image in trainer.pairs:
-        assert torch.equal(image, unlabelled[index % 2]["img"])  # begins again at its end
+        assert torch.equal(image, unlabeled[index % 2]["img"])  # begins again at its end
 
 
 def test_mistakes_in_pairs_are_told(tmp_path):
     with pytest.raises(UsageError, match=r"COUNT_ITER 'train_y' is unknown: did you mean 'train_"):
         train(tmp_path, "TRAIN.COUNT_ITER", "train_y", cls=ToyXU)
 
-    class NoUnlabelled(ToyXU):
+    class NoUnlabeled(ToyXU):
         def build_data_loader(self):
             super().build_data_loader()
             self.train_loader_u = None
 
-    with pytest.raises(UsageError, match="NoUnlabelled needs unlabelled images"):
-        train(tmp_path, cls=NoUnlabelled)
+    with pytest.raises(UsageError, match="NoUnlabeled needs unlabeled images"):
+        train(tmp_path, cls=NoUnlabeled)
 
 
 # on the data manager itself
@@ -591,7 +591,7 @@ class ImageTrainer(Quiet):
 
 @pytest.fixture
 def image_set(tmp_path):
-    """Registers a data set of 12 training and 6 test images in 2 classes."""
+    """Registers a dataset of 12 training and 6 test images in 2 classes."""
 
     @DATASET_REGISTRY.register(force=True)
     class EngineToy(DatasetBase):

@@ -1,4 +1,4 @@
-"""Optimisers, and learning rates against torch's own schedulers."""
+"""Optimizers, and learning rates against torch's own schedulers."""
 
 import math
 from copy import deepcopy
@@ -21,7 +21,7 @@ def optim_cfg(**settings):
 
 
 def build(lrs=(0.1,), **settings):
-    """An optimiser with a group for each of `lrs`, and its schedule."""
+    """An optimizer with a group for each of `lrs`, and its schedule."""
     cfg = optim_cfg(NAME="sgd", **settings)
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in lrs]
     optim = build_optimizer(None, cfg, param_groups=groups)
@@ -202,7 +202,7 @@ def test_multi_step_needs_a_list():
         build_lr_scheduler(build()[0], cfg)
 
 
-# optimisers
+# optimizers
 
 
 SETTINGS = {"LR": 0.25, "WEIGHT_DECAY": 0.125, "MOMENTUM": 0.5, "ADAM_BETA1": 0.75}
@@ -224,14 +224,14 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_optimisers_read_their_settings(name):
+def test_optimizers_read_their_settings(name):
     optim = build_optimizer(nn.Linear(2, 2), optim_cfg(NAME=name, SGD_NESTEROV=True, **SETTINGS))
     cls, options = EXPECTED[name]
     assert type(optim) is cls
     assert {key: optim.defaults[key] for key in options} == options
 
 
-def test_what_to_optimise():
+def test_what_to_optimize():
     model, cfg = nn.Linear(2, 2), optim_cfg()
     groups = [{"params": [model.bias], "lr": 0.5}]
     by_module = build_optimizer(model, cfg).param_groups[0]["params"]
@@ -278,7 +278,7 @@ def test_staged_lr_beside_groups_is_warned_of():
         build_optimizer(net(), optim_cfg(STAGED_LR=True), param_groups=groups)
 
 
-def test_an_unknown_optimiser_is_told():
+def test_an_unknown_optimizer_is_told():
     with pytest.raises(UsageError, match=r"OPTIM\.NAME 'adan' is unknown: did you mean 'adam'"):
         build_optimizer(net(), optim_cfg(NAME="adan"))
 
@@ -287,7 +287,7 @@ def test_an_unknown_optimiser_is_told():
 
 
 def quadratic(name, start=None):
-    """An optimiser of NAME, 5 steps down a quadratic; the steps' parameters."""
+    """An optimizer of NAME, 5 steps down a quadratic; the steps' parameters."""
     weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
     optim = build_optimizer([weight], optim_cfg(NAME=name, LR=0.05, MOMENTUM=0.9))
     if start is not None:
@@ -302,7 +302,7 @@ def quadratic(name, start=None):
 
 
 def pretend_cuda(monkeypatch):
-    """Optimisers are built as on CUDA; a CPU can make fused steps, too."""
+    """Optimizers are built as on CUDA; a CPU can make fused steps, too."""
     monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
 
 

@@ -1,4 +1,4 @@
-"""A data set file as CoOp users write them; the tests drop it into datasets/ as it is."""
+"""A dataset file as CoOp users write them; the tests drop it into datasets/ as it is."""
 
 import os
 import pickle
@@ -50,5 +50,5 @@ class MyObjects(DatasetBase):
         train, val, test = OxfordPets.subsample_classes(
             train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
         )
-        unlabelled = [Datum(impath=i.impath, label=-1, classname="") for i in train]
-        super().__init__(train_x=train, train_u=unlabelled, val=val, test=test)
+        unlabeled = [Datum(impath=i.impath, label=-1, classname="") for i in train]
+        super().__init__(train_x=train, train_u=unlabeled, val=val, test=test)

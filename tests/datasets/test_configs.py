@@ -1,4 +1,4 @@
-"""configs/datasets: CoOp's file names, one registered data set each."""
+"""configs/datasets: CoOp's file names, one registered dataset each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 

@@ -1,4 +1,4 @@
-"""A data set file written for CoOp works here as it is."""
+"""A dataset file written for CoOp works here as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Critters data set as files: deterministic, complete, finished where it was left."""
+"""The Critters dataset as files: deterministic, complete, finished where it was left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError

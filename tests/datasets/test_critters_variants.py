@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
+from assets.critters.choose_shift import choose
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
@@ -22,7 +23,6 @@ from datasets.critters_styles import (
     CrittersSketch,
 )
 from datasets.critters_world import LOOKS, SHIFTS, SPECIES, STYLES
-from scripts.critters.choose_shift import choose
 
 ROOT = Path(__file__).parents[2]
 STYLED = {
@@ -65,7 +65,7 @@ def test_the_declared_counts_are_those_of_the_plan(dataset):
 
 
 @pytest.mark.parametrize("style", STYLED)
-def test_a_variant_shows_critters_species_in_its_style_and_their_colours(style):
+def test_a_variant_shows_critters_species_in_its_style_and_their_colors(style):
     plan, look = STYLED[style].plan, LOOKS[STYLED[style].plan.shift]
     shift = SHIFTS[Critters.plan.shift]
     assert look == replace(STYLES[style], hue_shift=shift.hue_shift)
@@ -115,7 +115,7 @@ def test_the_second_set_has_the_other_species():
 
 
 def test_its_shift_is_the_runner_up_of_the_rule_that_chose_critters_own():
-    measured = json.loads((ROOT / "assets/critters-shift.json").read_text())
+    measured = json.loads((ROOT / "assets/critters/shift.json").read_text())
     assert choose(measured["rows"]) == measured["chosen"] == Critters.plan.shift
     others = [row for row in measured["rows"] if row["shift"] != measured["chosen"]]
     assert choose(others) == CrittersFar.plan.shift

@@ -9,7 +9,7 @@ import pytest
 
 from datasets.critters_world import (
     BACKGROUNDS,
-    COLOURS,
+    COLORS,
     GENERA,
     LOOKS,
     ORNAMENTS,
@@ -31,7 +31,7 @@ VALUES = {
     "ornament": ORNAMENTS,
     "tail": TAILS,
     "pattern": PATTERNS,
-    "colour": COLOURS,
+    "color": COLORS,
 }
 
 
@@ -82,8 +82,8 @@ def test_parts_are_where_the_creature_has_them():
     assert height["ornament"] < height["body"]  # rows count from the top
 
 
-def test_the_body_has_the_creatures_colour():
-    picture = draw(replace(PLAIN, colour="red"), look=replace(PHOTO, occlusion=0.0, clutter=0))
+def test_the_body_has_the_creatures_color():
+    picture = draw(replace(PLAIN, color="red"), look=replace(PHOTO, occlusion=0.0, clutter=0))
     red, green, blue = picture.image[picture.body].mean(0)
     assert red > 1.5 * max(green, blue)
     shifted = draw(look=replace(PHOTO, occlusion=0.0, clutter=0, hue_shift=1 / 3))
@@ -106,7 +106,7 @@ def test_any_size_shows_the_same_scene(size):
 
 
 def test_pictures_have_not_changed_since_this_version_of_the_world():
-    """Colour means of three pictures; raise folder.WORLD_VERSION where these have to change."""
+    """Color means of three pictures; raise folder.WORLD_VERSION where these have to change."""
     species = [SPECIES[i].creature for i in (0, 30, 71)]
     looks = [PHOTO, STYLES["sketch"], SHIFTS["morph50"]]
     means = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.data.datasets import Datum, build_dataset
 from dassl.utils import UsageError, set_random_seed
 from tests.toy_data import data_config

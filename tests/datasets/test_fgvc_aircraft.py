@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
 from tests.toy_data import data_config, write_image

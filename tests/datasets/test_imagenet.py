@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.data import DataManager
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.utils import UsageError

@@ -1,4 +1,4 @@
-"""The nine data sets with a split file, each in its real layout."""
+"""The nine datasets with a split file, each in its real layout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import datasets  # noqa: F401  (registers the data sets)
+import datasets  # noqa: F401  (registers the datasets)
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import UsageError, read_image
 from datasets.base import Counts
@@ -97,7 +97,7 @@ def test_counts_of_another_size_are_said(tmp_path, capsys):
     log = capsys.readouterr().out
     assert "warning: EuroSAT has 3 classes and 9 / 6 / 6 train / val / test images" in log
     assert "10 classes and 13,500 / 5,400 / 8,100" in log
-    assert "have 4 test images, those of the official data set 4,200" in log
+    assert "have 4 test images, those of the official dataset 4,200" in log
 
 
 def test_official_counts_pass_without_a_word(tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ from tests.trainers.test_parallel import deviations
 
 DEVICE = "cuda"
 ROOT = Path(__file__).parents[2]
-# Of `dassl.utils.distributed.processes`, which leaves a single process alone.
+# Of `dassl.utils.distributed.process_group`, which leaves a single process alone.
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "cpu": "gloo"}
 
 

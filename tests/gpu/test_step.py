@@ -1,4 +1,4 @@
-"""A training step on CUDA: the host does not wait, the optimiser is fused."""
+"""A training step on CUDA: the host does not wait, the optimizer is fused."""
 
 import pytest
 import torch

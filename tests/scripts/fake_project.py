@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.lib.jobs import Place
+from scripts.runner.job import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,7 +78,7 @@ CONFIGS = {
 }
 
 
-def make_project(folder: Path) -> Place:
+def make_project(folder: Path) -> Workspace:
     """A root with the real protocol table, small configs and the fake train.py."""
     for name, text in CONFIGS.items():
         path = folder / "configs" / f"{name}.yaml"
@@ -87,7 +87,7 @@ def make_project(folder: Path) -> Place:
     shutil.copy(ROOT / "configs" / "protocols.yaml", folder / "configs")
     (folder / "train.py").write_text(TRAIN)
     (folder / "data").mkdir()
-    return Place(folder, folder / "data", folder / "output", sys.executable)
+    return Workspace(folder, folder / "data", folder / "output", sys.executable)
 
 
 def add_scripts(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from scripts import ablate
 from scripts import run as cli
-from scripts.lib.cells import Cell
+from scripts.report.statistics import Cell
 from tests.scripts.fake_project import make_project
 from trainers.settings import DEFAULTS
 
@@ -89,7 +89,7 @@ def test_the_table_by_hand() -> None:
     [
         (["critters", "1", "--variants", "no-cash"], "unknown variant 'no-cash': did you mean"),
         (["critters", "1", "--workers", "0"], "--workers takes a positive whole number, got 0"),
-        (["criters", "1"], "unknown data set 'criters'"),
+        (["criters", "1"], "unknown dataset 'criters'"),
         (["critters", "1", "--set", "A.B"], "'A.B' has no value"),
         (
             ["critters", "1", "--set", "TRAINER.TEXTREFINER.ALPHA", "0.3"],

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scripts import demo
-from scripts.lib.demo import Demo, Method
-from scripts.lib.jobs import Place
+from scripts.runner.demo import Demo, Method
+from scripts.runner.job import Workspace
 from tests.scripts.fake_project import make_project
 
 
@@ -15,7 +15,7 @@ from tests.scripts.fake_project import make_project
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = make_project(tmp_path)
     monkeypatch.setattr(demo, "ROOT", place.root)
-    monkeypatch.setattr("scripts.lib.demo.prepare_folder", lambda plan, folder: None)
+    monkeypatch.setattr("scripts.runner.demo.prepare_folder", lambda plan, folder: None)
     return tmp_path
 
 
@@ -52,7 +52,7 @@ def test_four_rows_three_seeds_base_new_and_harmonic_mean(
 
 
 def test_aggregation_only_has_its_switches_and_its_own_folder(project: Path) -> None:
-    place = Place(project, project / "data", project / "output")
+    place = Workspace(project, project / "data", project / "output")
     jobs = demo.AGGREGATION.jobs(place, 1)
     assert len(jobs) == 2
     for job in jobs:
@@ -116,7 +116,7 @@ def test_a_teacher_comes_before_its_students_and_has_a_line_but_no_row(
     students = [Method("student", "textrefiner"), Method("other student", "coop")]
     small = Demo("demo-all", [[demo.ZERO_SHOT], [teacher, *students]], remark="What it means.\n")
     monkeypatch.setattr(demo, "ALL", small)
-    place = Place(project, project / "data", project / "output")
+    place = Workspace(project, project / "data", project / "output")
     chains = [[method.label for method, _ in chain] for chain in small.chains(place)]
     group = ["the teachers", "student", "student", "other student", "other student"]
     assert chains == [group, ["zero-shot CLIP"] * 2, group, group]  # seed by seed, long ones first
@@ -144,7 +144,7 @@ def test_the_long_demo_has_every_method_plain_and_refined() -> None:
 
 def test_no_row_of_the_long_demo_sees_images_of_new_classes() -> None:
     """PromptKD's own protocol would."""
-    place = Place(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
+    place = Workspace(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
     for chain in demo.ALL.chains(place):
         for method, job in chain:
             if job.eval_only:

@@ -6,8 +6,8 @@ import pytest
 
 import trainers
 from dassl.config import get_cfg_default, merge_file
+from dassl.config.flat import flatten
 from scripts.export_config import OURS, export, main
-from scripts.lib.settings import flatten
 
 FOLDER = Path("configs/trainers")
 FILES = sorted(path for path in FOLDER.glob("*/*.yaml"))

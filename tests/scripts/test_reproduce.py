@@ -8,8 +8,8 @@ import pytest
 from clip import openai
 from scripts import reproduce
 from scripts import run as cli
-from scripts.lib.jobs import Job, Place
-from scripts.lib.needs import WEIGHTS
+from scripts.runner.job import Job, Workspace
+from scripts.runner.preflight import WEIGHTS
 from tests.scripts.fake_project import make_project
 
 ONE = ["--methods", "coop", "textrefiner", "--datasets", "critters", "--seeds", "1"]
@@ -96,7 +96,7 @@ def test_a_failed_training_ends_its_test_and_nothing_else(
     ("words", "sentence"),
     [
         (["--methods", "coup", "--datasets", "critters"], "unknown method 'coup'"),
-        (["--datasets", "dtdd"], "unknown data set 'dtdd'"),
+        (["--datasets", "dtdd"], "unknown dataset 'dtdd'"),
         (["--protocols", "base2novel"], "unknown protocol 'base2novel'"),
         (["--workers", "0"], "--workers takes a positive whole number, got 0"),
         (["--datasets", "dtd", "--protocols", "xd"], "no job: none of the methods has xd on dtd"),
@@ -113,7 +113,7 @@ def test_wrong_words_are_one_sentence(
 
 
 def test_a_training_its_tests_and_its_teacher_are_one_chain(project: Path) -> None:
-    place = Place(project, project / "data", project / "output")
+    place = Workspace(project, project / "data", project / "output")
 
     def job(name: str, model: str = "", **options: str) -> Job:
         model_folder = project / model if model else None

@@ -10,11 +10,11 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import results
-from scripts.lib.cells import Cell, harmonic
-from scripts.lib.render import FORMATS
-from scripts.lib.rows import Options
-from scripts.lib.runs import find
-from scripts.lib.tables import build
+from scripts.report.load import find
+from scripts.report.render import FORMATS
+from scripts.report.rows import Options
+from scripts.report.statistics import Cell, harmonic
+from scripts.report.tables import build
 from tests.scripts.fake_output import RESULT, ZERO_SHOT, Output
 
 
@@ -317,8 +317,8 @@ def test_markdown(filled: Output) -> None:
     text = FORMATS["markdown"](filled.tables(), [], [])
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert (
-        "### Base to new classes (data set Critters, backbone ViT-B/16, split test, shots 16, "
-        "images labelled few-shot)" in lines
+        "### Base to new classes (dataset Critters, backbone ViT-B/16, split test, shots 16, "
+        "images labeled few-shot)" in lines
     )
     assert "| Method | Config | Selection | base | new | H |" in lines
     assert "| CoOp | critters | last_step, epoch 10 | 72.00 ± 2.00 | n/a | n/a |" in lines
@@ -340,7 +340,7 @@ def test_latex(filled: Output) -> None:
 def test_csv(filled: Output) -> None:
     rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), [], []))))
     base, new, _ = rows
-    assert (base["data set"], base["column"], base["mean"], base["std"]) == (
+    assert (base["dataset"], base["column"], base["mean"], base["std"]) == (
         *("Critters", "base", "72.0000", "2.0000"),
     )
     assert (new["mean"], new["seed 2"], new["seed 3"]) == ("", "60.0000", "")

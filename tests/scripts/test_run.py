@@ -9,9 +9,9 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import run as cli
-from scripts.lib.jobs import Place, Request
-from scripts.lib.plans import protocols_of
-from scripts.lib.protocols import ProtocolTable
+from scripts.runner.job import Request, Workspace
+from scripts.runner.plan import protocols_of
+from scripts.runner.protocol_table import ProtocolTable
 from tests.scripts.fake_project import ROOT, add_scripts, make_project
 
 METHODS = ProtocolTable.load(ROOT / "configs" / "protocols.yaml").methods
@@ -186,7 +186,7 @@ def test_an_entry_hands_its_words_to_the_runner(path: Path, tmp_path: Path) -> N
 
 
 def test_every_method_has_an_entry_for_every_protocol() -> None:
-    place = Place(ROOT, ROOT / "data", ROOT / "output")
+    place = Workspace(ROOT, ROOT / "data", ROOT / "output")
     assert sorted(path.relative_to(ROOT / "scripts") for path in ENTRIES) == sorted(
         Path(method, f"{name}.sh") for method in METHODS for name in protocols_of(method, place)
     )

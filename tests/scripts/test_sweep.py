@@ -13,45 +13,45 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import sweep as command
-from scripts.lib.estimate import Estimates
-from scripts.lib.grid import grid, method_name
-from scripts.lib.jobs import Place
-from scripts.lib.lock import JobLock
-from scripts.lib.ray_cluster import share_of_gpu
-from scripts.lib.runner import LOCK
+from scripts.runner.grid import grid, method_name
+from scripts.runner.job import Workspace
+from scripts.runner.lock import JobLock
+from scripts.runner.ray_cluster import share_of_gpu
+from scripts.runner.resources import Estimates
+from scripts.runner.run_job import LOCK
 from tests.scripts.fake_project import ROOT, make_project
 
 GRID = ["--trainers", "coop", "TextRefinerCoOp", "--datasets", "critters", "--seeds", "1", "2"]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     place = make_project(tmp_path)
-    monkeypatch.setattr(command, "find_place", lambda env: place)
+    monkeypatch.setattr(command, "find_workspace", lambda env: place)
     return place
 
 
-def runs_of(place: Place) -> list[str]:
+def runs_of(place: Workspace) -> list[str]:
     """The first line of every log: one a process that was started in that folder."""
     logs = sorted((place.output / "base2new").rglob("log.txt"))
     return [line for log in logs for line in log.read_text().splitlines() if "--seed" in line]
 
 
-def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Place) -> None:
+def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Workspace) -> None:
     chains = grid(["coop", "textrefiner"], ["critters", "dtd"], [1, 2], ["base2new"], {}, place)
     assert len(chains) == 8
     assert all(len(chain.jobs) == 2 for chain in chains)
     assert [chain.job.seed for chain in chains] == [1] * 4 + [2] * 4
 
 
-def test_methods_go_by_their_own_or_their_trainers_name(place: Place) -> None:
+def test_methods_go_by_their_own_or_their_trainers_name(place: Workspace) -> None:
     assert method_name("TextRefinerCoOp", place) == method_name("textrefiner", place)
     with pytest.raises(UsageError, match=r"trainer 'TextRefinrCoOp'.*TextRefiner"):
         method_name("TextRefinrCoOp", place)
 
 
 def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
-    place: Place, capsys: pytest.CaptureFixture[str]
+    place: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(GRID, {}) == 0
     shown = capsys.readouterr().out
@@ -68,7 +68,7 @@ def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
 
 
 def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_STOP", "1")
     assert command.main(GRID, {}) == 1
@@ -82,9 +82,9 @@ def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
 
 
 def test_a_job_that_another_runner_has_is_waited_for(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scripts.lib.sweeping.HELD_SECONDS", 0.1)
+    monkeypatch.setattr("scripts.runner.sweeping.HELD_SECONDS", 0.1)
     first = grid(["coop"], ["critters"], [1], ["base2new"], {}, place)[0].job
     first.folder.mkdir(parents=True)
     holder = subprocess.Popen(["sleep", "2"])
@@ -103,7 +103,7 @@ def test_a_job_that_another_runner_has_is_waited_for(
     assert "8 jobs done" in capsys.readouterr().out
 
 
-def test_estimates_come_from_the_finished_job_most_like_it(place: Place) -> None:
+def test_estimates_come_from_the_finished_job_most_like_it(place: Workspace) -> None:
     jobs = grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
     estimates = Estimates(place)
     assert estimates.line(jobs[0].job) == (
@@ -114,7 +114,7 @@ def test_estimates_come_from_the_finished_job_most_like_it(place: Place) -> None
     assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0].job.folder}")
 
 
-def test_dry_run_starts_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_starts_nothing(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*GRID, "--dry-run"], {}) == 0
     shown = capsys.readouterr().out
     assert shown.count("estimate: none") == 8
@@ -125,7 +125,7 @@ def test_dry_run_starts_nothing(place: Place, capsys: pytest.CaptureFixture[str]
     ("words", "sentence"),
     [
         (["--trainers", "cop", "--datasets", "critters"], "unknown method or trainer 'cop'"),
-        (["--trainers", "coop", "--datasets", "criters"], "unknown data set 'criters'"),
+        (["--trainers", "coop", "--datasets", "criters"], "unknown dataset 'criters'"),
         ([*GRID, "--protocol", "base2old"], "unknown protocol 'base2old'"),
         ([*GRID, "--ray-address", "auto"], "--ray-address auto is read with --ray"),
         ([*GRID, "--set", "OPTIM.LR"], "has no value"),
@@ -140,7 +140,7 @@ def test_dry_run_starts_nothing(place: Place, capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_bad_input_is_one_sentence(
-    place: Place, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    place: Workspace, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(words, {}) == 2
     error = capsys.readouterr().err
@@ -154,13 +154,13 @@ def test_a_share_of_a_gpu_has_headroom_and_is_never_more_than_one() -> None:
     assert share_of_gpu(40 * gib, 24 * gib) == 1.0
 
 
-def start_sweep(place: Place, address: str) -> subprocess.Popen[str]:
+def start_sweep(place: Workspace, address: str) -> subprocess.Popen[str]:
     """scripts/sweep.py as a process of its own, on the cluster at ``address``."""
     program = (
         "import sys; from pathlib import Path; from scripts import sweep\n"
-        "from scripts.lib.jobs import Place\n"
+        "from scripts.runner.job import Workspace\n"
         f"root = Path({str(place.root)!r})\n"
-        "sweep.find_place = lambda env: Place(root, root / 'data', root / 'output')\n"
+        "sweep.find_workspace = lambda env: Workspace(root, root / 'data', root / 'output')\n"
         "sys.exit(sweep.main(sys.argv[1:], {}))\n"
     )
     words = [*GRID, "--ray", "--ray-address", address]

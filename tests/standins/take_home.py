@@ -19,7 +19,7 @@ import trainers.coop  # noqa: E402  # CoOp's train.py imports this much
 from dassl.config import get_cfg_default  # noqa: E402
 from dassl.engine import TrainerX, build_trainer  # noqa: E402
 from trainers.encode import encode_image, encode_text  # noqa: E402
-from trainers.packing import Packing  # noqa: E402
+from trainers.prompting.packing import Packing  # noqa: E402
 
 NAMES = ["face", "yin_yang", "water_lilly"]
 TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "TextRefinerMaPLe"]
@@ -34,7 +34,7 @@ def batches(count):
 
 
 def build_data_loader(self):
-    """In the place of Dassl's data sets."""
+    """In the place of Dassl's datasets."""
     self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=NAMES))
     self.lab2cname = dict(enumerate(NAMES))
     self.train_loader_x, self.test_loader, self.val_loader = batches(3), batches(2), None

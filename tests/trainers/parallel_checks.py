@@ -41,7 +41,7 @@ def check_batch_norm(world: ToyWorld, output: Path) -> None:
     for key, value in whole.state_dict().items():
         close(ours.state_dict()[key], value)
     for own, expected in zip(ours.parameters(), whole.parameters(), strict=True):
-        close(sum(distributed.everyones(own.grad)), expected.grad)
+        close(sum(distributed.all_gather(own.grad)), expected.grad)
     # float32 with a mean far from 0: squares of the rows themselves would cancel.
     far = (random(10, 5) + 10_000).float()
     close(BatchNorm(5)(part(far)), part(nn.BatchNorm1d(5).double()(far.double())).float(), 2e-3)
@@ -77,7 +77,7 @@ def check_in_turns(world: ToyWorld, output: Path) -> None:
     rank, count = distributed.rank(), distributed.world_size()
     for size in range(6):
         own = [(torch.tensor(i), torch.tensor(-i)) for i in range(size)][rank::count]
-        found = [(int(a), int(b)) for a, b in distributed.in_turns(own)]
+        found = [(int(a), int(b)) for a, b in distributed.gather_batches(own)]
         assert found == ([(i, -i) for i in range(size)] if rank == 0 else [])
 
 
@@ -150,7 +150,7 @@ def check_feature_store(world: ToyWorld, output: Path) -> None:
             lambda module, inputs: encoded.append(len(inputs[0]))
         )
         assert trainer.test() == expected
-        assert sorted(distributed.everyones(sum(encoded))) == [0, 12]
+        assert sorted(distributed.all_gather(sum(encoded))) == [0, 12]
     assert [path.suffix for path in store.iterdir()] == [".safetensors"]
 
 

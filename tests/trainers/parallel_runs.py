@@ -84,7 +84,7 @@ def run(world: ToyWorld, case: Case, output: Path) -> dict[str, Any]:
 
 def same(value: Any, what: str) -> None:
     """Every process must have the very same."""
-    values = distributed.everyones(value)
+    values = distributed.all_gather(value)
     assert values == values[:1] * len(values), f"the processes have different {what}: {values}"
 
 
@@ -114,7 +114,7 @@ def work(rank: int, count: int, port: int, folder: Path, output: Path) -> None:
     values = (rank, rank, count, "localhost", port)
     os.environ.update(zip(names, map(str, values), strict=True))
     world, output = ToyWorld(folder), output / str(count)
-    with distributed.processes():
+    with distributed.process_group():
         for name in RUN_BY[count]:
             found = run(world, CASES[name], output / name)
             if distributed.is_main():

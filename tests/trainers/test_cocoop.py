@@ -8,12 +8,13 @@ from clip import clip
 from tests.toy import toy_clip
 from tests.trainers import naive
 from tests.trainers.toy_runs import ToyWorld, learned
-from trainers import encode, packing
-from trainers.base import RefinedCLIP, build_refiner
-from trainers.checkpoint import load_trained
+from trainers import encode
+from trainers.checkpoints.load import load_trained
 from trainers.cocoop import CoCoOpLearner, ConditionalPrompts
-from trainers.packing import automatic_chunk
+from trainers.prompting import packing
+from trainers.prompting.packing import automatic_chunk
 from trainers.settings import RefinerSettings, SettingsError
+from trainers.trainer import RefinedCLIP, build_refiner
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 NAMES = ["face", "yin_yang", "water_lilly", "very_large_wind_turbine"]
@@ -46,7 +47,7 @@ def images(count=3):
 
 def gradients(model, loss):
     """By name; of what a loss does not reach, zeros. The graph may be used again."""
-    named = dict(torch.nn.ModuleDict(model.trained_modules()).named_parameters())
+    named = dict(torch.nn.ModuleDict(model.trainable_modules()).named_parameters())
     found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
     return {
         name: torch.zeros_like(parameter) if gradient is None else gradient
@@ -116,7 +117,7 @@ def naive_step(model, batch, label):
     losses = {"ce": sum(ce) / len(ce)}
     if refiner:
         losses["semantic"] = 0.02 * sum(semantic) / len(semantic)
-        losses["regulariser"] = 20.0 * torch.stack(distances).mean()
+        losses["regularizer"] = 20.0 * torch.stack(distances).mean()
     return torch.stack(logits), losses
 
 
@@ -300,7 +301,7 @@ def test_public_checkpoint_loads_strictly(toy, tmp_path):
     state = public_state(classes=51)
     save_public(tmp_path, state)
     model = build(toy, refined=False)
-    load_trained(model.trained_modules(), str(tmp_path), 10, toy)
+    load_trained(model.trainable_modules(), str(tmp_path), 10, toy)
     own = model.learner.prompts.state_dict()
     assert own.keys() == state.keys() - {"token_prefix", "token_suffix"}
     for key, value in own.items():
@@ -315,4 +316,4 @@ def test_coops_checkpoint_lacks_the_meta_net(toy, tmp_path):
     with pytest.raises(
         SettingsError, match=r"lacks meta_net.linear1.bias, meta_net.linear1.weight"
     ):
-        load_trained(build(toy, False).trained_modules(), str(tmp_path), 10, toy)
+        load_trained(build(toy, False).trainable_modules(), str(tmp_path), 10, toy)

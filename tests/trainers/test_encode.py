@@ -7,7 +7,7 @@ from clip import clip
 from tests.toy import toy_clip, toy_resnet_state_dict
 from tests.trainers import naive
 from trainers.encode import encode_image, encode_text
-from trainers.packing import Packing
+from trainers.prompting.packing import Packing
 from trainers.settings import SettingsError
 
 EXACT = {"rtol": 0, "atol": 1e-9}

@@ -5,11 +5,11 @@ import torch
 
 from clip.model import convert_weights
 from tests.toy import toy_clip
-from trainers.base import RefinedCLIP, build_refiner
 from trainers.cocoop import CoCoOpLearner, ConditionalPrompts
 from trainers.coop import CoOpLearner
-from trainers.prompts import ContextPrompts
+from trainers.prompting.contexts import ContextPrompts
 from trainers.settings import RefinerSettings
+from trainers.trainer import RefinedCLIP, build_refiner
 
 NAMES = ["cat", "wind_turbine", "very large dog"]
 SETTINGS = RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)

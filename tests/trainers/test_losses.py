@@ -10,7 +10,7 @@ from tests.trainers import naive
 from trainers.losses import (
     class_logits,
     distillation_loss,
-    regulariser,
+    regularizer,
     salient_tokens,
     semantic_loss,
 )
@@ -83,13 +83,13 @@ def test_class_logits_shapes_agree(tensors):
     )
 
 
-def test_regulariser_and_its_gradient(tensors):
+def test_regularizer_and_its_gradient(tensors):
     text = tensors["text"].clone().requires_grad_()
     refined = (tensors["text"] + 0.3).requires_grad_()
     expected = 0.0
     for r, t in zip(refined.detach(), text.detach(), strict=True):
         expected += float((r / r.norm() - t).abs().sum()) / text.numel()
-    loss = regulariser(refined, text)
+    loss = regularizer(refined, text)
     assert loss.item() == pytest.approx(expected, abs=1e-12)
     loss.backward()
     assert text.grad.abs().sum() > 0

@@ -6,10 +6,10 @@ import torch
 from clip import clip
 from tests.toy import toy_clip, toy_resnet
 from tests.trainers import naive
-from trainers.base import RefinedCLIP
-from trainers.checkpoint import load_trained
+from trainers.checkpoints.load import load_trained
 from trainers.maple import CoupledPrompts, MaPLeLearner
 from trainers.settings import SettingsError
+from trainers.trainer import RefinedCLIP
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 NAMES = ["cat", "wind_turbine", "very large dog"]
@@ -94,7 +94,7 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
     folder.mkdir()
     torch.save({"state_dict": state, "epoch": 5}, folder / "model.pth.tar-5")
     expected = {k: v + 1 for k, v in learner.prompts.state_dict().items()}
-    load_trained(RefinedCLIP(learner).trained_modules(), str(tmp_path), 5, clip_model)
+    load_trained(RefinedCLIP(learner).trainable_modules(), str(tmp_path), 5, clip_model)
     for key, value in learner.prompts.state_dict().items():
         assert torch.equal(value, expected[key]), key
 

@@ -134,10 +134,10 @@ def test_an_error_is_told_once_and_ends_all(tmp_path):
     program = """
 import sys
 from dassl.utils import UsageError, distributed
-with distributed.processes():
+with distributed.process_group():
     if sys.argv[1] == "all" or distributed.rank() == 1:
         raise UsageError("sentence of one")
-    distributed.meet()
+    distributed.barrier()
 """
     (tmp_path / "program.py").write_text(program)
     for who in ("one", "all"):
@@ -164,7 +164,7 @@ def test_without_the_addresses_of_the_others(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     message = "RANK.* not set: start several processes with torchrun"
-    with pytest.raises(UsageError, match=message), distributed.processes():
+    with pytest.raises(UsageError, match=message), distributed.process_group():
         pass
 
 

@@ -11,8 +11,8 @@ from tests.trainers.toy_runs import TEST_CASES, ToyWorld
 from trainers import backbone
 from trainers.backbone import in_half
 from trainers.encode import encode_image, encode_text, unit
-from trainers.losses import class_logits, regulariser, salient_tokens, semantic_loss
-from trainers.packing import Packing
+from trainers.losses import class_logits, regularizer, salient_tokens, semantic_loss
+from trainers.prompting.packing import Packing
 
 PRECISIONS = ["fp32", "amp", "bf16", "fp16"]
 
@@ -125,7 +125,7 @@ def test_bfloat16_is_rounded_from_float32_where_openai_has_float16():
     ("name", "node"), [c for c in TEST_CASES if c[0].startswith("TextRefinerC")]
 )
 def test_what_follows_the_towers_is_float32(world, name, node, precision, tmp_path, monkeypatch):
-    """Cache, softmax over tokens, normalisation and losses against float64 on the same features."""
+    """Cache, softmax over tokens, normalization and losses against float64 on the same features."""
     prec = run_half_on_a_cpu(monkeypatch, precision)
     trainer = world.build(name, tmp_path, f"TRAINER.{node}.PREC", prec)
     model, seen = trainer.model, {}
@@ -170,5 +170,5 @@ def exact_losses(refiner, model, tokens, text, batch):
     return {
         "ce": F.cross_entropy(logits, batch["label"]),
         "semantic": weights.local_weight * semantic_loss(salient, text, batch["label"], scale),
-        "regulariser": weights.reg_weight * regulariser(refined, text),
+        "regularizer": weights.reg_weight * regularizer(refined, text),
     }

@@ -6,12 +6,12 @@ import torch
 from tests.toy import toy_clip
 from tests.trainers import naive
 from tests.trainers.toy_runs import TEACHER_SIZES, ToyWorld, learned, save_teacher
-from trainers.base import RefinedCLIP, build_refiner
-from trainers.checkpoint import load_trained
-from trainers.deep import vision_prompts
+from trainers.checkpoints.load import load_trained
+from trainers.checkpoints.teacher import load_teacher
+from trainers.prompting.deep import vision_prompts
 from trainers.promptkd import PromptKDLearner
 from trainers.settings import RefinerSettings, SettingsError
-from trainers.teacher import load_teacher
+from trainers.trainer import RefinedCLIP, build_refiner
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 NAMES = ["cat", "wind_turbine", "very large dog"]
@@ -95,7 +95,7 @@ def test_losses_equal_loops(world, refined):
         )
         expected["semantic"] = 20 / 100 * semantic / (7 * 3 * 3)
         unit = torch.stack([row / row.norm() for row in classifier])
-        expected["regulariser"] = 20 / 50 * (unit - text).abs().sum() / text.numel()
+        expected["regularizer"] = 20 / 50 * (unit - text).abs().sum() / text.numel()
     assert losses.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(losses[name], value, **EXACT)
@@ -172,7 +172,10 @@ def test_a_folder_of_the_release_loads(world, tmp_path):
     public_folder(tmp_path / "release", trained)
     other = world.build("TextRefinerPromptKD", tmp_path / "other")
     load_trained(
-        other.model.trained_modules(), str(tmp_path / "release"), 6, other.model.learner.clip_model
+        other.model.trainable_modules(),
+        str(tmp_path / "release"),
+        6,
+        other.model.learner.clip_model,
     )
     theirs = learned(other)
     for key, value in learned(trained).items():

@@ -11,11 +11,11 @@ from clip import clip
 from tests.toy import toy_clip, toy_resnet
 from tests.trainers import naive
 from tests.trainers.toy_runs import ToyWorld, learned
-from trainers.base import RefinedCLIP
-from trainers.checkpoint import load_trained
-from trainers.deep import IndependentPrompts
+from trainers.checkpoints.load import load_trained
+from trainers.prompting.deep import IndependentPrompts
 from trainers.promptsrc import AggregatedPrompts, PromptSRCLearner, gaussian_weights
 from trainers.settings import SettingsError, extend_cfg, node
+from trainers.trainer import RefinedCLIP
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 NAMES = ["cat", "wind_turbine", "very large dog"]
@@ -152,13 +152,15 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
     trained = build(clip_model).deep
     public_file(tmp_path, clip_model, trained)
     other = build(clip_model)
-    load_trained(other.trained, str(tmp_path), 20, clip_model)
+    load_trained(other.trainable_modules, str(tmp_path), 20, clip_model)
     for a, b in zip(trained.parameters(), other.deep.parameters(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(SettingsError, match=r"lacks .*text_encoder.*2\.VPT_shallow|adds"):
-        load_trained(build(clip_model, PROMPT_DEPTH_TEXT=2).trained, str(tmp_path), 20, clip_model)
+        load_trained(
+            build(clip_model, PROMPT_DEPTH_TEXT=2).trainable_modules, str(tmp_path), 20, clip_model
+        )
     with pytest.raises(SettingsError, match="was trained on another CLIP"):
-        load_trained(other.trained, str(tmp_path), 20, toy_clip(seed=1).double())
+        load_trained(other.trainable_modules, str(tmp_path), 20, toy_clip(seed=1).double())
 
 
 def test_our_checkpoint_holds_the_prompts_and_their_sum(tmp_path):

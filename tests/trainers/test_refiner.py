@@ -182,7 +182,7 @@ def test_alpha_zero_changes_nothing():
     assert torch.equal(TextRefiner(4, 4, alpha=0.0).refine(text), text)
 
 
-def test_alignment_normalises_over_all_rows():
+def test_alignment_normalizes_over_all_rows():
     align = FeatureAlignment(5, 4).double()
     tokens = torch.randn(3, 7, 5, dtype=torch.float64)
     linear = tokens.reshape(-1, 5) @ align.inner.weight.T + align.inner.bias

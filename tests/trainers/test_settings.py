@@ -4,7 +4,7 @@ import pytest
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default
-from trainers.settings import RefinerSettings, SettingsError, adopt_release_names, extend_cfg, node
+from trainers.settings import RefinerSettings, SettingsError, extend_cfg, map_release_keys, node
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_release_names_are_mapped_once_and_said(cfg):
             *("TRAINER.TF.BALANCE", 25.0, "TRAINER.TF.DISTILL", 0),
         ]
     )
-    lines = adopt_release_names(cfg)
+    lines = map_release_keys(cfg)
     settings = RefinerSettings.from_cfg(cfg, "COOP")
     assert (settings.cache_size, settings.alpha) == (50, 0.1)
     assert (settings.local_weight, settings.reg_weight) == (0.04, 0.0)
@@ -54,14 +54,14 @@ def test_release_names_are_mapped_once_and_said(cfg):
     cfg.TRAINER.TEXTREFINER.ALPHA = 0.5
     assert "ALPHA 0.1, a later setting makes it 0.5" in adopted[1].line(cfg)
     assert len(lines) == 4
-    assert adopt_release_names(cfg) == []
+    assert map_release_keys(cfg) == []
 
 
 @pytest.mark.parametrize("value", [0, -1.0])
 def test_a_loss_factor_that_divides_by_nothing(cfg, value):
     cfg.TRAINER.TF.BALANCE = value
     with pytest.raises(SettingsError, match="must be > 0, got"):
-        adopt_release_names(cfg)
+        map_release_keys(cfg)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_loss_factor_that_divides_by_nothing(cfg, value):
 def test_release_values_must_be_numbers(cfg, key, value, kind):
     cfg.TRAINER.TF[key] = value
     with pytest.raises(SettingsError, match=f"TRAINER.TF.{key} must be a {kind}, got"):
-        adopt_release_names(cfg)
+        map_release_keys(cfg)
 
 
 def test_promptkd_has_weights_of_its_own(cfg):

@@ -27,7 +27,9 @@ def test_trains_what_it_declares_and_nothing_else(world, name, tmp_path, capsys)
     for key, value in trainer.model.learner.clip_model.state_dict().items():
         assert torch.equal(value, clip[key]), f"CLIP's {key} moved"
     assert before.keys() == trainer.model.state_dict().keys()
-    count = sum(v.numel() for m in trainer.model.trained_modules().values() for v in m.parameters())
+    count = sum(
+        v.numel() for m in trainer.model.trainable_modules().values() for v in m.parameters()
+    )
     out = capsys.readouterr().out
     assert f"Trained parameters: {count:,}" in out
     assert "Precision: fp32 on cpu" in out
@@ -115,8 +117,8 @@ def test_plain_and_refined_agree_when_the_refiner_adds_nothing(world, tmp_path):
 @pytest.mark.parametrize(
     ("switch", "names"),
     [
-        ("CACHE", {"ce", "semantic", "regulariser"}),
-        ("LOCAL", {"ce", "regulariser"}),
+        ("CACHE", {"ce", "semantic", "regularizer"}),
+        ("LOCAL", {"ce", "regularizer"}),
         ("REG", {"ce", "semantic"}),
     ],
 )

@@ -1,4 +1,4 @@
-"""Zero-shot templates, data set by data set, and the ensemble against a loop."""
+"""Zero-shot templates, dataset by dataset, and the ensemble against a loop."""
 
 import pytest
 import torch
@@ -46,8 +46,8 @@ def test_templates(dataset):
     assert templates_of(ZeroshotCLIP2, dataset) == ENSEMBLE + own
 
 
-@pytest.mark.parametrize("normalise", [True, False])
-def test_ensemble_equals_a_loop(normalise):
+@pytest.mark.parametrize("normalize", [True, False])
+def test_ensemble_equals_a_loop(normalize):
     model = toy_clip().double().requires_grad_(False)
     templates, names = (
         ["a photo of a {}.", "{} texture, a very large one."],
@@ -59,8 +59,8 @@ def test_ensemble_equals_a_loop(normalise):
         for template in templates:
             text = template.format(name.replace("_", " "))
             feature = model.encode_text(clip.tokenize(text))[0]
-            total = total + (feature / feature.norm() if normalise else feature)
+            total = total + (feature / feature.norm() if normalize else feature)
         rows.append(total / total.norm())
-    features = template_features(model, templates, names, normalise=normalise)
+    features = template_features(model, templates, names, normalize=normalize)
     torch.testing.assert_close(features, torch.stack(rows), rtol=0, atol=1e-9)
     torch.testing.assert_close(F.normalize(features, dim=-1), features)

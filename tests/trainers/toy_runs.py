@@ -57,7 +57,7 @@ def save_teacher(path: Path) -> Path:
 
 
 class ToyWorld:
-    """A folder with a data set of 6 classes and the weights of a CLIP, and runs on them."""
+    """A folder with a dataset of 6 classes and the weights of a CLIP, and runs on them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -127,6 +127,6 @@ def learned(trainer: Any) -> dict[str, Any]:
     """A copy of everything that a trainer trained, by name."""
     return {
         f"{name}.{key}": value.clone()
-        for name, module in trainer.model.trained_modules().items()
+        for name, module in trainer.model.trainable_modules().items()
         for key, value in module.state_dict().items()
     }

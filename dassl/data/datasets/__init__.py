@@ -1,6 +1,7 @@
-"""The data set interface; the data sets themselves live in the top-level package ``datasets``."""
+"""The dataset interface; the datasets themselves live in the top-level package ``datasets``."""
 
-from .base_dataset import DatasetBase, Datum
-from .build import DATASET_REGISTRY, build_dataset
+import lazy_loader
 
-__all__ = ["DATASET_REGISTRY", "DatasetBase", "Datum", "build_dataset"]
+# The names are in __init__.pyi; each module is imported at first use, so that commands which
+# only plan jobs or read results start without importing torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

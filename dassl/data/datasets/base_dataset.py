@@ -1,4 +1,4 @@
-"""What a data set is: lists of :class:`Datum`, and the label-to-name table.
+"""What a dataset is: lists of :class:`Datum`, and the label-to-name table.
 
 Pickled few-shot samples name ``dassl.data.datasets.base_dataset.Datum`` and its four attributes,
 here and in the original Dassl: neither may be renamed.
@@ -16,7 +16,7 @@ from dassl.utils import UsageError
 class Datum:
     """One image: where it is, its label and class name, and the number of its domain.
 
-    Whether the file exists is not asked here: data sets list their folders once instead of
+    Whether the file exists is not asked here: datasets list their folders once instead of
     asking a (network) file system about each of a million paths.
     """
 
@@ -54,12 +54,12 @@ class Datum:
 
 
 class DatasetBase:
-    """Labelled (``train_x``), unlabelled (``train_u``), validation and test images.
+    """Labeled (``train_x``), unlabeled (``train_u``), validation and test images.
 
     The class names come from ``train_x``.
     """
 
-    dataset_dir = ""  # the folder of the data set, below cfg.DATASET.ROOT
+    dataset_dir = ""  # the folder of the dataset, below cfg.DATASET.ROOT
     domains: list[str] = []  # the names of all domains
 
     def __init__(
@@ -121,7 +121,7 @@ class DatasetBase:
     def check_input_domains(
         self, source_domains: Iterable[str], target_domains: Iterable[str]
     ) -> None:
-        """Raise a UsageError unless all these domains are the data set's own."""
+        """Raise a UsageError unless all these domains are the dataset's own."""
         self.is_input_domain_valid(source_domains)
         self.is_input_domain_valid(target_domains)
 

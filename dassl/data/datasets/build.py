@@ -1,4 +1,4 @@
-"""The registry of data sets, and the way from a config to one of them."""
+"""The registry of datasets, and the way from a config to one of them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DATASET_REGISTRY = Registry("DATASET")
 
 
 def build_dataset(cfg: CfgNode) -> DatasetBase:
-    """The data set named by ``cfg.DATASET.NAME``, read from ``cfg.DATASET.ROOT``.
+    """The dataset named by ``cfg.DATASET.NAME``, read from ``cfg.DATASET.ROOT``.
 
     Raises:
-        UsageError: no data set of that name is registered.
+        UsageError: no dataset of that name is registered.
     """
     name, allowed = cfg.DATASET.NAME, DATASET_REGISTRY.registered_names()
     if name not in allowed:

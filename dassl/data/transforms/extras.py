@@ -59,7 +59,7 @@ class InstanceNormalization(Described):
 
 
 class Cutout(Described):
-    """Zero ``n_holes`` squares of ``length`` pixels, centred anywhere in a (C, H, W) tensor.
+    """Zero ``n_holes`` squares of ``length`` pixels, centered anywhere in a (C, H, W) tensor.
 
     DeVries and Taylor, Improved Regularization of CNNs with Cutout, arXiv:1708.04552.
     """

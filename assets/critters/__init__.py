@@ -1,0 +1,1 @@
+"""The embedded CLIP models and the code that made them."""

@@ -1,0 +1,56 @@
+"""Zero-shot accuracy over all 72 species, on pictures of pre-training's world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import clip
+from assets.critters.captions import FACTS, NO_SPECIES
+from datasets.critters_world import SPECIES
+
+PROMPT = "a photo of a {}."
+# CLIP's constants, those of its own preprocessing.
+_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
+_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+
+
+def normalize(images: np.ndarray) -> Tensor:
+    """CLIP's input (B, 3, S, S) float32 from pictures (B, S, S, 3) uint8."""
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
+    return (pixels - _MEAN) / _STD
+
+
+def accuracy_by_style(
+    encode_image: Callable[[Tensor], Tensor],
+    encode_text: Callable[[Tensor], Tensor],
+    images: np.ndarray,
+    labels: np.ndarray,
+) -> dict[str, float]:
+    """Percent correct per style that occurs, and over "all", of the pictures of a species.
+
+    Args:
+        encode_image: normalized images (B, 3, S, S) to features (B, d).
+        encode_text: token ids of clip.tokenize (C, 77) to features (C, d).
+        images: (N, S, S, 3) uint8.
+        labels: (N, 8), indices of captions.FACTS.
+    """
+    text = encode_text(clip.tokenize([PROMPT.format(s.name) for s in SPECIES]).long())
+    text = F.normalize(text.float(), dim=-1)
+    species = labels[:, list(FACTS).index("species")]
+    style = labels[:, list(FACTS).index("style")]
+    shown = np.flatnonzero(species != NO_SPECIES)
+    guesses = [
+        (encode_image(normalize(images[rows])).float() @ text.t()).argmax(-1).numpy()
+        for rows in np.array_split(shown, max(1, len(shown) // 250))
+    ]
+    correct = np.concatenate(guesses) == species[shown]
+    scores = {"all": correct}
+    scores |= {name: correct[style[shown] == i] for i, name in enumerate(FACTS["style"])}
+    return {
+        name: round(100 * float(np.mean(hits)), 1) for name, hits in scores.items() if len(hits)
+    }

@@ -1,0 +1,12 @@
+from .clip import _MODELS, _download, available_models, build_model, load, tokenize
+from .weights import WeightsError
+
+__all__ = [
+    "_MODELS",
+    "WeightsError",
+    "_download",
+    "available_models",
+    "build_model",
+    "load",
+    "tokenize",
+]

@@ -1,0 +1,1 @@
+"""From a request to finished jobs: what to run, and running it."""

@@ -1,0 +1,75 @@
+"""Captions say what is true of a scene, in words that the small text tower knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from open_clip import SIMPLE_IMAGENET_TEMPLATES
+
+import clip
+from assets.critters.captions import FACTS, NO_SPECIES, Scene, caption
+from assets.critters.pool import LENGTH, random_scene
+from assets.critters.vocabulary import Vocabulary
+from dassl.utils import UsageError
+from datasets.critters_world import SPECIES, Creature
+
+
+def scenes(count: int) -> list[Scene]:
+    return [random_scene(np.random.RandomState([4, i])) for i in range(count)]
+
+
+def test_labels_name_the_facts_in_their_order():
+    creature = Creature("fep", "crest", "fan", "belted", "grey")
+    labels = Scene(None, creature, "forest", "blurry").labels()
+    assert labels == [NO_SPECIES, 2, 4, 4, 5, 7, 5, 4]
+    assert Scene(7, SPECIES[7].creature, "grass", "photo").labels()[0] == 7
+    names = [values[i] for values, i in zip(FACTS.values(), labels, strict=True)][1:]
+    assert names == ["fep", "crest", "fan", "belted", "grey", "forest", "blurry"]
+
+
+def test_two_scenes_that_agree_on_the_mentioned_facts_get_the_same_words():
+    """Otherwise a caption would be counted as true of a picture that it does not describe."""
+    for i, scene in enumerate(scenes(300)):
+        text, mentioned = caption(scene, np.random.RandomState(i))
+        for fact, value in {
+            "color": scene.creature.color,
+            "ornament": scene.creature.ornament,
+            "background": scene.background,
+        }.items():
+            if fact in mentioned:
+                assert value in text
+        assert "genus" in mentioned
+        assert scene.creature.genus in text
+        named = scene.species is not None and SPECIES[scene.species].name in text
+        assert ("species" in mentioned) <= named
+        for style in ("sketch", "painting", "dark", "blurry"):
+            if style in text:
+                assert scene.style == style
+                assert "style" in mentioned
+
+
+def test_captions_use_clips_templates_too():
+    texts = {caption(scenes(1)[0], np.random.RandomState(i))[0] for i in range(400)}
+    for template in SIMPLE_IMAGENET_TEMPLATES:
+        start = template("|").split("|")[0]
+        assert any(text.startswith(start) for text in texts), start
+
+
+def test_the_vocabulary_holds_captions_and_prompts():
+    vocabulary = Vocabulary()
+    texts = [caption(scene, np.random.RandomState(i))[0] for i, scene in enumerate(scenes(400))]
+    for species in SPECIES[:12]:  # every epithet
+        texts += [template(species.name) for template in SIMPLE_IMAGENET_TEMPLATES]
+        texts += [f"a photo of a {species.name}.", f"X X X X {species.name}."]
+    tokens = clip.tokenize(texts).long()
+    rows = vocabulary.rows(tokens)
+    torch.testing.assert_close(vocabulary.ids[rows], tokens)
+    assert torch.equal(rows.argmax(-1), tokens.argmax(-1))  # the end of a text stays the largest
+    assert int((tokens[:400] != 0).sum(-1).max()) <= LENGTH
+    assert len(vocabulary) < 200
+
+
+def test_a_word_outside_of_the_vocabulary_is_an_error():
+    with pytest.raises(UsageError, match="vocabulary_texts"):
+        Vocabulary().rows(clip.tokenize("a photo of a zeppelin.").long())

@@ -1,0 +1,54 @@
+"""What decides a training is recorded, and a continuation under other settings is refused."""
+
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode
+
+import trainers
+from dassl.config import get_cfg_default
+from dassl.engine.run_records import deciding
+from dassl.utils import UsageError, write_json
+from scripts.runner.check_resume import check_continuation
+
+
+class Distiller:
+    """A trainer as far as its settings are concerned."""
+
+    config_nodes = ("PROMPTKD",)
+
+    def get_model_names(self) -> list[str]:
+        return ["VLPromptLearner"]
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> CfgNode:
+    cfg = get_cfg_default()
+    trainers.extend_cfg(cfg)
+    cfg.OUTPUT_DIR = str(tmp_path)
+    (tmp_path / "VLPromptLearner").mkdir()
+    (tmp_path / "VLPromptLearner" / "checkpoint").write_text("model.pth.tar-1")
+    check_continuation(Distiller(), cfg)  # nothing is known yet
+    write_json({"settings": deciding(Distiller(), cfg)}, tmp_path / "checkpoint.json")
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("DATASET.DISTILL_ON", "all"),
+        ("TRAINER.MODAL", "cross"),
+        ("TRAINER.PROMPTKD.KD_WEIGHT", 9.0),
+    ],
+)
+def test_another_setting_is_refused(cfg: CfgNode, key: str, value: object) -> None:
+    check_continuation(Distiller(), cfg)  # the same again
+    cfg.merge_from_list([key, value])
+    with pytest.raises(UsageError, match=f"{key} was .*, now is {value}"):
+        check_continuation(Distiller(), cfg)
+
+
+def test_what_the_trainer_does_not_read_and_more_epochs_are_no_difference(cfg: CfgNode) -> None:
+    cfg.merge_from_list(["OPTIM.MAX_EPOCH", 99, "TRAINER.COOP.N_CTX", 3])
+    check_continuation(Distiller(), cfg)
+    assert "OPTIM.LR" in deciding(Distiller(), cfg)

@@ -1,0 +1,237 @@
+"""Entries of the array store: found by facts, whole or not at all, checked when they are read."""
+
+import multiprocessing
+import os
+import shutil
+import time
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from trainers.feature_store.array_store import ArrayStore, readable
+from trainers.settings import SettingsError
+
+FACTS = {"what": "image", "weights": "a", "times": "1"}
+COUNT = 10
+
+
+def parts(seed=0, dtype=torch.float32, sizes=(4, 4, 2)):
+    """Rows in parts: pooled (n, 3) of ``dtype`` and saliency (n, 5) in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    for size in sizes:
+        yield {
+            "pooled": torch.randn(size, 3, generator=generator).to(dtype),
+            "saliency": torch.rand(size, 5, generator=generator),
+        }
+
+
+def whole(**options):
+    rows = list(parts(**options))
+    return {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
+
+
+def never():
+    raise AssertionError("computed although it is stored")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArrayStore(str(tmp_path / "store"), "A.KEY")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_stored_comes_back(store, dtype):
+    computed = store.get(FACTS, COUNT, lambda: parts(dtype=dtype))
+    again = store.get(FACTS, COUNT, never)
+    assert same(computed, whole(dtype=dtype))
+    assert same(again, computed)
+    assert again["pooled"].dtype == dtype
+
+
+def test_an_entry_is_a_safetensors_file(store):
+    store.get(FACTS, COUNT, lambda: parts(dtype=torch.float16))
+    with safe_open(store.path(FACTS), "pt") as file:
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+    assert same(found, whole(dtype=torch.float16))
+
+
+def test_nothing_but_entries_is_left(store):
+    store.get(FACTS, COUNT, parts)
+    assert os.listdir(store.folder) == [store.path(FACTS).name]
+
+
+@pytest.mark.parametrize("changed", [{"weights": "b"}, {"times": "2"}, {"what": "token"}])
+def test_other_facts_are_another_entry(store, changed):
+    store.get(FACTS, COUNT, parts)
+    other = store.get({**FACTS, **changed}, COUNT, lambda: parts(seed=1))
+    assert same(other, whole(seed=1))
+    assert same(store.get(FACTS, COUNT, never), whole())
+
+
+def test_an_outdated_entry_is_named(store, capsys):
+    store.get(FACTS, COUNT, parts)
+    store.get({**FACTS, "weights": "b"}, COUNT, parts)
+    assert "is outdated" not in capsys.readouterr().out
+    store.get({**FACTS, "times": "2"}, COUNT, parts)
+    assert f"{store.path(FACTS)} is outdated: image files have changed" in capsys.readouterr().out
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def flip_a_bit_at_the_end(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def flip_a_bit_of_the_first_array(path):
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start] ^= 1
+    path.write_bytes(content)
+
+
+def change_a_shape(path):
+    path.write_bytes(path.read_bytes().replace(b'"shape": [10, 3]', b'"shape": [15, 2]'))
+
+
+def put_text_there(path):
+    path.write_text("no header at all")
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def leave_the_header_only(path):
+    path.write_bytes(path.read_bytes()[:64])
+
+
+def tell_of_other_facts(path):
+    path.write_bytes(
+        path.read_bytes().replace(b'\\"weights\\": \\"a\\"', b'\\"weights\\": \\"b\\"')
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (truncate, "bytes instead of"),
+        (flip_a_bit_at_the_end, "checksum of its saliency array"),
+        (flip_a_bit_of_the_first_array, "checksum of its pooled array"),
+        (change_a_shape, "checksum of its pooled array"),
+        (put_text_there, "header cannot be read"),
+        (empty, "header cannot be read"),
+        (leave_the_header_only, "header cannot be read"),
+        (tell_of_other_facts, "header tells of other features"),
+    ],
+)
+def test_a_damaged_entry_is_said_and_computed_anew(store, damage, said, capsys):
+    store.get(FACTS, COUNT, parts)
+    before = store.path(FACTS).read_bytes()
+    damage(store.path(FACTS))
+    assert store.path(FACTS).read_bytes() != before, "the test damages nothing"
+    assert same(store.get(FACTS, COUNT, parts), whole())
+    out = capsys.readouterr().out
+    assert f"{store.path(FACTS)} is damaged" in out
+    assert said in out
+    assert store.path(FACTS).read_bytes() == before
+    store.get(FACTS, COUNT, never)
+
+
+def test_an_interrupted_computation_leaves_nothing(store):
+    def interrupted():
+        yield next(parts())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.get(FACTS, COUNT, interrupted)
+    assert os.listdir(store.folder) == []
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (4, 4, 4)])
+def test_too_few_and_too_many_rows_are_a_bug(store, sizes):
+    with pytest.raises(ValueError, match="than the 10 rows of"):
+        store.get(FACTS, COUNT, lambda: parts(sizes=sizes))
+    assert os.listdir(store.folder) == []
+
+
+def test_too_little_space_is_one_sentence(store, monkeypatch, capsys):
+    usage = shutil.disk_usage(".")._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(SettingsError, match=r"A\.KEY .*store has 100 B free.*choose another"):
+        store.get(FACTS, COUNT, parts)
+    assert "10 image features need" in capsys.readouterr().out
+    assert os.listdir(store.folder) == []
+
+
+def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"A\.KEY .*file cannot take the features"):
+        ArrayStore(str(tmp_path / "file"), "A.KEY").get(FACTS, COUNT, parts)
+
+
+def fill(folder, record, entered, go):
+    """In another process: compute one entry, slowly, and note that it was computed here."""
+
+    def compute():
+        entered.set()
+        go.wait(20)
+        with open(record, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        yield from parts()
+
+    found = ArrayStore(folder, "A.KEY").get(FACTS, COUNT, compute)
+    assert same(found, whole())
+
+
+def test_two_processes_compute_an_entry_once(store, tmp_path):
+    context = multiprocessing.get_context("fork")
+    entered, go = context.Event(), context.Event()
+    record = tmp_path / "record"
+    arguments = (str(store.folder), str(record), entered, go)
+    workers = [context.Process(target=fill, args=arguments) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert entered.wait(20)
+    time.sleep(0.1)  # so that the other one waits for the lock; it must hold without, too
+    go.set()
+    for worker in workers:
+        worker.join(20)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert len(record.read_text().splitlines()) == 1
+    assert os.listdir(store.folder) == [store.path(FACTS).name]
+
+
+def die(folder):
+    """In another process: die within a computation."""
+
+    def compute():
+        yield next(parts())
+        os._exit(1)
+
+    ArrayStore(folder, "A.KEY").get(FACTS, COUNT, compute)
+
+
+def test_what_a_killed_process_leaves_is_cleared(store):
+    worker = multiprocessing.get_context("fork").Process(target=die, args=(str(store.folder),))
+    worker.start()
+    worker.join(20)
+    assert worker.exitcode == 1
+    assert len(os.listdir(store.folder)) == 2  # its lock and the begun file
+    assert same(store.get(FACTS, COUNT, parts), whole())
+    assert os.listdir(store.folder) == [store.path(FACTS).name]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(999, "999 B"), (1000, "1.0 kB"), (645.5e6, "645.5 MB"), (2e12, "2.0 TB")]
+)
+def test_readable(size, text):
+    assert readable(size) == text

@@ -1,0 +1,1 @@
+"""Checkpoints: reading ours and published ones, their layouts, and PromptKD's teachers."""

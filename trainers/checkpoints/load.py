@@ -1,0 +1,163 @@
+"""Read what was learned from an output folder of ours or in a public layout.
+
+Every key of a checkpoint is accounted for: it is used, or it is known to be derivable (class-name
+buffers, CLIP's own weights, which are compared), or the load stops and names it.
+docs/checkpoints.md describes the layouts.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dassl.utils import load_checkpoint
+
+from ..settings import SettingsError
+from .fingerprints import check_identity
+from .layouts import clip_name, read_content
+
+__all__ = ["check_clip", "fill", "load_trained", "read_tensors"]
+
+BACKBONE = "MODEL.BACKBONE.NAME"
+
+# What a training goes on from: read where it is there, not missed in others' files.
+TRAINING_STATE = ("aggregate",)
+
+
+def load_trained(
+    modules: Mapping[str, nn.Module], directory: str, epoch: int | None, clip_model: Any
+) -> None:
+    """Fill ``modules`` (checkpoint name -> module) from ``directory/<name>/model...``.
+
+    Args:
+        modules: what the trainer trained.
+        directory: an output folder.
+        epoch: the epoch to read, or None for the best-validation checkpoint.
+        clip_model: the frozen CLIP, compared with the copy that the release's files hold.
+
+    Raises:
+        SettingsError: a file or key is missing, unknown, of another shape, or of another CLIP.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name in _check_folder(modules, directory):
+        path = _checkpoint_path(directory, name, epoch)
+        for key, value in _read(name, path, clip_model, BACKBONE).items():
+            owner, _, parameter = key.partition(".")
+            found.setdefault(owner, {})[parameter] = value
+    for name, module in modules.items():
+        fill(name, module, found.pop(name, {}), directory)
+    if found:
+        keys = ", ".join(f"{owner}.{key}" for owner, state in found.items() for key in state)
+        raise SettingsError(
+            f"{directory} holds {keys}, which this trainer does not have: evaluate it with the "
+            "trainer that made it (--trainer TextRefinerCoOp for a refined CoOp)"
+        )
+
+
+def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
+    """What was learned under ``name`` in one checkpoint file, by our names.
+
+    Args:
+        name: of the registered model.
+        path: the file.
+        clip_model: the frozen CLIP, compared with a copy of it in the file.
+        setting: the config key that names this CLIP, for the error.
+
+    Raises:
+        SettingsError: the file is of another CLIP, or holds keys of another model.
+    """
+    check_identity(os.path.dirname(os.path.dirname(path)), clip_model, setting, "another")
+    found = _read(name, path, clip_model, setting)
+    unknown = [key for key in found if not key.startswith(f"{name}.")]
+    if unknown:
+        raise SettingsError(f"{path} holds {', '.join(unknown)}, which {name} does not have")
+    return {key[len(name) + 1 :]: value for key, value in found.items()}
+
+
+def _read(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
+    """The learned tensors of a file as "<module>.<parameter>"."""
+    checkpoint = load_checkpoint(path)
+    if "state_dict" not in checkpoint or "epoch" not in checkpoint:
+        raise SettingsError(
+            f"{path} is no checkpoint of a run, which has a state_dict and an epoch: name the "
+            "output folder of a run that saved its checkpoints itself"
+        )
+    content = read_content(name, checkpoint)
+    check_clip(clip_model, content.clip, path, setting)
+    print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
+    return content.learned
+
+
+def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]:
+    """The names to read; a folder with more or fewer models than the trainer is refused."""
+    if not os.path.isdir(directory):
+        raise SettingsError(f"--model-dir {directory} is not a folder")
+    present = sorted(
+        entry.name
+        for entry in os.scandir(directory)
+        if entry.is_dir() and any(f.startswith("model") for f in os.listdir(entry))
+    )
+    if sorted(modules) != present:
+        raise SettingsError(
+            f"{directory} holds checkpoints of {', '.join(present) or 'nothing'}, this trainer "
+            f"needs {', '.join(sorted(modules))}: give the output folder of a run of this trainer"
+        )
+    return present
+
+
+def _checkpoint_path(directory: str, name: str, epoch: int | None) -> str:
+    file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+    path = os.path.join(directory, name, file)
+    if not os.path.exists(path):
+        there = sorted(f for f in os.listdir(os.path.dirname(path)) if f.startswith("model"))
+        raise SettingsError(
+            f"{path} does not exist; the folder holds {', '.join(there)}: choose an epoch with "
+            "--load-epoch"
+        )
+    return path
+
+
+def check_clip(clip_model: Any, found: Mapping[str, Tensor], path: str, setting: str) -> None:
+    """Compare the CLIP weights of a public file, by the file's names, with the CLIP in use.
+
+    Raises:
+        SettingsError: one of them is not there, or differs.
+    """
+    own = clip_model.state_dict()
+    for key, value in found.items():
+        weight = own.get(clip_name(key))
+        if weight is None:
+            problem = f"the backbone has no {clip_name(key)}, which it holds as {key}"
+        # Files may have passed through fp16.
+        elif weight.shape == value.shape and torch.allclose(
+            weight.float(), value.float(), rtol=1e-2, atol=1e-3
+        ):
+            continue
+        else:
+            problem = f"{key} differs"
+        raise SettingsError(
+            f"{path} was trained on another CLIP ({problem}): set {setting} to the backbone of "
+            "that run"
+        )
+
+
+def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
+    """Load strictly; say which key differs and how."""
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys() - set(TRAINING_STATE))
+    extra = sorted(state.keys() - own.keys() - set(TRAINING_STATE))
+    if missing or extra:
+        problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
+        raise SettingsError(
+            f"the checkpoint of {name} in {directory} {problem}; expected exactly {', '.join(own)}"
+        )
+    state = {key: state.get(key, value) for key, value in own.items()}
+    for key, value in own.items():
+        if state[key].shape != value.shape:
+            raise SettingsError(
+                f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, this model "
+                f"{tuple(value.shape)}: the backbone, N_CTX, CSC or CACHE_SIZE of the two differ"
+            )
+    module.load_state_dict(state)

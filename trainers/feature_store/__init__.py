@@ -1,0 +1,1 @@
+"""Features of frozen image encoders, cached on disk (DATALOADER.FEATURE_STORE)."""

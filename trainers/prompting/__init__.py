@@ -1,0 +1,1 @@
+"""Prompts: how they are packed into rows, learned contexts, deep prompts."""

@@ -1,0 +1,175 @@
+"""Learned contexts around fixed class names."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..learner import class_tokens, tokenizer
+from ..settings import SettingsError, check_choice
+from .packing import Packing, automatic_chunk
+
+__all__ = ["ContextPrompts", "TextPrompts", "limit_prompts"]
+
+POSITIONS = ("end", "middle", "front")
+INIT_WORDS = 4  # MaPLe and PromptSRC start longer contexts at random
+
+
+class TextPrompts(NamedTuple):
+    """Prompts ready for `trainers.encode.encode_text`, whose arguments they are."""
+
+    embeddings: Tensor
+    packing: Packing
+    prefix: Tensor | None
+
+
+class ContextPrompts(nn.Module):
+    """CoOp's prompts: a learned context around fixed class-name tokens (arXiv 2109.01134, eq. 2-3).
+
+    The state dict holds ``ctx`` alone, (n, W) or class-specific (C, n, W), in float32: class names
+    are buffers outside it, so that a context trained on some classes loads onto others.
+
+    Args:
+        clip_model: supplies the token embedding.
+        classnames: C names.
+        n_ctx: number of context tokens, when ``ctx_init`` is empty.
+        ctx_init: words to start from; their count replaces ``n_ctx`` and rules out
+            ``class_specific`` (as in CoOp, said in the log).
+        class_specific: one context a class.
+        position: of the class name: "end", "middle" (half of the context before it) or "front".
+        init_first_words: as in MaPLe and PromptSRC, ``n_ctx`` counts with ``ctx_init``, too: its
+            first ``n_ctx`` words are learned, the others stay as text behind them; more than
+            `INIT_WORDS` tokens start at random.
+    """
+
+    embeddings: Tensor
+    order: Tensor | None
+
+    def __init__(
+        self,
+        clip_model: Any,
+        classnames: Sequence[str],
+        n_ctx: int = 16,
+        ctx_init: str = "",
+        class_specific: bool = False,
+        position: str = "end",
+        init_first_words: bool = False,
+    ) -> None:
+        super().__init__()
+        check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
+        width = clip_model.ln_final.weight.shape[0]
+        if init_first_words and n_ctx > INIT_WORDS and ctx_init:
+            print(f'CTX_INIT "{ctx_init}" is not used: it starts at most {INIT_WORDS} tokens')
+            ctx_init = ""
+        context = " ".join(ctx_init.replace("_", " ").split())
+        if context:
+            n_ctx = _initial_tokens(context, n_ctx if init_first_words else None, position)
+            words = class_tokens(clip_model, context, ["X"]).ids[0, 1 : 1 + n_ctx]
+            table = clip_model.token_embedding.weight  # float32, also below half-precision towers
+            start = table.detach()[words.to(table.device)].float()
+        else:
+            if n_ctx < 1:
+                raise SettingsError(f"N_CTX must be at least 1, got {n_ctx}")
+            context = " ".join(["X"] * n_ctx)
+            shape = (len(classnames), n_ctx, width) if class_specific else (n_ctx, width)
+            start = torch.empty(shape).normal_(std=0.02)
+            kind = "class-specific" if class_specific else "shared"
+            print(f"Initial context: {n_ctx} random tokens, {kind}, class name at the {position}")
+        self.ctx = nn.Parameter(start)
+        tokens = class_tokens(clip_model, context, classnames)
+        self.register_buffer("embeddings", tokens.embeddings, persistent=False)
+        order = None
+        if position != "end":
+            before = n_ctx // 2 if position == "middle" else 0
+            length = tokens.embeddings.shape[1]
+            order = torch.tensor(
+                [_token_order(length, n_ctx, before, name) for name in tokens.name_lengths]
+            )
+        self.register_buffer("order", order, persistent=False)
+        shares_prefix = order is None and self.ctx.dim() == 2
+        lengths = [eot + 1 for eot in tokens.eot.tolist()]
+        self.packing = Packing(lengths, 1 + n_ctx if shares_prefix else 0)
+
+    @property
+    def n_ctx(self) -> int:
+        """Number of learned context tokens."""
+        return self.ctx.shape[-2]
+
+    def forward(self, shift: Tensor | None = None) -> TextPrompts:
+        """Prompts with the learned context; ``shift`` (B, W) moves it per image (CoCoOp)."""
+        context = self.ctx if shift is None else self.ctx + shift[:, None]
+        context = context.to(self.embeddings.dtype)
+        classes, after = self.embeddings.shape[0], self.embeddings[:, 1 + self.n_ctx :]
+        if self.packing.start:
+            start = self.embeddings[0, :1].expand(*context.shape[:-2], -1, -1)
+            return TextPrompts(after, self.packing, torch.cat([start, context], dim=-2))
+        if shift is not None:
+            raise SettingsError("per-image contexts need a shared context and the name at the end")
+        context = context.expand(classes, -1, -1)
+        prompts = torch.cat([self.embeddings[:, :1], context, after], dim=1)
+        if self.order is not None:
+            prompts = prompts.gather(1, self.order[..., None].expand(-1, -1, prompts.shape[-1]))
+        return TextPrompts(prompts, self.packing, None)
+
+
+def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -> None:
+    """Bound how many prompts are in the text tower at once, if ``learner`` trains through it.
+
+    Args:
+        learner: with ``prompts`` and ``clip_model``.
+        chunk: prompts at once, 0 for `automatic_chunk`.
+        origin: the key that says so, for the log.
+        device: where it will train.
+    """
+    prompts = learner.prompts
+    if not isinstance(prompts, ContextPrompts):
+        return
+    packing = prompts.packing
+    if chunk == 0:
+        tokens = sum(packing.lengths) / len(packing.lengths)
+        chunk = automatic_chunk(learner.clip_model, tokens, device)
+        origin = f"automatic, {origin} 0"
+    packing.limit(chunk)
+    kind = "images x classes" if learner.text_per_image else "classes"
+    print(f"Prompts ({kind}) in the text tower at once: {chunk:,} at most ({origin})")
+
+
+def _initial_tokens(context: str, learned: int | None, position: str) -> int:
+    """How many words of the initial context are learned (all, unless told), said in the log.
+
+    The family counts words, not tokens: of words that are several tokens the last ones stay as
+    text behind the learned ones, which leaves no place for a class name among them.
+    """
+    words, tokens = len(context.split()), len(tokenizer().encode(context))
+    if learned is None:
+        print(
+            f'Initial context: "{context}" ({words} tokens; with CTX_INIT set, N_CTX and CSC '
+            "are ignored)"
+        )
+        if tokens > words and position != "end":
+            raise SettingsError(
+                f'CTX_INIT "{context}" has {words} words and {tokens} tokens: with '
+                f"CLASS_TOKEN_POSITION {position} every word must be one token"
+            )
+        if tokens > words:
+            print(f"Its words are {tokens} tokens, of which the first {words} are learned")
+        return words
+    if not 1 <= learned <= words:
+        raise SettingsError(
+            f'the number of text tokens is {learned}, CTX_INIT "{context}" starts 1 to {words}: '
+            "change one of them, or leave CTX_INIT empty for a random start"
+        )
+    print(f'Initial context: "{context}", of which the first {learned} words are learned')
+    return learned
+
+
+def _token_order(length: int, n_ctx: int, before: int, name: int) -> list[int]:
+    """Where each position of a prompt comes from in the layout SOS, context, name, rest.
+
+    ``before`` context tokens stand before the name (of ``name`` tokens), the others after it.
+    """
+    context = list(range(1, 1 + n_ctx))
+    names = list(range(1 + n_ctx, 1 + n_ctx + name))
+    rest = list(range(1 + n_ctx + name, length))
+    return [0, *context[:before], *names, *context[before:], *rest]
