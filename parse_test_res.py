@@ -5,17 +5,18 @@
         --multi-exp
     python parse_test_res.py output/base2new/test_new/critters/shots_16/CoOp/critters --test-log
 
-DIRECTORY holds one folder a seed, each with a log.txt; with --multi-exp it holds such directories.
-A log counts from the line "Finish training" on; with --test-log (runs that only test) from
-"=> result". Unfinished runs are named and not averaged. As in CoOp's script the std is that of the
-population (n), and --ci95 shows 1.96 std / sqrt(n) instead; scripts/results.py takes n - 1.
+DIRECTORY contains one folder for each seed, each with a log.txt, or with --multi-exp several such
+directories. Results are read after the line "Finish training", or with --test-log (runs that only
+test) after "=> result". Unfinished runs are listed and not averaged. As in CoOp's script, std is
+the population standard deviation (n), and --ci95 prints 1.96 std / sqrt(n) instead;
+scripts/results.py uses n - 1.
 """
 
 import argparse
 import math
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 
@@ -24,19 +25,11 @@ METRIC = re.compile(r"\* (\w+): ([-+.\deE]+)%")
 
 
 class UsageError(ValueError):
-    """Nothing to parse, told in one sentence."""
+    """Input that cannot be parsed; the message is one sentence."""
 
 
-@dataclass(frozen=True)
-class Log:
-    """One log.txt: the metrics of its last result, empty if the run did not get there."""
-
-    path: Path
-    metrics: dict[str, float]
-
-
-def read_log(path: Path, end_signal: str) -> Log:
-    """The percentages that stand after ``end_signal``; of several results the last one counts."""
+def read_log(path: Path, end_signal: str) -> dict[str, float]:
+    """Return the last percentages after the line ``end_signal``; empty for an unfinished run."""
     metrics: dict[str, float] = {}
     ended = False
     with open(path, encoding="utf-8", errors="replace") as file:
@@ -45,34 +38,34 @@ def read_log(path: Path, end_signal: str) -> Log:
             match = METRIC.search(line) if ended else None
             if match:
                 metrics[match[1]] = float(match[2])
-    return Log(path, metrics)
+    return metrics
 
 
 def parse_directory(directory: Path, end_signal: str, keyword: str, ci95: bool) -> float | None:
-    """Print every seed and the average of ``keyword``; return the average, None without one.
+    """Print every seed and the average of ``keyword``; return the average, or None without one.
 
     Raises:
-        UsageError: no log.txt, or logs that report other metrics only.
+        UsageError: there is no log.txt, or a log has no ``keyword``.
     """
     print(f"Parsing files in {directory}")
-    folders = [path for path in directory.iterdir() if not path.name.startswith(".")]
-    paths = sorted(
-        (path / "log.txt" for path in folders if (path / "log.txt").is_file()), key=_by_seed
-    )
+    paths = sorted(directory.glob("[!.]*/log.txt"), key=_seed)
     if not paths:
-        raise UsageError(f"no */log.txt in {directory}; its folders: {_names(folders)}")
-    logs = [read_log(path, end_signal) for path in paths]
-    finished = [log for log in logs if log.metrics]
-    for log in logs:
-        if not log.metrics:
-            print(f"unfinished, left out: {log.path} (no result after {end_signal!r})")
-        elif keyword not in log.metrics:
-            raise UsageError(f"no '* {keyword}:' in {log.path}; it has {', '.join(log.metrics)}")
+        names = sorted(path.name for path in directory.glob("[!.]*"))
+        raise UsageError(
+            f"no */log.txt in {directory}; it contains {', '.join(names[:8]) or 'nothing'}"
+        )
+    logs = {path: read_log(path, end_signal) for path in paths}
+    values = []
+    for path, metrics in logs.items():
+        if not metrics:
+            print(f"unfinished, left out: {path} (no result after {end_signal!r})")
+        elif keyword not in metrics:
+            raise UsageError(f"no '* {keyword}:' in {path}; it has {', '.join(metrics)}")
         else:
-            print(f"file: {log.path}. {keyword}: {log.metrics[keyword]:.2f}%.")
+            values.append(metrics[keyword])
+            print(f"file: {path}. {keyword}: {metrics[keyword]:.2f}%.")
     print("===")
     print(f"Summary of directory: {directory}")
-    values = [log.metrics[keyword] for log in finished]
     if values:
         spread = 1.96 * pstdev(values) / math.sqrt(len(values)) if ci95 else pstdev(values)
         kind = "95 % confidence interval" if ci95 else "std"
@@ -92,34 +85,29 @@ def parse_experiments(directory: Path, end_signal: str, keyword: str, ci95: bool
     averages = [parse_directory(folder, end_signal, keyword, ci95) for folder in folders]
     known = [average for average in averages if average is not None]
     print("Average performance")
-    if len(known) < len(averages):
-        print(
-            f"not available: {len(averages) - len(known)} of {len(averages)} have no finished run"
-        )
-    else:
+    if len(known) == len(averages):
         print(f"* {keyword}: {fmean(known):.2f}%")
+    else:
+        missing = len(averages) - len(known)
+        print(f"not available: {missing} of {len(averages)} have no finished run")
 
 
-def _by_seed(path: Path) -> tuple[int, str]:
-    """seed2 before seed10."""
+def _seed(path: Path) -> tuple[int, str]:
+    """Return the sort key of a log: seed2 before seed10."""
     digits = re.findall(r"\d+", path.parent.name)
     return (int(digits[-1]) if digits else -1, str(path))
 
 
-def _names(folders: list[Path]) -> str:
-    return ", ".join(sorted(path.name for path in folders)[:8]) or "none"
-
-
-def main(words: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directory", type=Path, help="one folder a seed")
+    parser.add_argument("directory", type=Path, help="contains one folder for each seed")
     parser.add_argument("--ci95", action="store_true", help="95 %% confidence interval, not std")
     parser.add_argument("--test-log", action="store_true", help="the runs only test")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments")
     parser.add_argument("--keyword", default="accuracy", help="accuracy, error or macro_f1")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     end_signal = END_OF_TEST if args.test_log else END_OF_TRAINING
     parse = parse_experiments if args.multi_exp else parse_directory
     try:
@@ -133,4 +121,4 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,16 +1,16 @@
-"""Turn the output folder of public code into ours, or one of TextRefiner into its release's.
+"""Convert output folders of public code to our layout, or TextRefiner's to that of its release.
 
     python scripts/convert_checkpoint.py --to ours RELEASE_OUTPUT OURS
     python scripts/convert_checkpoint.py --to release OURS RELEASE_OUTPUT --backbone ViT-B/16
 
     --to ours       from CoOp, CoCoOp, MaPLe, PromptSRC, PromptKD, or TextRefiner's release on
-                    CoOp or PromptKD; with --backbone the files' copies of CLIP are compared
-    --to release    TextRefiner on CoOp or PromptKD; the files hold CLIP, by default the one that
-                    checkpoint.json names
+                    CoOp or PromptKD; with --backbone the copies of CLIP in the files are checked
+    --to release    TextRefiner on CoOp or PromptKD; the files contain CLIP, by default the model
+                    named in checkpoint.json
 
-All epochs are converted. What is learned, the epoch and the validation result are kept to the bit;
-states of optimizer and schedule are left out, so a converted folder is tested, not trained further.
-The target must not exist, or be an empty folder. docs/checkpoints.md describes the layouts.
+All epochs are converted. Learned tensors, epoch and validation result are copied bit for bit; the
+states of optimizer and schedule are left out, so a converted folder can be tested, not resumed.
+The target must not exist or be an empty folder. docs/checkpoints.md describes the layouts.
 """
 
 import argparse
@@ -20,14 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from clip.weights import WeightsError
-from dassl.utils import UsageError
-from trainers.checkpoints.convert import to_ours, to_release
-from trainers.settings import SettingsError
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 for input that cannot be converted (one sentence)."""
+    """Return exit code 0, or 2 if the input cannot be converted, with one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,6 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     args = parser.parse_args(argv)
+
+    # Imported here because they import torch, which --help does not need.
+    from clip.weights import WeightsError
+    from dassl.utils import UsageError
+    from trainers.checkpoints.convert import to_ours, to_release
+    from trainers.settings import SettingsError
+
     convert = to_ours if args.to == "ours" else to_release
     try:
         method = convert(args.source, args.target, args.backbone)

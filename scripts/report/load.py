@@ -1,19 +1,20 @@
-"""The results on disk: one Run for each result.json that train.py wrote after a test."""
+"""Load the results of finished tests: one `Run` for each result.json that train.py wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from dassl.config.flat import flatten
 from dassl.utils import UsageError, read_json
-from scripts.runner import record
-from scripts.runner.result import RESULT
 
-LOG = "log.txt"
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
+LOG, RESULT = "log.txt", "result.json"
+STARTED, FINISHED = "job.json", "finished.json"
+ZERO_SHOT = "zero-shot"
+LABELED, FEW_SHOT = "labeled", "few_shot"
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "seed": int,
     "shots": int,
     "accuracy": (int, float),
@@ -21,20 +22,19 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "correct": int,
     "settings": dict,
 }
-ZERO_SHOT = "zero-shot"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One test of one model: its setting and its score, fields as in result.json.
+    """One test of one model: its setting and its score, with the fields of result.json.
 
     Attributes:
         classes: all, base or new.
-        source: the dataset of the training where the test is on another one, else None.
-        selection: which checkpoint was tested: last_step; best_val, best_test, or best where the
-            training left no record; "epoch 5"; untrained; zero-shot.
+        source: the training dataset if the test is on another one, else None.
+        selection: which checkpoint was tested: last_step, best_val, best_test, best (if the
+            training left no record), "epoch 5", untrained or zero-shot.
         settings: the trainer's options by their config keys.
-        folder: where it was found.
+        folder: the folder of result.json.
     """
 
     trainer: str
@@ -58,61 +58,82 @@ class Run:
     def is_zero_shot(self) -> bool:
         return self.selection == ZERO_SHOT
 
+    @property
+    def distill_on(self) -> str:
+        """DATASET.DISTILL_ON (see datasets/unlabeled.py); empty if the training used labels."""
+        return self.settings.get("DATASET.DISTILL_ON") or ""
+
+    @property
+    def images(self) -> str:
+        """The training images: "labeled", or DISTILL_ON and MODAL, such as "few_shot cross"."""
+        if not self.distill_on:
+            return LABELED
+        return f"{self.distill_on} {self.settings.get('TRAINER.MODAL')}"
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether the model was distilled on unlabeled images of the cross-dataset target."""
+        return self.images == "all cross"
+
 
 @dataclass(frozen=True)
 class Found:
-    """All that a folder holds: runs, and the folders with a log whose run has no result.
+    """The runs below a folder, and the folders with a log but without a result.
 
     Attributes:
-        unfinished: a run there did not end well, or has not ended yet.
-        untested: a job there finished without a test, as TEST.NO_TEST asks.
+        unfinished: folders of jobs that failed, were stopped or are still running.
+        untested: folders of jobs that finished without a test (TEST.NO_TEST).
     """
 
-    runs: list[Run]
-    unfinished: list[Path]
-    untested: list[Path]
+    runs: list[Run] = field(default_factory=list)
+    unfinished: list[Path] = field(default_factory=list)
+    untested: list[Path] = field(default_factory=list)
+
+    def without_result(self) -> list[tuple[str, Path]]:
+        """Return the folders without a result, each with the reason in words."""
+        return [
+            *(("unfinished", folder) for folder in self.unfinished),
+            *(("finished without a test", folder) for folder in self.untested),
+        ]
 
 
 def find(folder: Path) -> Found:
-    """Read every result below ``folder``, in the order of the paths.
-
-    A folder is unfinished if it has a log but neither a result nor the mark of a finished job, or
-    if the runner started a job in it that did not end well.
+    """Load every result below ``folder``, sorted by path.
 
     Raises:
-        UsageError: ``folder`` is missing, or a result.json is not what train.py writes.
+        UsageError: ``folder`` is missing, or a result.json has another form than train.py's.
     """
     if not folder.is_dir():
-        raise UsageError(f"no folder {folder}: name the one that OUTPUT named when the jobs ran")
-    found = Found([], [], [])
+        raise UsageError(f"no folder {folder}; give the OUTPUT folder of the jobs")
+    found = Found()
     for log in sorted(folder.rglob(LOG)):
         place = log.parent
-        if (place / RESULT).is_file() and not _has_open_job(place):
+        is_finished = (place / FINISHED).is_file()
+        is_open = (place / STARTED).is_file() and not is_finished
+        if (place / RESULT).is_file() and not is_open:
             found.runs.append(read_run(place / RESULT))
-        elif (place / record.FINISHED).is_file():
-            found.untested.append(place)
         else:
-            found.unfinished.append(place)
+            (found.untested if is_finished else found.unfinished).append(place)
     return found
 
 
-def _has_open_job(folder: Path) -> bool:
-    return (folder / record.STARTED).is_file() and not (folder / record.FINISHED).is_file()
-
-
 def read_run(path: Path) -> Run:
-    """The Run of one result.json."""
+    """Load one result.json.
+
+    Raises:
+        UsageError: the file is missing, or has another form than train.py's.
+    """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UsageError(f"{path} holds {content!r:.40}: was it written by this train.py?")
-    names = [field.name for field in fields(Run) if field.name != "folder"]
-    lacking = [name for name in names if name not in content]
-    if lacking:
-        raise UsageError(f"{path} lacks {', '.join(lacking)}: was it written by this train.py?")
+        raise UsageError(f"{path} contains {content!r:.40}, but train.py writes a JSON object")
+    names = [item.name for item in fields(Run) if item.name != "folder"]
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise UsageError(f"{path} has no {', '.join(missing)}; was it written by this train.py?")
     values = {name: content[name] for name in names}
-    for name, kind in _KINDS.items():
+    for name, kind in _TYPES.items():
         if not isinstance(values[name], kind):
-            raise UsageError(f"{path} has the {name} {values[name]!r:.40}: was it edited?")
+            raise UsageError(f"{path} has the {name} {values[name]!r:.40}; was it edited?")
     values["settings"] = dict(flatten(content["settings"]))
     if values["source"] == values["dataset"]:
         values["source"] = None

@@ -1,8 +1,8 @@
-"""The file of published numbers (scripts/published.yaml): what papers report, and the source."""
+"""Load published numbers and their references from scripts/published.yaml."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import yaml
 
 from dassl.utils import UsageError
+from scripts.report.load import FEW_SHOT, LABELED, Run
 
 AVERAGE = "average"
 NUMBERS = {"base2new": 3, "cross-dataset": 1, "domain generalization": 1, "zero-shot": 1}
 SOURCE_KEYS = {"paper", "table", "url"}
 TABLE_KEYS = {"source", "protocol", "backbone", "images", "shots", "rows"}
-OPTIONAL = {"trained_on"}
+OPTIONAL_KEYS = {"trained_on"}
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Published:
     """One method in one table of a paper.
 
     Attributes:
-        images: as `scripts.report.images.images`; "none" where nothing is trained.
-        shots: as DATASET.NUM_SHOTS; None where nothing is trained.
+        images: the training images, as in `Run.images`; "none" without training.
+        shots: DATASET.NUM_SHOTS; None without training.
         trained_on: the source dataset of a cross-dataset row, else None.
-        results: dataset, or "average", -> base, new, H; or the one accuracy. In percent.
-        averaged: the datasets that a base2new average is over.
+        results: base, new and H, or the one accuracy, in percent, by dataset or "average".
+        averaged: the datasets of a base2new average.
         source: paper, table and address.
     """
 
@@ -41,16 +42,31 @@ class Published:
     averaged: frozenset[str]
     source: str
 
-    @property
-    def is_zero_shot(self) -> bool:
-        return self.images == "none"
+    def is_comparable(self, protocol: str, runs: Sequence[Run]) -> bool:
+        """Return whether the entry may be put beside ``runs``, the runs of one table.
+
+        Protocol, backbone, shots and training images must be the same. An entry trained with
+        labels is comparable to a distillation on the same few-shot images.
+        """
+        if (self.protocol, self.backbone, "test") != (protocol, runs[0].backbone, runs[0].split):
+            return False
+        trained = [run for run in runs if not run.is_zero_shot]
+        return self.images == "none" or (
+            bool(trained)
+            and all(self.shots == run.shots for run in trained)
+            and all(self.images in _image_kinds(run) for run in trained)
+        )
+
+    def accuracies(self, names: Iterable[str]) -> dict[str, float]:
+        """Return the single accuracy of each dataset in ``names`` that the entry has."""
+        return {name: self.results[name][0] for name in names if name in self.results}
 
 
 def load(path: Path) -> list[Published]:
-    """Read a file of published numbers.
+    """Load a file of published numbers.
 
     Raises:
-        UsageError: it cannot be read, or is not of the form that scripts/published.yaml has.
+        UsageError: the file cannot be read, or has another form than scripts/published.yaml.
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -62,47 +78,50 @@ def load(path: Path) -> list[Published]:
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{path} is no file of published numbers ({type(error).__name__}: {reason}): "
-            "scripts/published.yaml shows the form"
+            f"{path} is not a file of published numbers ({type(error).__name__}: {reason}); "
+            "see scripts/published.yaml for the form"
         ) from error
 
 
+def _image_kinds(run: Run) -> tuple[str, ...]:
+    return (run.images, LABELED) if run.distill_on == FEW_SHOT else (run.images,)
+
+
 def _source(entry: Mapping[str, str]) -> str:
-    _check_keys(entry, SOURCE_KEYS)
+    _check_keys(entry, SOURCE_KEYS, set())
     return f"{entry['paper']}, {entry['table']}, {entry['url']}"
 
 
 def _entries(
     table: Mapping[str, Any], sources: Mapping[str, str], averaged: frozenset[str]
 ) -> list[Published]:
-    _check_keys(table, TABLE_KEYS, OPTIONAL)
+    _check_keys(table, TABLE_KEYS, OPTIONAL_KEYS)
     count = NUMBERS[table["protocol"]]
     return [
         Published(
-            method,
-            table["protocol"],
-            table["backbone"],
-            table["images"],
-            table["shots"],
-            table.get("trained_on"),
-            {name: _numbers(value, count) for name, value in row.items()},
-            averaged,
-            sources[table["source"]],
+            method=method,
+            **{key: table[key] for key in ("protocol", "backbone", "images", "shots")},
+            trained_on=table.get("trained_on"),
+            results={name: _numbers(value, count) for name, value in row.items()},
+            averaged=averaged,
+            source=sources[table["source"]],
         )
         for method, row in table["rows"].items()
     ]
 
 
-def _check_keys(
-    entry: Mapping[str, Any], needed: set[str], optional: set[str] | None = None
-) -> None:
-    wrong = (entry.keys() - needed - (optional or set())) | (needed - entry.keys())
+def _check_keys(entry: Mapping[str, Any], needed: set[str], optional: set[str]) -> None:
+    wrong = (entry.keys() - needed - optional) | (needed - entry.keys())
     if wrong:
-        raise ValueError(f"each entry has the keys {', '.join(sorted(needed))}, see {wrong}")
+        raise ValueError(
+            f"each entry needs the keys {', '.join(sorted(needed))}; "
+            f"missing or unknown: {', '.join(sorted(wrong))}"
+        )
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...]:
     numbers = tuple(float(number) for number in (value if isinstance(value, list) else [value]))
     if len(numbers) != count or not all(0 <= number <= 100 for number in numbers):
-        raise ValueError(f"{value} should be {count} accuracies in percent")
+        wanted = "one accuracy" if count == 1 else f"{count} accuracies"
+        raise ValueError(f"expected {wanted} in percent, got {value}")
     return numbers

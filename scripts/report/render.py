@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV, LaTeX and JSON, and their place beside a sweep's jobs."""
+"""Render tables as Markdown, CSV, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -9,64 +9,55 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.report.load import Found
+from scripts.report.rows import NOT_RUN_HERE
 from scripts.report.statistics import Cell
-from scripts.report.table import Table
+from scripts.report.tables import Table
 from scripts.runner.files import write_text
 
 LEGEND = (
     "Accuracy in percent: average ± sample standard deviation (n - 1) over the seeds. H is the "
     "harmonic mean of the two averages; its ± is that of the seeds' own harmonic means. An average "
-    "over datasets is the mean of theirs; it stands where none is missing."
+    "over datasets is the mean of theirs; it is given only if none is missing."
 )
 ABSENT = "n/a"
 RUN_HERE = "run here"
 
 
-def markdown(
-    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
-) -> str:
-    """Each table, then the same by seed, then its notes."""
+def markdown(tables: Sequence[Table], found: Found) -> str:
+    """Return each table with its values by seed and its notes."""
     parts = []
     for table in tables:
         parts += [f"### {heading(table)}", markdown_table(_summary(table))]
-        if any(cell.values for row in table.rows for cell in row.cells.values()):
-            parts += ["By seed", markdown_table(_by_seed(table))]
-        lines = [f"- **Published** {line}" for line in sources(table)]
+        if by_seed := _by_seed(table):
+            header = ["Method", "Config", "Seed", *table.columns]
+            parts += ["By seed", markdown_table([header, *by_seed])]
+        lines = [f"- **Published** {line}" for line in _references(table)]
         lines += [f"- **Note** {note}" for note in table.notes]
-        if lines:
-            parts.append("\n".join(lines))
-    if unfinished:
-        parts.append("\n".join(f"- **Unfinished** {folder}" for folder in unfinished))
-    if untested:
-        parts.append("\n".join(f"- **Finished without a test** {folder}" for folder in untested))
-    return "\n\n".join([*parts, LEGEND]) + "\n"
+        parts.append("\n".join(lines))
+    lines = [f"- **{what.capitalize()}** {folder}" for what, folder in found.without_result()]
+    return "\n\n".join(filter(None, [*parts, "\n".join(lines), LEGEND])) + "\n"
 
 
-def latex(
-    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
-) -> str:
-    """A tabular for each table (package booktabs); notes are comments."""
+def latex(tables: Sequence[Table], found: Found) -> str:
+    """Return a tabular (package booktabs) for each table; notes are comments."""
     parts = [f"% {LEGEND}"]
     for table in tables:
-        header, *lines = [[_escape(word) for word in line] for line in _summary(table)]
-        body = [f"{' & '.join(line)} \\\\" for line in lines]
+        header, *lines = [" & ".join(map(_escape, line)) + r" \\" for line in _summary(table)]
         parts += [
-            *(f"% published: {line}" for line in sources(table)),
+            *(f"% published: {line}" for line in _references(table)),
             *(f"% {note}" for note in table.notes),
             f"% {heading(table)}",
             f"\\begin{{tabular}}{{lll{'r' * len(table.columns)}}}",
-            *("\\toprule", f"{' & '.join(header)} \\\\", "\\midrule", *body, "\\bottomrule"),
-            "\\end{tabular}",
+            *(r"\toprule", header, r"\midrule", *lines, r"\bottomrule"),
+            r"\end{tabular}",
         ]
-    parts += [f"% unfinished: {folder}" for folder in unfinished]
-    parts += [f"% finished without a test: {folder}" for folder in untested]
+    parts += [f"% {what}: {folder}" for what, folder in found.without_result()]
     return "\n".join(parts) + "\n"
 
 
-def as_csv(
-    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
-) -> str:
-    """A line for each cell; it has no place for notes and runs without a result."""
+def as_csv(tables: Sequence[Table], found: Found) -> str:
+    """Return one line for each cell, without notes and folders without a result."""
     cells = [
         (table, row, column, row.cells[column])
         for table in tables
@@ -89,10 +80,8 @@ def as_csv(
     return file.getvalue()
 
 
-def as_json(
-    tables: Sequence[Table], unfinished: Sequence[Path], untested: Sequence[Path] = ()
-) -> str:
-    """Everything, with full precision; what is not known is null."""
+def as_json(tables: Sequence[Table], found: Found) -> str:
+    """Return everything in full precision; unknown values are null."""
     content = {
         "legend": LEGEND,
         "tables": [
@@ -115,13 +104,13 @@ def as_json(
             }
             for table in tables
         ],
-        "unfinished": [str(folder) for folder in unfinished],
-        "untested": [str(folder) for folder in untested],
+        "unfinished": [str(folder) for folder in found.unfinished],
+        "untested": [str(folder) for folder in found.untested],
     }
     return json.dumps(content, indent=2) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path], Sequence[Path]], str]] = {
+FORMATS: dict[str, Callable[[Sequence[Table], Found], str]] = {
     "markdown": markdown,
     "csv": as_csv,
     "latex": latex,
@@ -130,25 +119,25 @@ FORMATS: dict[str, Callable[[Sequence[Table], Sequence[Path], Sequence[Path]], s
 
 
 def save(tables: Sequence[Table], folder: Path, remarks: Sequence[str] = ()) -> str:
-    """Write results.md, with ``remarks`` behind the tables, and results.json; returns the first."""
-    text = "\n".join([markdown(tables, []), *filter(None, remarks)])
+    """Write results.json and results.md with ``remarks`` after the tables; return the Markdown."""
+    text = "\n".join([markdown(tables, Found()), *filter(None, remarks)])
     write_text(folder / "results.md", text)
-    write_text(folder / "results.json", as_json(tables, []))
+    write_text(folder / "results.json", as_json(tables, Found()))
     return text
 
 
 def heading(table: Table) -> str:
-    """What a table shows: "Base to new classes (dataset Critters, 16 shots, ...)"."""
+    """Return title and facts, such as "Base to new classes (dataset Critters, shots 16, ...)"."""
     return f"{table.title} ({', '.join(f'{key} {value}' for key, value in table.about.items())})"
 
 
-def sources(table: Table) -> list[str]:
-    """Where the published rows of a table were read, one line a source."""
-    rows: dict[str, list[str]] = {}
+def _references(table: Table) -> list[str]:
+    """Return one line for each source of published rows, with its methods."""
+    methods: dict[str, list[str]] = {}
     for row in table.rows:
         if row.source:
-            rows.setdefault(row.source, []).append(row.method.partition(" (published")[0])
-    return [f"{', '.join(methods)}: {source}" for source, methods in rows.items()]
+            methods.setdefault(row.source, []).append(row.method.removesuffix(NOT_RUN_HERE))
+    return [f"{', '.join(names)}: {source}" for source, names in methods.items()]
 
 
 def _summary(table: Table) -> list[list[str]]:
@@ -160,7 +149,7 @@ def _summary(table: Table) -> list[list[str]]:
 
 
 def _by_seed(table: Table) -> list[list[str]]:
-    lines = [["Method", "Config", "Seed", *table.columns]]
+    lines = []
     for row in table.rows:
         for seed in sorted({seed for cell in row.cells.values() for seed in cell.values}):
             cells = [row.cells.get(column, Cell({})).values.get(seed) for column in table.columns]
@@ -170,30 +159,22 @@ def _by_seed(table: Table) -> list[list[str]]:
 
 
 def cell_text(cell: Cell | None) -> str:
-    """ "72.00 ± 2.00", without the deviation of a single seed, or "n/a"."""
+    """Return "72.00 ± 2.00", "72.00" for a single seed, or "n/a"."""
     if cell is None or cell.mean is None:
         return ABSENT
     return f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
-    """The lines, of which the first is the header, as an aligned Markdown table."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    padded = [
-        [word.ljust(width) for word, width in zip(line, widths, strict=True)] for line in lines
-    ]
+    """Return an aligned Markdown table of ``lines``; the first line is the header."""
+    widths = [max(map(len, words)) for words in zip(*lines, strict=True)]
+    padded = [[word.ljust(n) for word, n in zip(line, widths, strict=True)] for line in lines]
     padded.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
-def _escape(text: str) -> str:
-    for plain, tex in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("±", r"$\pm$")):
-        text = text.replace(plain, tex)
-    return text
-
-
 def json_cell(cell: Cell) -> dict[str, Any]:
-    """A cell with full precision."""
+    """Return a cell in full precision, for JSON."""
     return {
         "mean": cell.mean,
         "std": cell.std,
@@ -201,3 +182,9 @@ def json_cell(cell: Cell) -> dict[str, Any]:
         "missing": list(cell.missing),
         "conflicting": list(cell.conflicting),
     }
+
+
+def _escape(text: str) -> str:
+    for plain, tex in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("±", r"$\pm$")):
+        text = text.replace(plain, tex)
+    return text

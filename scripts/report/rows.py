@@ -1,34 +1,28 @@
-"""Runs as rows: who shares a row, which seeds are missing, what is strange."""
+"""Group runs into table rows and average them; report missing, conflicting and collapsed seeds."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from scripts.report.grouping import VARIED, Key, group_by, protocol_setting, setting
 from scripts.report.load import Run
-from scripts.report.published import Published
-from scripts.report.statistics import Cell
+from scripts.report.published import AVERAGE, Published
+from scripts.report.statistics import Cell, average
 
-Key = Callable[[Run], Hashable]
-# What the exceptions of configs/protocols.yaml vary by dataset and shots.
-VARIED = (
-    "OPTIM.MAX_EPOCH",
-    "TRAINER.PROMPTKD.KD_WEIGHT",
-    "TRAINER.PROMPTKD.TEACHER_WEIGHTS",
-    "TRAINER.PROMPTSRC.GPA_MEAN",
-    "TRAINER.PROMPTSRC.GPA_STD",
-)
-MANY = 3  # that many columns are named, more are counted
+Name = Callable[[Run], str]
+NOT_RUN_HERE = " (published, not run here)"
+MAX_NAMES = 3  # longer lists of columns are counted, not named
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method in one setting, with a Cell for each column that it has.
+    """One method in one setting, with a `Cell` for each of its columns.
 
-    ``source`` is where a published row was read; it is empty for what was run here.
+    ``source`` is the reference of a published row; it is empty for runs of this project.
     """
 
     method: str
@@ -43,9 +37,9 @@ class Options:
     """How rows are made.
 
     Attributes:
-        seeds: the seeds that each row should have; empty: all that occur among its neighbors.
-        name: a method's name, where the caller knows a better one than trainer and options.
-        published: rows of papers that may stand beside these.
+        seeds: the seeds that each row should have; if empty, all seeds in its table.
+        name: returns the name of a run's method, or None to use the trainer's name.
+        published: rows of papers that are added where the setting is the same.
     """
 
     seeds: Sequence[int] = ()
@@ -53,167 +47,133 @@ class Options:
     published: Sequence[Published] = ()
 
 
-def setting(run: Run) -> Hashable:
-    """What must agree for runs to be averaged over their seeds."""
-    epoch = run.epoch if run.selection == "last_step" else None  # the best epoch is the seed's own
-    return (run.trainer, run.config, run.selection, epoch, _frozen(run.settings))
-
-
-def protocol_setting(run: Run) -> Hashable:
-    """What must agree for runs to share a row over several datasets or numbers of shots.
-
-    As `setting`, less what configs/protocols.yaml itself varies between them (`VARIED`).
-    """
-    settings = {key: value for key, value in run.settings.items() if key not in VARIED}
-    return (run.trainer, run.selection, _frozen(settings))
-
-
 def make_rows(
-    runs: Sequence[Run],
-    column: Callable[[Run], str],
-    options: Options,
-    keys: Sequence[Key] = (setting,),
+    runs: Sequence[Run], column: Name, options: Options, key: Key = setting
 ) -> tuple[list[Row], list[str]]:
-    """Rows of one table, and notes about seeds that are missing, doubled, left out or collapsed.
+    """Return the rows of one table, and notes on missing, doubled, ignored and collapsed seeds.
 
-    The arguments are those of `grouped_rows`.
+    The arguments are those of `_grouped_rows`.
     """
-    expected = due_seeds(runs, options)
+    expected = _expected_seeds(runs, options)
     rows, notes = [], []
-    for row, group in grouped_rows(runs, column, options, keys):
+    for row, group in _grouped_rows(runs, column, options, key):
         rows.append(row)
-        notes += [*_notes(row, group, expected), *varied(row, group, column)]
+        notes += [*_seed_notes(row, group, expected), *_varied_notes(row, group, column)]
     return rows, notes
 
 
-def grouped_rows(
+def average_rows(
     runs: Sequence[Run],
-    column: Callable[[Run], str],
+    datasets: Sequence[str],
+    columns: Sequence[str],
+    column: Name,
     options: Options,
-    keys: Sequence[Key] = (setting,),
-    where: Callable[[Run], str] | None = None,
-) -> list[tuple[Row, list[Run]]]:
-    """The rows of one table, each with its runs.
+) -> tuple[list[Row], list[str]]:
+    """Return rows of averages over ``datasets``, and notes on the datasets that they lack.
+
+    As in the papers, an average is the mean of the datasets' averages. It is given only if every
+    dataset has one.
 
     Args:
-        column: the column that a run belongs to.
-        keys: runs with the same key share a row. Where the first would put two settings into one
-            cell, the next one decides; the last is `setting`, which cannot.
-        where: what a config is said to belong to where a row has several; its columns if None.
+        columns: the columns of the averages.
+        column: returns the column of a run.
     """
-    groups = _groups(runs, column, keys)
-    columns = list(dict.fromkeys(column(run) for run in runs if not run.is_zero_shot))
-    expected = due_seeds(runs, options)
-    names = _names(groups, options)
-    return [
-        (_row(group, name, column, columns, expected, where or column), group)
-        for group, name in zip(groups, names, strict=True)
-    ]
+    rows, notes = [], []
+    for row, group in _grouped_rows(
+        [run for run in runs if run.dataset in datasets],
+        lambda run: f"{run.dataset} / {column(run)}",
+        options,
+        protocol_setting,
+        place=lambda run: run.dataset,
+    ):
+        available = {run.dataset for run in group}
+        if len(available) == 1:
+            notes.append(f"{_who(row)}: {available.pop()} only, so it has no average")
+            continue
+        cells = {}
+        for title in columns:
+            own = {name: row.cells.get(f"{name} / {title}", Cell({})) for name in datasets}
+            if any(cell.values for cell in own.values()):
+                cells[title] = average(list(own.values()))
+                notes += _missing_notes(row, f"no average of {title}", own)
+        rows.append(replace(row, cells=cells))
+        notes += _varied_notes(row, group, lambda run: run.dataset)
+    return rows, notes
 
 
-def due_seeds(runs: Sequence[Run], options: Options) -> list[int]:
-    """The seeds that each trained row should have."""
-    return sorted(options.seeds or {run.seed for run in runs if not run.is_zero_shot})
+def with_average(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Return the rows with a column "average" over the columns ``names``, and notes on gaps."""
+    full, notes = [], []
+    for row in rows:
+        own = {name: row.cells.get(name, Cell({})) for name in names}
+        full.append(replace(row, cells={**row.cells, AVERAGE: average(list(own.values()))}))
+        notes += _missing_notes(row, "no average", own)
+    return full, notes
 
 
-def group_by(runs: Iterable[Run], key: Key) -> list[list[Run]]:
-    """Runs with equal keys together, in the order of their first appearance."""
-    groups: dict[Hashable, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[key(run)].append(run)
-    return list(groups.values())
+def _grouped_rows(
+    runs: Sequence[Run],
+    column: Name,
+    options: Options,
+    key: Key,
+    place: Name | None = None,
+) -> list[tuple[Row, list[Run]]]:
+    """Return the rows of one table, each with its runs.
 
-
-def _frozen(values: Mapping[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True)
-
-
-def _groups(
-    runs: Iterable[Run], column: Callable[[Run], str], keys: Sequence[Key]
-) -> list[list[Run]]:
-    key, *finer = keys
+    Args:
+        column: returns the column of a run.
+        key: runs with the same key share a row, unless it would put two settings into one cell.
+        place: the names given beside each config if a row has several; by default the columns.
+    """
     groups = []
     for group in group_by(runs, key):
         settings = {(column(run), setting(run)) for run in group}
-        clash = len(settings) > len({name for name, _ in settings})
-        groups += _groups(group, column, finer) if clash and finer else [group]
-    return groups
-
-
-def _row(
-    group: Sequence[Run],
-    name: str,
-    column: Callable[[Run], str],
-    columns: Sequence[str],
-    expected: Sequence[int],
-    where: Callable[[Run], str],
-) -> Row:
-    by_column = {column(run): [r for r in group if column(r) == column(run)] for run in group}
-    if group[0].is_zero_shot:  # no training, so no seed is missing and no column is due
-        cells = {title: _cell(members, ()) for title, members in by_column.items()}
-    else:
-        cells = {title: _cell(by_column.get(title, []), expected) for title in columns}
-    return Row(name, _config(group, where), _selection(group), cells)
+        has_conflict = len(settings) > len({column(run) for run in group})
+        groups += group_by(group, setting) if has_conflict else [group]
+    expected = _expected_seeds(runs, options)
+    all_columns = dict.fromkeys(column(run) for run in runs if not run.is_zero_shot)
+    rows = []
+    for group, name in zip(groups, _names(groups, options), strict=True):
+        first = group[0]
+        by_column = {column(part[0]): part for part in group_by(group, column)}
+        # A model without training has neither seeds nor columns to miss.
+        columns, seeds = (by_column, []) if first.is_zero_shot else (all_columns, expected)
+        cells = {title: _cell(by_column.get(title, []), seeds) for title in columns}
+        config = _values_by_place((run.config, (place or column)(run)) for run in group)
+        rows.append((Row(name, config, _selection(group), cells), group))
+    return rows
 
 
 def _cell(runs: Sequence[Run], expected: Sequence[int]) -> Cell:
-    results: dict[int, set[tuple[int, int]]] = defaultdict(set)
-    values = {}
+    scores: dict[int, set[tuple[int, int]]] = defaultdict(set)
     for run in runs:
-        results[run.seed].add((run.correct, run.total))
-        values[run.seed] = run.accuracy
-    doubled = {seed for seed, scores in results.items() if len(scores) > 1}
-    wanted = set(expected) or set(values)
+        scores[run.seed].add((run.correct, run.total))
+    values = {run.seed: run.accuracy for run in runs}
+    conflicting = {seed for seed, found in scores.items() if len(found) > 1}
+    seeds = set(expected) or set(values)
     return Cell(
-        {seed: values[seed] for seed in sorted(wanted & set(values) - doubled)},
-        missing=tuple(sorted(wanted - set(values))),
-        conflicting=tuple(sorted(doubled)),
+        {seed: values[seed] for seed in sorted(seeds & set(values) - conflicting)},
+        missing=tuple(sorted(seeds - set(values))),
+        conflicting=tuple(sorted(conflicting)),
     )
 
 
-def _config(group: Sequence[Run], where: Callable[[Run], str]) -> str:
-    """The row's config; where there are several, each with its columns."""
-    places: dict[str, dict[str, None]] = defaultdict(dict)
-    for run in group:
-        places[run.config][where(run)] = None
-    if len(places) == 1:
-        return group[0].config
-    return ", ".join(f"{config} ({listed(list(names))})" for config, names in places.items())
-
-
-def varied(row: Row, group: Sequence[Run], where: Callable[[Run], str]) -> list[str]:
-    """Notes on the settings that differ along a row because the protocol varies them."""
-    notes = []
-    for key in VARIED:
-        places: dict[str, dict[str, None]] = defaultdict(dict)
-        for run in group:
-            places[str(run.settings.get(key, "not set"))][where(run)] = None
-        if len(places) > 1:
-            values = ", ".join(f"{value} ({listed(list(n))})" for value, n in places.items())
-            notes.append(f"{row.method}: the protocol varies {key}: {values}")
-    return notes
-
-
-def listed(names: Sequence[str]) -> str:
-    """The names, or how many they are."""
-    return ", ".join(names) if len(names) <= MANY else f"{len(names)} others"
-
-
 def _selection(group: Sequence[Run]) -> str:
-    rule = group[0].selection
-    if group[0].is_zero_shot:
+    first = group[0]
+    if first.is_zero_shot:
         return "not trained"
-    epochs = {run.epoch for run in group}
-    return f"{rule}, epoch {group[0].epoch}" if rule == "last_step" and len(epochs) == 1 else rule
+    one_epoch = len({run.epoch for run in group}) == 1
+    is_last = first.selection == "last_step" and one_epoch
+    return f"{first.selection}, epoch {first.epoch}" if is_last else first.selection
 
 
 def _names(groups: Sequence[Sequence[Run]], options: Options) -> list[str]:
-    """The method, with those options on which rows of the same method differ."""
+    """Return each row's method, with the settings that differ between rows of the same method."""
     names = [options.name(group[0]) or group[0].trainer for group in groups]
-    common = [_common_options(group) for group in groups]
+    shared = [_shared_settings(group) for group in groups]
     full_names = []
-    for name, own in zip(names, common, strict=True):
-        twins = [other for other, twin in zip(common, names, strict=True) if twin == name]
+    for name, own in zip(names, shared, strict=True):
+        twins = [other for other, twin in zip(shared, names, strict=True) if twin == name]
         differing = [
             f"{key.removeprefix('TRAINER.')} {own.get(key)}"
             for key in sorted(set().union(*twins))
@@ -223,33 +183,71 @@ def _names(groups: Sequence[Sequence[Run]], options: Options) -> list[str]:
     return full_names
 
 
-def _common_options(group: Sequence[Run]) -> dict[str, Any]:
-    first = group[0].settings
+def _shared_settings(group: Sequence[Run]) -> dict[str, Any]:
     return {
         key: value
-        for key, value in first.items()
+        for key, value in group[0].settings.items()
         if all(run.settings.get(key) == value for run in group)
     }
 
 
-def _notes(row: Row, group: Sequence[Run], expected: Sequence[int]) -> list[str]:
-    who = f"{row.method} ({row.config})"
+def _seed_notes(row: Row, group: Sequence[Run], expected: Sequence[int]) -> list[str]:
     notes = []
     for column, cell in row.cells.items():
         if cell.missing:
-            notes.append(f"{who}: {column} lacks {_seeds(cell.missing)}, so it has no average")
+            notes.append(
+                f"{_who(row)}: {column} lacks {_seeds(cell.missing)}, so it has no average"
+            )
         for seed in cell.conflicting:
             folders = " and ".join(str(run.folder) for run in group if run.seed == seed)
-            notes.append(f"{who}: {column} has two results for seed {seed}, among {folders}")
+            notes.append(f"{_who(row)}: {column} has two results for seed {seed}, among {folders}")
         for seed in cell.collapsed():
             notes.append(
-                f"{who}: {column}, seed {seed} looks collapsed: {cell.values[seed]:.2f} beside "
-                f"{', '.join(f'{v:.2f}' for s, v in cell.values.items() if s != seed)}"
+                f"{_who(row)}: {column}, seed {seed} looks collapsed: {cell.values[seed]:.2f} "
+                f"beside {', '.join(f'{v:.2f}' for s, v in cell.values.items() if s != seed)}"
             )
     extra = sorted({run.seed for run in group} - set(expected))
     if extra and not group[0].is_zero_shot:
-        notes.append(f"{who}: {_seeds(extra)} left out, not among those asked for")
+        notes.append(f"{_who(row)}: {_seeds(extra)} left out, not among those asked for")
     return notes
+
+
+def _varied_notes(row: Row, group: Sequence[Run], place: Name) -> list[str]:
+    """Return notes on the settings that the protocol varies along a row."""
+    notes = []
+    for key in VARIED:
+        pairs = [(str(run.settings.get(key, "not set")), place(run)) for run in group]
+        if len({value for value, _ in pairs}) > 1:
+            notes.append(f"{row.method}: the protocol varies {key}: {_values_by_place(pairs)}")
+    return notes
+
+
+def _missing_notes(row: Row, what: str, cells: Mapping[str, Cell]) -> list[str]:
+    """Return a note on the datasets without an average, if there are any."""
+    names = [name for name, cell in cells.items() if cell.mean is None]
+    missing = ", ".join(names) if len(names) < len(cells) else "all of them"
+    return [f"{_who(row)}: {what}, for lack of {missing}"] if names else []
+
+
+def _values_by_place(pairs: Iterable[tuple[str, str]]) -> str:
+    """Return the one value of (value, place) pairs, or "A (x, y), B (z)" for several values."""
+    places: dict[str, dict[str, None]] = defaultdict(dict)
+    for value, place in pairs:
+        places[value][place] = None
+    if len(places) == 1:
+        return next(iter(places))
+    return ", ".join(
+        f"{value} ({', '.join(names) if len(names) <= MAX_NAMES else f'{len(names)} others'})"
+        for value, names in places.items()
+    )
+
+
+def _expected_seeds(runs: Sequence[Run], options: Options) -> list[int]:
+    return sorted(options.seeds or {run.seed for run in runs if not run.is_zero_shot})
+
+
+def _who(row: Row) -> str:
+    return f"{row.method} ({row.config})"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -1,161 +1,265 @@
-"""Results as the papers' tables: base to new classes, by shots, cross-dataset, zero-shot.
+"""Build the papers' tables: base to new classes, by shots, cross-dataset, domains, zero-shot.
 
-Runs that differ in backbone, split, shots, source or training images (`scripts.report.images`) are
-put in different tables; runs that differ in a trainer option, the config, the selection rule or its
-epoch are put in different rows. Only what the protocols themselves vary between datasets and shots
-(`scripts.report.rows.VARIED`) may differ along a row. The zero-shot model has neither shots nor a
-source: it is a row of every table of its dataset.
+Runs that differ in backbone, split, shots, source or training images are put in different tables;
+runs that differ in a trainer option, the config, the selection rule or its epoch are put in
+different rows. Only the settings that the protocols vary between datasets and shots
+(`scripts.report.grouping.VARIED`) may differ along a row. The zero-shot model has neither shots
+nor a source: it is a row of every table of its dataset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
-from scripts.report.averages import average_rows, with_average
-from scripts.report.images import is_transductive
+from dassl.config.flat import read_config
+from scripts.report.grouping import (
+    backbone_and_split,
+    by_dataset_and_averaged,
+    by_images,
+    datasets_of,
+    group_by,
+    protocol_setting,
+    setting,
+)
 from scripts.report.load import Run
 from scripts.report.published import AVERAGE, Published
-from scripts.report.rows import Options, make_rows, protocol_setting, setting
+from scripts.report.rows import (
+    NOT_RUN_HERE,
+    Options,
+    Row,
+    average_rows,
+    make_rows,
+    with_average,
+)
 from scripts.report.statistics import Cell, harmonic, published
-from scripts.report.table import Table, about, published_rows, shots_of, split
-from scripts.report.transfer import transfer
-
-__all__ = ["BASE", "BASE2NEW", "BY_SHOTS", "NEW", "H", "Table", "build"]
+from scripts.runner.protocol_table import ProtocolTable
 
 BASE, NEW, H = "base", "new", "H"
 BASE2NEW = "Base to new classes"
 BY_SHOTS = "All classes, by shots"
 ZERO_SHOT = "Zero-shot, all classes"
-H_RULE = "the harmonic mean of the averaged base and the averaged new accuracy"
+CROSS, DOMAIN = "cross-dataset", "domain generalization"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_IMAGES = {  # by DATASET.DISTILL_ON
+    "": "labeled few-shot",
+    "few_shot": "the few-shot ones without labels (DISTILL_ON, MODAL: {})",
+    "all": "unlabeled of all classes (DISTILL_ON, MODAL: {})",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with the facts that they share (``about``), and notes on missing or unusual cells."""
+
+    title: str
+    about: Mapping[str, str]
+    columns: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str]
 
 
 def build(runs: Sequence[Run], options: Options) -> list[Table]:
-    """All tables of ``runs``."""
+    """Return all tables of ``runs``."""
     whole = [run for run in runs if run.classes == "all"]
     parts = [run for run in runs if run.classes in (BASE, NEW)]
-    plain = [run for run in whole if run.source is None and not is_transductive(run)]
+    plain = [run for run in whole if run.source is None and not run.is_transductive]
+    zero_shot = group_by((run for run in plain if run.is_zero_shot), backbone_and_split)
+    zero_shot = [members for members in zero_shot if len(datasets_of(members)) > 1]
+    in_zero_shot_table = {run.folder for members in zero_shot for run in members}
     return [
-        *_base2new(parts, options),
-        *_base2new_average(parts, options),
-        *_by_shots(plain, options),
-        *_by_shots_average(plain, options),
-        *transfer(whole, options),
-        *_zero_shot(plain, options),
+        *(
+            _base2new(members, names, options)
+            for members, names in by_dataset_and_averaged(parts, lambda run: run.shots)
+        ),
+        *(
+            _by_shots(members, names, options)
+            for members, names in by_dataset_and_averaged(plain, lambda run: None)
+            if not in_zero_shot_table.issuperset(run.folder for run in members)
+        ),
+        *_transfer(whole, options),
+        *(_zero_shot(members, options) for members in zero_shot),
     ]
 
 
-def _base2new(runs: Sequence[Run], options: Options) -> list[Table]:
-    tables = []
-    for members in split(runs, lambda run: run.dataset, lambda run: run.shots):
+def _base2new(members: Sequence[Run], names: Sequence[str], options: Options) -> Table:
+    is_average = len(names) > 1
+
+    def from_paper(entry: Published) -> dict[str, float]:
+        if is_average and entry.averaged != set(names):
+            return {}
+        numbers = entry.results.get(AVERAGE if is_average else names[0], ())
+        return dict(zip((BASE, NEW, H), numbers, strict=False))
+
+    def with_harmonic(row: Row) -> Row:
+        base, new = (row.cells.get(column, Cell({})) for column in (BASE, NEW))
+        return replace(row, cells={BASE: base, NEW: new, H: harmonic(base, new)})
+
+    if is_average:
+        rows, notes = average_rows(members, names, (BASE, NEW), lambda run: run.classes, options)
+    else:
         rows, notes = make_rows(members, lambda run: run.classes, options)
-        rows = [replace(row, cells=_with_harmonic(row.cells)) for row in rows]
-        name = members[0].dataset
-        rows += published_rows(options, "base2new", members, partial(_three, name))
-        facts = about(members, "dataset", name, shots=shots_of(members))
-        tables.append(Table(BASE2NEW, facts, (BASE, NEW, H), rows, notes))
-    return tables
+    rows = [with_harmonic(row) for row in rows]
+    rows += _published_rows(options, "base2new", members, from_paper)
+    title, subject = _title(BASE2NEW, names)
+    about = _about(members, subject, shots=_shots(members))
+    if is_average:
+        about["H"] = "the harmonic mean of the averaged base and the averaged new accuracy"
+    return Table(title, about, (BASE, NEW, H), rows, notes)
 
 
-def _with_harmonic(cells: Mapping[str, Cell]) -> dict[str, Cell]:
-    base, new = (cells.get(column, Cell({})) for column in (BASE, NEW))
-    return {BASE: base, NEW: new, H: harmonic(base, new)}
+def _by_shots(members: Sequence[Run], names: Sequence[str], options: Options) -> Table:
+    def from_paper(entry: Published) -> dict[str, float]:
+        return dict(zip(("0 shots",), entry.results.get(names[0], ()), strict=False))
 
+    def column(run: Run) -> str:
+        if run.is_zero_shot:
+            return "0 shots"
+        if run.shots < 1:
+            return "all images"
+        return "1 shot" if run.shots == 1 else f"{run.shots} shots"
 
-def _three(name: str, entry: Published) -> dict[str, Cell]:
-    numbers = entry.results.get(name, ())
-    return {key: published(x) for key, x in zip((BASE, NEW, H), numbers, strict=False)}
-
-
-def _three_averaged(names: Sequence[str], entry: Published) -> dict[str, Cell]:
-    return _three(AVERAGE, entry) if entry.averaged == set(names) else {}
-
-
-def _base2new_average(runs: Sequence[Run], options: Options) -> list[Table]:
-    """Averages over the datasets that any trained row of the table has."""
-    tables = []
-    for members in split(runs, lambda run: None, lambda run: run.shots):
-        names = _data_sets(members)
-        if len(names) < 2:
-            continue
-        rows, notes = average_rows(members, names, (BASE, NEW), lambda r: r.classes, options)
-        rows = [replace(row, cells=_with_harmonic(row.cells)) for row in rows]
-        rows += published_rows(options, "base2new", members, partial(_three_averaged, names))
-        facts = about(members, "datasets", ", ".join(names), shots=shots_of(members))
-        facts["H"] = H_RULE
-        title = f"{BASE2NEW}, average over {len(names)} datasets"
-        tables.append(Table(title, facts, (BASE, NEW, H), rows, notes))
-    return tables
-
-
-def _by_shots(runs: Sequence[Run], options: Options) -> list[Table]:
-    alone = len(_data_sets([run for run in runs if run.is_zero_shot])) < 2
-    tables = []
-    for members in split(runs, lambda run: run.dataset, lambda run: None):
-        if all(run.is_zero_shot for run in members) and not alone:
-            continue  # one table of all datasets shows it
-        rows, notes = make_rows(members, shots_column, options, (protocol_setting, setting))
-        name = members[0].dataset
-        rows += published_rows(options, "zero-shot", members, partial(_zero_column, name))
-        facts = about(members, "dataset", name)
-        tables.append(Table(BY_SHOTS, facts, _shots_columns(members), rows, notes))
-    return tables
-
-
-def _zero_column(name: str, entry: Published) -> dict[str, Cell]:
-    return {"0 shots": published(entry.results[name][0])} if name in entry.results else {}
-
-
-def _by_shots_average(runs: Sequence[Run], options: Options) -> list[Table]:
-    tables = []
-    for members in split(runs, lambda run: None, lambda run: None):
-        names = _data_sets(members)
-        if len(names) < 2 or all(run.is_zero_shot for run in members):
-            continue
-        columns = _shots_columns(members)
-        rows, notes = average_rows(members, names, columns, shots_column, options)
-        facts = about(members, "datasets", ", ".join(names))
-        title = f"{BY_SHOTS}, average over {len(names)} datasets"
-        tables.append(Table(title, facts, columns, rows, notes))
-    return tables
-
-
-def shots_column(run: Run) -> str:
-    """The column of a run in a table by shots."""
-    shots = 0 if run.is_zero_shot else run.shots
-    return "all images" if shots < 1 and not run.is_zero_shot else _count(shots)
-
-
-def _count(shots: int) -> str:
-    return "1 shot" if shots == 1 else f"{shots} shots"
-
-
-def _shots_columns(members: Sequence[Run]) -> tuple[str, ...]:
     ordered = sorted(members, key=lambda run: 0 if run.is_zero_shot else run.shots or 10**9)
-    return tuple(dict.fromkeys(shots_column(run) for run in ordered))
+    columns = tuple(dict.fromkeys(map(column, ordered)))
+    if len(names) > 1:
+        rows, notes = average_rows(members, names, columns, column, options)
+    else:
+        rows, notes = make_rows(members, column, options, protocol_setting)
+        rows += _published_rows(options, "zero-shot", members, from_paper)
+    title, subject = _title(BY_SHOTS, names)
+    return Table(title, _about(members, subject), columns, rows, notes)
 
 
-def _zero_shot(runs: Sequence[Run], options: Options) -> list[Table]:
-    """One column a dataset, and their average; where there are several."""
-    tables = []
-    for members in split([r for r in runs if r.is_zero_shot], lambda r: None, lambda r: None):
-        names = _data_sets(members)
-        if len(names) < 2:
-            continue
-        rows, notes = make_rows(members, lambda run: run.dataset, options)
-        rows, lacks = with_average(rows, names)
-        rows += published_rows(options, "zero-shot", members, partial(_each, names))
-        facts = about(members, "datasets", str(len(names)))
-        tables.append(Table(ZERO_SHOT, facts, [*names, AVERAGE], rows, [*notes, *lacks]))
-    return tables
+def _zero_shot(members: Sequence[Run], options: Options) -> Table:
+    """Return a table with a column for each dataset, and their average."""
+    names = datasets_of(members)
+    rows, notes = make_rows(members, lambda run: run.dataset, options)
+    rows, gaps = with_average(rows, names)
+    rows += _published_rows(options, "zero-shot", members, lambda entry: entry.accuracies(names))
+    about = _about(members, {"datasets": str(len(names))})
+    return Table(ZERO_SHOT, about, [*names, AVERAGE], rows, [*notes, *gaps])
 
 
-def _each(names: Sequence[str], entry: Published) -> dict[str, Cell]:
-    return {name: published(entry.results[name][0]) for name in names if name in entry.results}
+def _transfer(runs: Sequence[Run], options: Options) -> list[Table]:
+    """Return one table for each source and protocol: cross-dataset or domain generalization.
+
+    Args:
+        runs: tests on all classes.
+    """
+    moved = [run for run in runs if run.source is not None or run.is_transductive]
+    parts = {
+        CROSS: [run for run in moved if not _is_domain(run)],
+        DOMAIN: [run for run in moved if _is_domain(run)],
+    }
+    return [
+        _transfer_table(protocol, tests, runs, options)
+        for protocol, part in parts.items()
+        for tests in by_images(part, lambda run: (run.source, run.shots, backbone_and_split(run)))
+    ]
 
 
-def _data_sets(members: Sequence[Run]) -> list[str]:
-    """Those of the trained runs, or of all where nothing is trained."""
-    trained = [run for run in members if not run.is_zero_shot]
-    return sorted({run.dataset for run in trained or members})
+def _transfer_table(
+    protocol: str, tests: Sequence[Run], runs: Sequence[Run], options: Options
+) -> Table:
+    """Return the table of ``tests``, with the accuracy on the source, if any, in front."""
+    source = tests[0].source
+    members = [*(run for run in runs if _belongs_to(run, tests)), *tests]
+    order = list(_domains())
+    targets = sorted(
+        {run.dataset for run in tests},
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    )
+    columns = [source] if source in {run.dataset for run in members} else []
+    columns += targets
+
+    def from_paper(entry: Published) -> dict[str, float]:
+        """Return a paper's numbers; its average only if it is over the same targets."""
+        if source is not None and entry.trained_on != source:
+            return {}
+        same_targets = set(entry.results) - {entry.trained_on, AVERAGE} == set(targets)
+        return entry.accuracies(name for name in columns if name != AVERAGE or same_targets)
+
+    rows, notes = make_rows(members, lambda run: run.dataset, options, protocol_setting)
+    about = _about(tests, {"source": source or "that of the teacher"}, shots=_shots(tests))
+    if len(targets) > 1:
+        rows, gaps = with_average(rows, targets)
+        columns, notes = [*columns, AVERAGE], [*notes, *gaps]
+        about["average"] = f"the mean over the {len(targets)} targets"
+    rows += _published_rows(options, protocol, members, from_paper)
+    return Table(protocol.capitalize(), about, columns, rows, notes)
+
+
+def _belongs_to(run: Run, tests: Sequence[Run]) -> bool:
+    """Return whether ``tests`` used this training, or it is zero-shot on one of their datasets."""
+    if run.source is not None or backbone_and_split(run) != backbone_and_split(tests[0]):
+        return False
+    if run.is_zero_shot:
+        return run.dataset in {tests[0].source, *(test.dataset for test in tests)}
+    is_source = run.dataset == tests[0].source and run.shots == tests[0].shots
+    return is_source and setting(run) in {setting(test) for test in tests}
+
+
+def _is_domain(run: Run) -> bool:
+    """Return whether the test set is a shifted version of the source."""
+    source = _domains().get(run.dataset)
+    return source is not None and run.source in (source, None)
+
+
+@cache
+def _domains() -> dict[str, str]:
+    """Return each shifted test set of configs/protocols.yaml, in its order, with its source.
+
+    The names are those of DATASET.NAME.
+    """
+    table = ProtocolTable.load(CONFIGS / "protocols.yaml")
+
+    def name(dataset: str) -> str:
+        return str(read_config(CONFIGS / "datasets" / f"{dataset}.yaml")["DATASET.NAME"])
+
+    return {
+        name(target): name(source)
+        for source in table.sources("domains")
+        for target in table.targets("domains", source)
+    }
+
+
+def _title(title: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """Return a title and the fact that names the datasets of the table."""
+    if len(names) == 1:
+        return title, {"dataset": names[0]}
+    return f"{title}, average over {len(names)} datasets", {"datasets": ", ".join(names)}
+
+
+def _shots(members: Sequence[Run]) -> str:
+    shots = next((run.shots for run in members if not run.is_zero_shot), None)
+    return "none" if shots is None else "all images" if shots < 1 else str(shots)
+
+
+def _about(members: Sequence[Run], subject: Mapping[str, str], **more: str) -> dict[str, str]:
+    """Return the facts that all rows of a table share, with its training images in words."""
+    kinds = {run.images: run.distill_on for run in members if not run.is_zero_shot}
+    images = " and ".join(_IMAGES[on].format(name) for name, on in kinds.items()) or "none"
+    shared = {"backbone": members[0].backbone, "split": members[0].split}
+    return {**subject, **shared, **more, "images": images}
+
+
+def _published_rows(
+    options: Options,
+    protocol: str,
+    members: Sequence[Run],
+    from_paper: Callable[[Published], Mapping[str, float]],
+) -> list[Row]:
+    """Return rows of papers in the setting of ``members``.
+
+    Args:
+        from_paper: returns the numbers of an entry by column; an entry without any is left out.
+    """
+    rows = []
+    for entry in options.published:
+        numbers = from_paper(entry) if entry.is_comparable(protocol, members) else {}
+        if numbers:
+            cells = {column: published(number) for column, number in numbers.items()}
+            rows.append(Row(entry.method + NOT_RUN_HERE, "-", "-", cells, entry.source))
+    return rows

@@ -1,4 +1,4 @@
-"""An output folder that fills with results, as train.py writes them."""
+"""Build output folders of results, as train.py writes them."""
 
 import json
 from pathlib import Path
@@ -30,14 +30,14 @@ RESULT: dict[str, Any] = {
 
 
 class Output:
-    """An output folder that fills with results."""
+    """An output folder to which results are added."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.count = 0
 
     def add(self, accuracy: float, **fields: Any) -> Path:
-        """One run; ``fields`` replace those of RESULT."""
+        """Add one run and return its folder; ``fields`` replace those of RESULT."""
         self.count += 1
         folder = self.root / f"run{self.count:02d}"
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""An exported config is whole, and means what ours means."""
+"""Exported configs are complete and equal to this project's configs."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_merging_the_export_equals_merging_ours(file, tmp_path):
             assert exported[key] == value, key
 
 
-def test_a_setting_of_ours_is_left_out_and_said(tmp_path, capsys):
+def test_setting_of_this_project_is_left_out_and_listed(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("TEST:\n  SELECT_ON_TEST: True\n  SPLIT: val\n")
     assert main([str(tmp_path / "a.yaml")]) == 0
     out, error = capsys.readouterr()
@@ -43,6 +43,6 @@ def test_a_setting_of_ours_is_left_out_and_said(tmp_path, capsys):
     assert "TEST.SELECT_ON_TEST" in OURS
 
 
-def test_a_missing_file_is_one_sentence(capsys):
+def test_missing_file_is_reported_in_one_sentence(capsys):
     assert main(["configs/trainers/CoOp/vit_b61.yaml"]) == 2
     assert "did you mean 'vit_b16'" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""parse_test_res.py on logs written by hand, numbers by hand."""
+"""parse_test_res.py on handwritten logs, compared with numbers computed by hand."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_several_experiments(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert lines(capsys)[-2:] == ["Average performance", "* accuracy: 65.00%"]
 
 
-def test_no_average_around_an_experiment_without_runs(
+def test_no_average_if_an_experiment_has_no_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_log(tmp_path / "dtd" / "seed1", 60.0)
@@ -103,12 +103,12 @@ def test_no_average_around_an_experiment_without_runs(
     assert lines(capsys)[-1] == "not available: 1 of 2 have no finished run"
 
 
-def test_what_cannot_be_parsed_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unparsable_input_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([str(tmp_path / "nowhere")]) == 2
     assert "no directory" in capsys.readouterr().err
     (tmp_path / "plots").mkdir()
     assert script.main([str(tmp_path)]) == 2
-    assert f"no */log.txt in {tmp_path}; its folders: plots" in capsys.readouterr().err
+    assert f"no */log.txt in {tmp_path}; it contains plots" in capsys.readouterr().err
     write_log(tmp_path / "seed1", 70.0)
     assert script.main([str(tmp_path), "--keyword", "recall"]) == 2
     assert "it has accuracy, error, macro_f1" in capsys.readouterr().err

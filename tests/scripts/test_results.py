@@ -1,4 +1,4 @@
-"""Tables of results against numbers worked out by hand."""
+"""Result tables, compared with numbers computed by hand."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import results
-from scripts.report.load import find
+from scripts.report.load import Found, find
 from scripts.report.render import FORMATS
 from scripts.report.rows import Options
 from scripts.report.statistics import Cell, harmonic
@@ -48,7 +48,7 @@ def test_one_seed_has_no_std(output: Output) -> None:
     assert row.cells["H"].std is None
 
 
-def test_a_base_without_its_new_is_named_and_not_averaged_around(output: Output) -> None:
+def test_no_average_if_a_new_seed_is_missing(output: Output) -> None:
     output.add_seeds(70.0, 72.0, 74.0)
     output.add_seeds(50.0, 60.0, classes="new")
     table = output.table()
@@ -58,7 +58,7 @@ def test_a_base_without_its_new_is_named_and_not_averaged_around(output: Output)
     assert table.notes == ["CoOp (critters): new lacks seed 3, so it has no average"]
 
 
-def test_seeds_of_one_method_only_are_named(output: Output) -> None:
+def test_seeds_of_only_one_method_are_noted(output: Output) -> None:
     output.add_seeds(70.0, 72.0, 74.0)
     output.add(60.0, trainer="TextRefinerCoOp", seed=2)
     table = output.table()
@@ -66,7 +66,7 @@ def test_seeds_of_one_method_only_are_named(output: Output) -> None:
     assert "TextRefinerCoOp (critters): base lacks seeds 1, 3, so it has no average" in table.notes
 
 
-def test_seeds_that_are_due_can_be_given(output: Output) -> None:
+def test_expected_seeds_can_be_given(output: Output) -> None:
     output.add_seeds(70.0, 72.0, 74.0, 76.0)
     missing = output.table(1, 2, 5)
     assert missing.rows[0].cells["base"].mean is None
@@ -85,21 +85,21 @@ def test_seeds_that_are_due_can_be_given(output: Output) -> None:
         {"epoch": 5},
     ],
 )
-def test_other_settings_are_another_row(output: Output, other: dict[str, Any]) -> None:
+def test_different_settings_are_different_rows(output: Output, other: dict[str, Any]) -> None:
     output.add(70.0)
     output.add(80.0, **other)
     table = output.table()
     assert [row.cells["base"].mean for row in table.rows] == [70.0, 80.0]
 
 
-def test_rows_of_one_trainer_are_told_apart_by_the_options_that_differ(output: Output) -> None:
+def test_rows_of_one_trainer_name_the_options_that_differ(output: Output) -> None:
     output.add(70.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": True, "TOPK": 5}}})
     output.add(80.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": False, "TOPK": 5}}})
     names = [row.method for row in output.table().rows]
     assert names == ["CoOp (TEXTREFINER.CACHE True)", "CoOp (TEXTREFINER.CACHE False)"]
 
 
-def test_a_given_name_is_kept_and_told_apart_in_the_same_way(output: Output) -> None:
+def test_rows_with_a_given_name_name_the_options_that_differ(output: Output) -> None:
     output.add(70.0, settings={"OPTIM.LR": 0.1})
     output.add(80.0, settings={"OPTIM.LR": 0.2})
     output.add(90.0, trainer="TextRefinerCoOp")
@@ -114,7 +114,7 @@ def test_a_given_name_is_kept_and_told_apart_in_the_same_way(output: Output) -> 
 @pytest.mark.parametrize(
     "other", [{"dataset": "DTD"}, {"backbone": "RN50"}, {"shots": 4}, {"split": "val"}]
 )
-def test_other_data_backbone_shots_or_split_are_another_table(
+def test_different_dataset_backbone_shots_or_split_are_different_tables(
     output: Output, other: dict[str, Any]
 ) -> None:
     output.add(70.0)
@@ -130,7 +130,7 @@ def test_best_validation_epochs_may_differ_by_seed(output: Output) -> None:
     assert (row.selection, row.cells["base"].mean) == ("best_val", 71.0)
 
 
-def test_zero_shot_joins_every_table_of_its_data_and_lacks_no_seed(output: Output) -> None:
+def test_zero_shot_is_in_every_table_of_its_dataset_and_misses_no_seed(output: Output) -> None:
     output.add(60.0, **ZERO_SHOT)
     output.add_seeds(70.0, 72.0)
     output.add_seeds(65.0, 67.0, shots=4)
@@ -146,7 +146,7 @@ def test_zero_shot_alone_is_a_table(output: Output) -> None:
     assert output.table().rows[0].cells["base"].mean == 60.0
 
 
-def test_two_different_results_for_a_seed_are_named_not_chosen_from(output: Output) -> None:
+def test_two_different_results_for_a_seed_are_noted_and_left_out(output: Output) -> None:
     first = output.add(70.0)
     second = output.add(75.0)
     table = output.table()
@@ -162,7 +162,7 @@ def test_the_same_result_twice_is_one_result(output: Output) -> None:
     assert output.table().rows[0].cells["base"].mean == 70.0
 
 
-def test_few_shot_columns_follow_the_shots_and_the_config_may_follow_them(output: Output) -> None:
+def test_few_shot_columns_are_sorted_and_configs_may_differ_by_shots(output: Output) -> None:
     output.add(50.0, classes="all", **ZERO_SHOT)
     output.add(55.0, classes="all", shots=1, config="vit_b16_ep50", epoch=50)
     output.add(70.0, classes="all", shots=16, config="vit_b16", epoch=200)
@@ -202,7 +202,7 @@ def test_cross_dataset(output: Output) -> None:
     assert list(tables[1].columns) == ["DTD"]  # one target has no average
 
 
-def test_a_collapsed_seed_is_pointed_at(output: Output) -> None:
+def test_collapsed_seed_is_noted(output: Output) -> None:
     output.add_seeds(63.0, 12.0, 62.0)
     table = output.table()
     assert table.notes == [
@@ -217,12 +217,12 @@ def test_collapse_is_more_than_15_points_below_the_median_of_the_others() -> Non
     assert Cell({1: 60.0}).collapsed() == []
 
 
-def test_the_harmonic_mean_of_nothing_is_nothing() -> None:
+def test_harmonic_mean_without_new_is_none() -> None:
     cell = harmonic(Cell({1: 60.0}), Cell({}))
     assert (cell.mean, cell.std, cell.values) == (None, None, {})
 
 
-def test_unfinished_folders_are_named(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unfinished_folders_are_listed(output: Output, capsys: pytest.CaptureFixture[str]) -> None:
     output.add(70.0)
     no_result = output.root / "stopped"
     no_result.mkdir()
@@ -237,7 +237,7 @@ def test_unfinished_folders_are_named(output: Output, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
-def test_a_job_that_finished_without_a_test_is_not_unfinished(
+def test_job_that_finished_without_a_test_is_not_unfinished(
     output: Output, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = output.root / "untested"
@@ -246,29 +246,29 @@ def test_a_job_that_finished_without_a_test_is_not_unfinished(
         (folder / name).write_text("{}")
     assert results.main([str(output.root), "--format", form]) == 0
     shown = capsys.readouterr()
-    said = shown.out if form == "markdown" else shown.err
-    assert str(folder) in said
-    assert "inished without a test" in said
-    assert "nfinished:" not in said
-    assert "Unfinished" not in said
+    text = shown.out if form == "markdown" else shown.err
+    assert str(folder) in text
+    assert "inished without a test" in text
+    assert "nfinished:" not in text
+    assert "Unfinished" not in text
 
 
-def test_a_result_of_something_else_is_named(output: Output) -> None:
+def test_result_without_required_fields_is_reported(output: Output) -> None:
     folder = output.add(70.0)
     (folder / "result.json").write_text('{"trainer": "CoOp"}')
-    with pytest.raises(UsageError, match=r"result\.json lacks dataset, config"):
+    with pytest.raises(UsageError, match=r"result\.json has no dataset, config"):
         find(output.root)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("3", "holds 3: was it written by this train.py"),
+        ("3", "contains 3, but train.py writes a JSON object"),
         (json.dumps({**RESULT, "settings": 3}), "has the settings 3"),
         (json.dumps({**RESULT, "accuracy": "high"}), "has the accuracy 'high'"),
     ],
 )
-def test_a_result_of_another_kind_is_named(
+def test_malformed_result_is_reported(
     output: Output, content: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (output.add(70.0) / "result.json").write_text(content)
@@ -283,11 +283,11 @@ def test_a_result_of_another_kind_is_named(
     [
         (["--out", "{file}/table.md"], "error: cannot write {file}/table.md: "),
         (["--plot", "{file}/bars.png"], "error: cannot write {file}/bars.png: "),
-        (["--plot", "bars.foo"], "error: cannot draw bars.foo: its name must end in one of "),
-        (["--plot", "bars"], "error: cannot draw bars: its name must end in one of "),
+        (["--plot", "bars.foo"], "error: cannot plot to bars.foo; use the suffix .eps"),
+        (["--plot", "bars"], "error: cannot plot to bars; use the suffix .eps"),
     ],
 )
-def test_what_cannot_be_written_is_one_sentence(
+def test_unwritable_path_is_reported_in_one_sentence(
     output: Output,
     tmp_path: Path,
     words: list[str],
@@ -314,7 +314,7 @@ def filled(output: Output) -> Output:
 
 
 def test_markdown(filled: Output) -> None:
-    text = FORMATS["markdown"](filled.tables(), [], [])
+    text = FORMATS["markdown"](filled.tables(), Found())
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert (
         "### Base to new classes (dataset Critters, backbone ViT-B/16, split test, shots 16, "
@@ -328,7 +328,8 @@ def test_markdown(filled: Output) -> None:
 
 
 def test_latex(filled: Output) -> None:
-    text = FORMATS["latex"](filled.tables(), [Path("output/stopped")], [Path("output/untested")])
+    found = Found([], [Path("output/stopped")], [Path("output/untested")])
+    text = FORMATS["latex"](filled.tables(), found)
     assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
     assert r"\begin{tabular}{lllrrr}" in text
     assert text.count(r"\begin") == text.count(r"\end") == 1
@@ -338,7 +339,7 @@ def test_latex(filled: Output) -> None:
 
 
 def test_csv(filled: Output) -> None:
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), [], []))))
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](filled.tables(), Found()))))
     base, new, _ = rows
     assert (base["dataset"], base["column"], base["mean"], base["std"]) == (
         *("Critters", "base", "72.0000", "2.0000"),
@@ -347,9 +348,8 @@ def test_csv(filled: Output) -> None:
 
 
 def test_json(filled: Output) -> None:
-    content = json.loads(
-        FORMATS["json"](filled.tables(), [Path("output/stopped")], [Path("output/untested")])
-    )
+    found = Found([], [Path("output/stopped")], [Path("output/untested")])
+    content = json.loads(FORMATS["json"](filled.tables(), found))
     (table,) = content["tables"]
     cells = table["rows"][0]["cells"]
     assert cells["base"] == {
@@ -364,7 +364,7 @@ def test_json(filled: Output) -> None:
     assert content["untested"] == ["output/untested"]
 
 
-def test_a_file_is_written_whole_and_the_notes_are_still_seen(
+def test_output_file_is_written_and_notes_are_printed(
     filled: Output, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "tables" / "results.csv"
@@ -375,14 +375,16 @@ def test_a_file_is_written_whole_and_the_notes_are_still_seen(
     assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
 
 
-def test_nothing_to_show_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_runs_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert results.main([str(tmp_path / "nowhere")]) == 2
     assert "no folder" in capsys.readouterr().err
     assert results.main([str(tmp_path)]) == 2
     assert "no run below" in capsys.readouterr().err
 
 
-def test_the_plot_is_a_png(filled: Output, tmp_path: Path) -> None:
+def test_plot_is_a_png(filled: Output, tmp_path: Path) -> None:
     filled.add_seeds(65.0, 66.0, 67.0, trainer="TextRefinerCoOp")
     path = tmp_path / "plots" / "bars.png"
     assert results.main([str(filled.root), "--plot", str(path)]) == 0

@@ -1,4 +1,4 @@
-"""The published numbers agree among themselves, and a file of another form is told."""
+"""Published numbers are consistent, and a malformed file is reported."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +30,8 @@ def test_h_is_the_harmonic_mean_of_base_and_new(entry: Published, name: str) -> 
     assert h == pytest.approx(harmonic_mean([base, new]), abs=ROUNDING)
 
 
-def test_averages_are_those_of_the_data_sets() -> None:
-    """An average and its datasets were read in different places."""
+def test_averages_match_the_datasets() -> None:
+    """An average and its datasets come from different publications."""
     averages = {e.method: e for e in ENTRIES if e.protocol == "base2new" and AVERAGE in e.results}
     whole = [e for e in ENTRIES if e.protocol == "base2new" and set(e.results) == e.averaged]
     assert {e.method for e in whole} >= {"CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD"}
@@ -42,7 +42,7 @@ def test_averages_are_those_of_the_data_sets() -> None:
             assert mean == pytest.approx(expected, abs=ROUNDING), (entry.method, part)
 
 
-def test_averages_over_targets_are_those_of_the_targets() -> None:
+def test_averages_over_targets_match_the_targets() -> None:
     checked = 0
     for entry in ENTRIES:
         if entry.protocol != "base2new" and AVERAGE in entry.results:
@@ -53,11 +53,11 @@ def test_averages_over_targets_are_those_of_the_targets() -> None:
     assert checked == 12
 
 
-def test_every_entry_has_a_source_with_an_address() -> None:
+def test_every_entry_has_a_source_with_url() -> None:
     assert all("https://" in entry.source for entry in ENTRIES)
 
 
-def test_data_sets_are_called_as_they_are_registered() -> None:
+def test_datasets_have_their_registered_names() -> None:
     assert datasets  # imported for its registrations
     named = {name for entry in ENTRIES for name in entry.results} - {AVERAGE}
     assert named <= set(DATASET_REGISTRY.registered_names())
@@ -66,15 +66,19 @@ def test_data_sets_are_called_as_they_are_registered() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("[82.69, 63.22, 71.66]", "[82.69, 63.22]", "should be 3 accuracies in percent"),
-        ("66.55", "166.55", "should be 1 accuracies in percent"),
-        ("shots: 16", "shot: 16", "each entry has the keys"),
+        (
+            "[82.69, 63.22, 71.66]",
+            "[82.69, 63.22]",
+            "expected 3 accuracies in percent, got [82",
+        ),
+        ("66.55", "166.55", "expected one accuracy in percent, got 166.55"),
+        ("shots: 16", "shot: 16", "missing or unknown: shot, shots"),
         ("protocol: zero-shot", "protocol: fewshot", "KeyError: 'fewshot'"),
         ("source: protext_zero", "source: elsewhere", "KeyError: 'elsewhere'"),
         ("average_over:", "average of: [", "ParserError"),
     ],
 )
-def test_a_file_of_another_form_is_told_in_a_sentence(
+def test_malformed_file_is_reported_in_one_sentence(
     tmp_path: Path, old: str, new: str, sentence: str
 ) -> None:
     path = tmp_path / "published.yaml"
@@ -82,10 +86,10 @@ def test_a_file_of_another_form_is_told_in_a_sentence(
     with pytest.raises(UsageError) as error:
         load(path)
     assert sentence in str(error.value)
-    assert "scripts/published.yaml shows the form" in str(error.value)
+    assert "see scripts/published.yaml for the form" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there_is_told() -> None:
+def test_missing_file_is_reported() -> None:
     with pytest.raises(UsageError, match="cannot read the published numbers"):
         load(Path("nowhere.yaml"))

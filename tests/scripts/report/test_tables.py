@@ -1,19 +1,23 @@
-"""The papers' tables: averages over datasets, targets and domains; who may stand beside whom."""
+"""The papers' tables: averages over datasets, targets and domains; which rows share a table."""
 
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.axes import Axes
 
 from dassl.config.flat import read_config
 from scripts import results
-from scripts.report.load import find
+from scripts.report.grouping import VARIED
+from scripts.report.load import Found, find
 from scripts.report.published import Published
 from scripts.report.render import FORMATS
-from scripts.report.rows import VARIED, Options
+from scripts.report.rows import Options
 from scripts.report.tables import Table, build
 from scripts.runner.protocol_table import ProtocolTable
 from tests.scripts.fake_output import ZERO_SHOT, Output
@@ -24,7 +28,7 @@ DISTILLED: dict[str, Any] = {"trainer": "PromptKD", "shots": 0}
 
 
 def distilled(images: str, modal: str = "base2novel", **settings: Any) -> dict[str, Any]:
-    """Settings of a distillation, as result.json records them."""
+    """Return the settings of a distillation, as in result.json."""
     return {"DATASET": {"DISTILL_ON": images}, "TRAINER": {"MODAL": modal}, **settings}
 
 
@@ -40,7 +44,7 @@ def titled(tables: list[Table], word: str) -> list[Table]:
 # Averages over datasets
 
 
-def test_averages_over_data_sets_and_h_of_the_averages(output: Output) -> None:
+def test_averages_over_datasets_and_h_of_the_averages(output: Output) -> None:
     for dataset, base, new in (("DTD", 80.0, 40.0), ("EuroSAT", 90.0, 60.0)):
         output.add_seeds(base, base + 2, dataset=dataset)
         output.add_seeds(new, new + 4, dataset=dataset, classes="new")
@@ -56,7 +60,7 @@ def test_averages_over_data_sets_and_h_of_the_averages(output: Output) -> None:
     assert table.notes == []
 
 
-def test_no_average_around_a_missing_seed_or_data_set(output: Output) -> None:
+def test_no_average_if_a_seed_or_dataset_is_missing(output: Output) -> None:
     for trainer in ("CoOp", "MaPLe"):
         for dataset in ("DTD", "EuroSAT"):
             output.add_seeds(80.0, 82.0, dataset=dataset, trainer=trainer)
@@ -72,7 +76,7 @@ def test_no_average_around_a_missing_seed_or_data_set(output: Output) -> None:
     ]
 
 
-def test_what_a_protocol_varies_by_data_set_is_averaged_and_said(output: Output) -> None:
+def test_settings_that_the_protocol_varies_are_averaged_and_noted(output: Output) -> None:
     weights = {"DTD": 200.0, "EuroSAT": 1000.0, "UCF101": 1000.0}
     for dataset, weight in weights.items():
         settings = distilled("all", **{"TRAINER.PROMPTKD.KD_WEIGHT": weight})
@@ -85,7 +89,7 @@ def test_what_a_protocol_varies_by_data_set_is_averaged_and_said(output: Output)
     ]
 
 
-def test_other_settings_are_not_averaged_together(output: Output) -> None:
+def test_different_settings_are_not_averaged(output: Output) -> None:
     for number, dataset in enumerate(("DTD", "EuroSAT")):
         output.add(70.0, dataset=dataset, settings={"TRAINER.COOP.N_CTX": 4 + 12 * number})
         output.add(80.0, dataset=dataset, settings={"TRAINER.COOP.N_CTX": 8})
@@ -94,7 +98,7 @@ def test_other_settings_are_not_averaged_together(output: Output) -> None:
     assert len(table.notes) == 2
 
 
-def test_two_configs_on_one_data_set_are_two_rows_of_the_average(output: Output) -> None:
+def test_two_configs_on_one_dataset_are_two_rows_of_the_average(output: Output) -> None:
     for dataset in ("DTD", "EuroSAT"):
         for epochs in (50, 200):
             settings = {"OPTIM.MAX_EPOCH": epochs}
@@ -106,8 +110,8 @@ def test_two_configs_on_one_data_set_are_two_rows_of_the_average(output: Output)
     ]
 
 
-def test_varied_settings_are_all_that_the_protocol_table_varies() -> None:
-    """Between the datasets and shots of one method and protocol."""
+def test_varied_contains_every_setting_that_the_protocols_vary() -> None:
+    """Compare the datasets and shots of each method and protocol."""
     table = ProtocolTable.load(ROOT / "configs" / "protocols.yaml")
     datasets = [path.stem for path in (ROOT / "configs" / "datasets").glob("*.yaml")]
     for method in table.methods:
@@ -125,7 +129,7 @@ def test_varied_settings_are_all_that_the_protocol_table_varies() -> None:
             assert varied <= set(VARIED), (method, protocol)
 
 
-def test_the_zero_shot_model_is_averaged_over_the_data_sets_of_the_others(output: Output) -> None:
+def test_zero_shot_is_averaged_over_the_datasets_of_trained_rows(output: Output) -> None:
     for dataset, accuracy in (("DTD", 50.0), ("EuroSAT", 60.0), ("UCF101", 90.0)):
         output.add(accuracy, **{**ZERO_SHOT, "dataset": dataset})
     for dataset in ("DTD", "EuroSAT"):
@@ -150,7 +154,7 @@ def test_few_shot_averages(output: Output) -> None:
     assert table.notes == ["ZeroshotCLIP (critters): DTD only, so it has no average"]
 
 
-def test_zero_shot_on_several_data_sets_is_one_table(output: Output) -> None:
+def test_zero_shot_on_several_datasets_is_one_table(output: Output) -> None:
     for dataset, accuracy in (("DTD", 50.0), ("EuroSAT", 61.0)):
         output.add(accuracy, **{**ZERO_SHOT, "dataset": dataset, "classes": "all"})
     table = output.table()
@@ -180,7 +184,7 @@ def test_domains_and_other_targets_are_two_tables_with_their_averages(output: Ou
     assert domains.about["average"] == "the mean over the 4 targets"
 
 
-def test_a_variant_is_a_plain_target_of_another_source(output: Output) -> None:
+def test_shifted_dataset_is_a_plain_target_of_another_source(output: Output) -> None:
     output.add(50.0, classes="all", dataset="ImageNetA", source="SUN397")
     (table,) = titled(output.tables(), "Cross-dataset")
     assert table.about["source"] == "SUN397"
@@ -214,7 +218,7 @@ def methods(output: Output) -> list[list[str]]:
     return [[row.method for row in table.rows] for table in output.tables()]
 
 
-def test_few_shot_distillation_stands_beside_the_trainers_with_labels(output: Output) -> None:
+def test_few_shot_distillation_shares_the_table_of_labeled_training(output: Output) -> None:
     output.add(70.0)
     output.add(72.0, trainer="PromptKD", settings=distilled("few_shot"))
     assert methods(output) == [["CoOp", "PromptKD"]]
@@ -224,7 +228,7 @@ def test_few_shot_distillation_stands_beside_the_trainers_with_labels(output: Ou
     )
 
 
-def test_distillation_on_all_images_stands_alone(output: Output) -> None:
+def test_distillation_on_all_images_has_its_own_table(output: Output) -> None:
     output.add(60.0, **ZERO_SHOT)
     output.add(70.0)
     output.add(72.0, trainer="PromptKD", settings=distilled("few_shot"))
@@ -238,7 +242,7 @@ def test_distillation_on_all_images_stands_alone(output: Output) -> None:
     assert [table.about["shots"] for table in output.tables()] == ["16", "16", "all images"]
 
 
-def test_distillations_for_two_protocols_do_not_meet(output: Output) -> None:
+def test_distillations_for_two_protocols_are_kept_apart(output: Output) -> None:
     output.add(70.0)
     for modal in ("base2novel", "cross"):
         output.add(72.0, trainer="PromptKD", settings=distilled("few_shot", modal))
@@ -267,7 +271,7 @@ def with_published(output: Output, *entries: Published) -> list[Table]:
     return build(find(output.root).runs, Options(published=entries))
 
 
-def test_published_rows_stand_where_the_setting_is_the_same(output: Output) -> None:
+def test_published_rows_are_added_in_the_same_setting(output: Output) -> None:
     for dataset in ("DTD", "EuroSAT"):
         output.add(80.0, dataset=dataset)
         output.add(50.0, dataset=dataset, classes="new")
@@ -298,14 +302,14 @@ def test_published_rows_of_another_setting_are_left_out(
     assert [row.method for row in table.rows] == ["CoOp"]
 
 
-def test_a_published_average_is_over_the_same_data_sets(output: Output) -> None:
+def test_published_average_is_over_the_same_datasets(output: Output) -> None:
     for dataset in ("DTD", "UCF101"):
         output.add(80.0, dataset=dataset)
     average = titled(with_published(output, entry()), "average")[0]
     assert [row.method for row in average.rows] == ["CoOp"]
 
 
-def test_published_zero_shot_numbers_stand_beside_any_images(output: Output) -> None:
+def test_published_zero_shot_numbers_are_added_for_any_images(output: Output) -> None:
     output.add(85.0, dataset="DTD", trainer="PromptKD", settings=distilled("all"), shots=0)
     zero = entry(method="CLIP", images="none", shots=None)
     (table,) = with_published(output, entry(), zero)
@@ -327,23 +331,23 @@ def test_published_transfer_has_an_average_only_over_the_same_targets(output: Ou
 def test_every_format_marks_what_is_published_and_names_its_source(output: Output) -> None:
     output.add(80.0, dataset="DTD")
     tables = with_published(output, entry())
-    markdown = FORMATS["markdown"](tables, [], [])
+    markdown = FORMATS["markdown"](tables, Found())
     assert "CoOp (published, not run here)" in markdown
     assert "- **Published** CoOp: a paper, Table 1, https://example.org" in markdown
-    latex = FORMATS["latex"](tables, [], [])
+    latex = FORMATS["latex"](tables, Found())
     assert "% published: CoOp: a paper, Table 1, https://example.org" in latex
     assert "CoOp (published, not run here) & - & - & 79.00 & 41.00 & 54.00" in latex
-    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](tables, [], []))))
+    rows = list(csv.DictReader(io.StringIO(FORMATS["csv"](tables, Found()))))
     assert rows[0]["source"] == "run here"
     assert {row["source"] for row in rows if "published" in row["method"]} == {
         "a paper, Table 1, https://example.org"
     }
-    (table,) = json.loads(FORMATS["json"](tables, [], []))["tables"]
+    (table,) = json.loads(FORMATS["json"](tables, Found()))["tables"]
     assert [row["published"] for row in table["rows"]] == [False, True]
     assert table["rows"][1]["source"] == "a paper, Table 1, https://example.org"
 
 
-def test_the_command_line_reads_the_file_of_published_numbers(
+def test_command_line_loads_published_numbers(
     output: Output, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output.add(80.0, dataset="DescribableTextures")
@@ -358,7 +362,7 @@ def test_the_command_line_reads_the_file_of_published_numbers(
 # Figures
 
 
-def test_few_shot_curves_are_a_figure_beside_the_bars(
+def test_few_shot_curves_are_plotted_beside_the_bars(
     output: Output, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for dataset in ("DTD", "EuroSAT"):
@@ -371,3 +375,40 @@ def test_few_shot_curves_are_a_figure_beside_the_bars(
     curves = path.with_name("results-few-shot.png")
     assert f"wrote {path}\nwrote {curves}\n" in capsys.readouterr().out
     assert path.read_bytes()[:4] == curves.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_missing_error_bars_are_not_passed_to_matplotlib(
+    output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single seed has no std, and a column that misses a seed has no average."""
+    output.add(70.0, trainer="CoCoOp")
+    output.add_seeds(70.0, 72.0, trainer="MaPLe")
+    output.add_seeds(60.0, classes="new", trainer="MaPLe")
+    for shots in (1, 4, 16):
+        output.add_seeds(*[40.0 + shots, 42.0][: 2 - (shots == 4)], classes="all", shots=shots)
+    passed = []
+    errorbar = Axes.errorbar
+
+    def record(axes: Axes, xs: Any, means: Any, stds: Any, **style: Any) -> Any:
+        passed.append([*zip(xs, means, stds, strict=True)])
+        return errorbar(axes, xs, means, stds, **style)
+
+    monkeypatch.setattr(Axes, "errorbar", record)
+    results.plot(output.tables(), tmp_path / "plot.png")
+    std = pytest.approx(2**0.5)
+    assert [[(mean, s) for _, mean, s in bars] for bars in passed] == [
+        [(71.0, std)],
+        [(41.5, pytest.approx(0.5**0.5)), (49.0, pytest.approx(98**0.5))],
+    ]
+
+
+def test_help_imports_neither_torch_nor_matplotlib() -> None:
+    for script in ("results.py", "convert_checkpoint.py", "export_config.py"):
+        code = (
+            "import runpy, sys; sys.argv = [sys.argv[1], '--help']\n"
+            "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+            "except SystemExit: print(*{'torch', 'matplotlib', 'numpy'} & set(sys.modules))"
+        )
+        command = [sys.executable, "-c", code, str(ROOT / "scripts" / script)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        assert shown.stdout.splitlines()[-1] == "", script
