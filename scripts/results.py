@@ -34,7 +34,8 @@ from scripts.report.tables import Table, build
 from scripts.runner.files import write_text
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Return exit code 0, or 2 for a wrong argument or file, with one line on stderr."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,12 +49,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--published", type=Path, default=Path(__file__).with_name("published.yaml"), metavar="YAML"
     )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+    args = parser.parse_args(argv)
     try:
-        show(parse(argv))
+        show(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +29,10 @@ def plot_bars(tables: Sequence[Table], path: Path) -> None:
         UsageError: matplotlib does not know the suffix of ``path``, or it cannot be written.
     """
     columns = max(len(table.columns) for table in tables)
-    figure = _figure((4 + 1.8 * columns, 4.5 * len(tables)), path)
-    panels = figure.subplots(len(tables), squeeze=False)
-    for table, axes in zip(tables, panels[:, 0], strict=True):
-        _plot_bars(table, axes)
-    _save(figure, path)
+    with _figure((4 + 1.8 * columns, 4.5 * len(tables)), path) as figure:
+        panels = figure.subplots(len(tables), squeeze=False)
+        for table, axes in zip(tables, panels[:, 0], strict=True):
+            _plot_bars(table, axes)
 
 
 def is_curve(table: Table) -> bool:
@@ -50,26 +50,24 @@ def plot_curves(tables: Sequence[Table], path: Path) -> None:
     """
     across = min(PANELS_PER_LINE, len(tables))
     down = -(-len(tables) // across)
-    figure = _figure((5.5 * across, 4.5 * down), path)
-    panels = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes, table in zip(panels, tables, strict=False):
-        _plot_curve(table, axes)
-    for axes in panels[len(tables) :]:
-        axes.set_axis_off()
-    _save(figure, path)
+    with _figure((5.5 * across, 4.5 * down), path) as figure:
+        panels = list(figure.subplots(down, across, squeeze=False).flat)
+        for axes, table in zip(panels, tables, strict=False):
+            _plot_curve(table, axes)
+        for axes in panels[len(tables) :]:
+            axes.set_axis_off()
 
 
-def _figure(size: tuple[float, float], path: Path) -> Figure:
+@contextmanager
+def _figure(size: tuple[float, float], path: Path) -> Iterator[Figure]:
+    """Yield an empty figure, and save it to ``path`` afterward."""
     from matplotlib.figure import Figure  # slow to import; without pyplot, so no window opens
 
     figure = Figure(size, layout="constrained")
     formats = figure.canvas.get_supported_filetypes()
     if path.suffix.removeprefix(".") not in formats:
         raise UsageError(f"cannot plot to {path}; use the suffix .{', .'.join(formats)}")
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
+    yield figure
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 

@@ -86,21 +86,16 @@ def as_json(tables: Sequence[Table], found: Found) -> str:
         "legend": LEGEND,
         "tables": [
             {
-                "title": table.title,
-                "about": dict(table.about),
-                "columns": list(table.columns),
+                **vars(table),
                 "rows": [
                     {
-                        "method": row.method,
-                        "config": row.config,
-                        "selection": row.selection,
+                        **vars(row),
                         "published": bool(row.source),
                         "source": row.source or RUN_HERE,
                         "cells": {name: json_cell(cell) for name, cell in row.cells.items()},
                     }
                     for row in table.rows
                 ],
-                "notes": list(table.notes),
             }
             for table in tables
         ],

@@ -69,7 +69,7 @@ def average_rows(
     column: Name,
     options: Options,
 ) -> tuple[list[Row], list[str]]:
-    """Return rows of averages over ``datasets``, and notes on the datasets that they lack.
+    """Return rows of averages over ``datasets``, and notes on missing datasets.
 
     As in the papers, an average is the mean of the datasets' averages. It is given only if every
     dataset has one.
@@ -88,7 +88,7 @@ def average_rows(
     ):
         available = {run.dataset for run in group}
         if len(available) == 1:
-            notes.append(f"{_who(row)}: {available.pop()} only, so it has no average")
+            notes.append(f"{_who(row)}: no average (only {available.pop()})")
             continue
         cells = {}
         for title in columns:
@@ -102,7 +102,7 @@ def average_rows(
 
 
 def with_average(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Return the rows with a column "average" over the columns ``names``, and notes on gaps."""
+    """Return the rows with a column "average" over the columns ``names``, and notes."""
     full, notes = [], []
     for row in rows:
         own = {name: row.cells.get(name, Cell({})) for name in names}
@@ -162,9 +162,9 @@ def _selection(group: Sequence[Run]) -> str:
     first = group[0]
     if first.is_zero_shot:
         return "not trained"
-    one_epoch = len({run.epoch for run in group}) == 1
-    is_last = first.selection == "last_step" and one_epoch
-    return f"{first.selection}, epoch {first.epoch}" if is_last else first.selection
+    if first.selection == "last_step" and len({run.epoch for run in group}) == 1:
+        return f"last_step, epoch {first.epoch}"
+    return first.selection
 
 
 def _names(groups: Sequence[Sequence[Run]], options: Options) -> list[str]:
@@ -195,9 +195,7 @@ def _seed_notes(row: Row, group: Sequence[Run], expected: Sequence[int]) -> list
     notes = []
     for column, cell in row.cells.items():
         if cell.missing:
-            notes.append(
-                f"{_who(row)}: {column} lacks {_seeds(cell.missing)}, so it has no average"
-            )
+            notes.append(f"{_who(row)}: no average of {column} (missing: {_seeds(cell.missing)})")
         for seed in cell.conflicting:
             folders = " and ".join(str(run.folder) for run in group if run.seed == seed)
             notes.append(f"{_who(row)}: {column} has two results for seed {seed}, among {folders}")
@@ -208,7 +206,7 @@ def _seed_notes(row: Row, group: Sequence[Run], expected: Sequence[int]) -> list
             )
     extra = sorted({run.seed for run in group} - set(expected))
     if extra and not group[0].is_zero_shot:
-        notes.append(f"{_who(row)}: {_seeds(extra)} left out, not among those asked for")
+        notes.append(f"{_who(row)}: {_seeds(extra)} ignored, not among the expected seeds")
     return notes
 
 
@@ -225,8 +223,8 @@ def _varied_notes(row: Row, group: Sequence[Run], place: Name) -> list[str]:
 def _missing_notes(row: Row, what: str, cells: Mapping[str, Cell]) -> list[str]:
     """Return a note on the datasets without an average, if there are any."""
     names = [name for name, cell in cells.items() if cell.mean is None]
-    missing = ", ".join(names) if len(names) < len(cells) else "all of them"
-    return [f"{_who(row)}: {what}, for lack of {missing}"] if names else []
+    missing = ", ".join(names) if len(names) < len(cells) else "all datasets"
+    return [f"{_who(row)}: {what} (missing: {missing})"] if names else []
 
 
 def _values_by_place(pairs: Iterable[tuple[str, str]]) -> str:

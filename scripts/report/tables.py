@@ -143,20 +143,15 @@ def _zero_shot(members: Sequence[Run], options: Options) -> Table:
 
 
 def _transfer(runs: Sequence[Run], options: Options) -> list[Table]:
-    """Return one table for each source and protocol: cross-dataset or domain generalization.
-
-    Args:
-        runs: tests on all classes.
-    """
+    """Return a table for each source, of cross-dataset and then of domain generalization."""
     moved = [run for run in runs if run.source is not None or run.is_transductive]
-    parts = {
-        CROSS: [run for run in moved if not _is_domain(run)],
-        DOMAIN: [run for run in moved if _is_domain(run)],
-    }
     return [
         _transfer_table(protocol, tests, runs, options)
-        for protocol, part in parts.items()
-        for tests in by_images(part, lambda run: (run.source, run.shots, backbone_and_split(run)))
+        for protocol in (CROSS, DOMAIN)
+        for tests in by_images(
+            (run for run in moved if _is_domain(run) == (protocol == DOMAIN)),
+            lambda run: (run.source, run.shots, backbone_and_split(run)),
+        )
     ]
 
 
@@ -166,10 +161,9 @@ def _transfer_table(
     """Return the table of ``tests``, with the accuracy on the source, if any, in front."""
     source = tests[0].source
     members = [*(run for run in runs if _belongs_to(run, tests)), *tests]
-    order = list(_domains())
+    rank = {name: number for number, name in enumerate(_domains())}
     targets = sorted(
-        {run.dataset for run in tests},
-        key=lambda name: (order.index(name) if name in order else len(order), name),
+        {run.dataset for run in tests}, key=lambda name: (rank.get(name, len(rank)), name)
     )
     columns = [source] if source in {run.dataset for run in members} else []
     columns += targets
@@ -209,10 +203,7 @@ def _is_domain(run: Run) -> bool:
 
 @cache
 def _domains() -> dict[str, str]:
-    """Return each shifted test set of configs/protocols.yaml, in its order, with its source.
-
-    The names are those of DATASET.NAME.
-    """
+    """Return {test set: source} of configs/protocols.yaml, in its order, by DATASET.NAME."""
     table = ProtocolTable.load(CONFIGS / "protocols.yaml")
 
     def name(dataset: str) -> str:

@@ -55,7 +55,7 @@ def test_no_average_if_a_new_seed_is_missing(output: Output) -> None:
     (row,) = table.rows
     assert row.cells["base"].mean == pytest.approx(72.0)
     assert (row.cells["new"].mean, row.cells["H"].mean, row.cells["H"].std) == (None, None, None)
-    assert table.notes == ["CoOp (critters): new lacks seed 3, so it has no average"]
+    assert table.notes == ["CoOp (critters): no average of new (missing: seed 3)"]
 
 
 def test_seeds_of_only_one_method_are_noted(output: Output) -> None:
@@ -63,15 +63,15 @@ def test_seeds_of_only_one_method_are_noted(output: Output) -> None:
     output.add(60.0, trainer="TextRefinerCoOp", seed=2)
     table = output.table()
     assert [row.cells["base"].mean for row in table.rows] == [pytest.approx(72.0), None]
-    assert "TextRefinerCoOp (critters): base lacks seeds 1, 3, so it has no average" in table.notes
+    assert "TextRefinerCoOp (critters): no average of base (missing: seeds 1, 3)" in table.notes
 
 
 def test_expected_seeds_can_be_given(output: Output) -> None:
     output.add_seeds(70.0, 72.0, 74.0, 76.0)
     missing = output.table(1, 2, 5)
     assert missing.rows[0].cells["base"].mean is None
-    assert missing.notes[0] == "CoOp (critters): base lacks seed 5, so it has no average"
-    assert missing.notes[-1] == "CoOp (critters): seeds 3, 4 left out, not among those asked for"
+    assert missing.notes[0] == "CoOp (critters): no average of base (missing: seed 5)"
+    assert missing.notes[-1] == "CoOp (critters): seeds 3, 4 ignored, not among the expected seeds"
     assert output.table(1, 2).rows[0].cells["base"].mean == pytest.approx(71.0)
 
 
@@ -198,7 +198,7 @@ def test_cross_dataset(output: Output) -> None:
         "average": 42.5,  # of the targets
     }
     assert {name: cell.mean for name, cell in zero.cells.items()} == {"DTD": 60.0, "average": None}
-    assert "ZeroshotCLIP (critters): no average, for lack of EuroSAT" in tables[0].notes
+    assert "ZeroshotCLIP (critters): no average (missing: EuroSAT)" in tables[0].notes
     assert list(tables[1].columns) == ["DTD"]  # one target has no average
 
 
@@ -324,7 +324,7 @@ def test_markdown(filled: Output) -> None:
     assert "| CoOp | critters | last_step, epoch 10 | 72.00 ± 2.00 | n/a | n/a |" in lines
     assert "| CoOp | critters | 2 | 72.00 | 60.00 | 65.45 |" in lines
     assert "| CoOp | critters | 3 | 74.00 | n/a | n/a |" in lines
-    assert "- **Note** CoOp (critters): new lacks seed 3, so it has no average" in lines
+    assert "- **Note** CoOp (critters): no average of new (missing: seed 3)" in lines
 
 
 def test_latex(filled: Output) -> None:
@@ -333,7 +333,7 @@ def test_latex(filled: Output) -> None:
     assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
     assert r"\begin{tabular}{lllrrr}" in text
     assert text.count(r"\begin") == text.count(r"\end") == 1
-    assert "% CoOp (critters): new lacks seed 3" in text
+    assert "% CoOp (critters): no average of new (missing: seed 3)" in text
     assert "% unfinished: output/stopped" in text
     assert "% finished without a test: output/untested" in text
 
@@ -371,7 +371,7 @@ def test_output_file_is_written_and_notes_are_printed(
     assert results.main([str(filled.root), "--format", "csv", "--out", str(path)]) == 0
     shown = capsys.readouterr()
     assert shown.out == f"wrote {path}\n"
-    assert "note: CoOp (critters): new lacks seed 3" in shown.err
+    assert "note: CoOp (critters): no average of new (missing: seed 3)" in shown.err
     assert [file.name for file in path.parent.iterdir()] == ["results.csv"]
 
 

@@ -71,8 +71,8 @@ def test_no_average_if_a_seed_or_dataset_is_missing(output: Output) -> None:
     coop, maple = table.rows
     assert (coop.cells["base"].mean, maple.cells["base"].mean) == (None, 81.0)
     assert table.notes == [
-        "CoOp (critters): no average of base, for lack of UCF101",
-        "CoCoOp (critters): DTD only, so it has no average",
+        "CoOp (critters): no average of base (missing: UCF101)",
+        "CoCoOp (critters): no average (only DTD)",
     ]
 
 
@@ -151,7 +151,7 @@ def test_few_shot_averages(output: Output) -> None:
     assert table.columns == ("0 shots", "1 shot", "16 shots")
     (row,) = table.rows
     assert (row.cells["1 shot"].mean, row.cells["16 shots"].mean) == (51.0, 66.0)
-    assert table.notes == ["ZeroshotCLIP (critters): DTD only, so it has no average"]
+    assert table.notes == ["ZeroshotCLIP (critters): no average (only DTD)"]
 
 
 def test_zero_shot_on_several_datasets_is_one_table(output: Output) -> None:
@@ -195,7 +195,7 @@ def test_a_missing_target_seed_leaves_no_average(output: Output) -> None:
     output.add_seeds(44.0, classes="all", dataset="EuroSAT", source="ImageNet")
     (table,) = titled(output.tables(), "Cross-dataset")
     assert table.rows[0].cells["average"].mean is None
-    assert "CoOp (critters): no average, for lack of EuroSAT" in table.notes
+    assert "CoOp (critters): no average (missing: EuroSAT)" in table.notes
 
 
 def test_distillation_on_the_targets_has_its_own_cross_dataset_table(output: Output) -> None:
