@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dassl.config.flat import read_config
 from dassl.utils import UsageError
 
-# Settings of this project's dassl/ that the original lacks (see dassl/config/defaults.py).
+# Settings of this project's dassl/ that the original does not have (see dassl/config/defaults.py).
 OURS = ("TEST.SELECT_ON_TEST", "DATALOADER.FEATURE_STORE", "DATALOADER.VIEWS")
 
 

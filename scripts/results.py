@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(args: argparse.Namespace) -> None:
     """Print or write the tables of a folder, and plot them."""
     found = find(args.folder)
-    if not (found.runs or found.without_result()):
+    if not (found.runs or found.without_result):
         raise UsageError(f"no run below {args.folder}: no folder there has a log.txt")
     tables = build(found.runs, Options(seeds=args.seeds, published=load(args.published)))
     text = FORMATS[args.format](tables, found)
@@ -75,7 +75,7 @@ def show(args: argparse.Namespace) -> None:
     if args.out is not None or args.format == "csv":  # otherwise the notes are on the screen
         for note in [note for table in tables for note in table.notes]:
             print(f"note: {note}", file=sys.stderr)
-        for what, folder in found.without_result():
+        for folder, what in found.without_result.items():
             print(f"{what}: {folder}", file=sys.stderr)
 
 

@@ -1,1 +1,1 @@
-"""From the records of finished runs to tables and plots."""
+"""Turn the records of finished runs into tables and plots."""

@@ -43,9 +43,9 @@ def group_by(runs: Iterable[Run], key: Key) -> list[list[Run]]:
 
 
 def by_dataset_and_averaged(runs: Sequence[Run], same: Key) -> list[tuple[list[Run], list[str]]]:
-    """Return the runs of each table with its datasets: single ones, then those of the averages.
+    """Return the runs and datasets of each table: one per dataset, then one per average.
 
-    An average is over the datasets of the trained runs.
+    Averages are over the datasets of the trained runs.
 
     Args:
         same: what the trained runs of a table share besides dataset, backbone, split and images.
@@ -68,8 +68,8 @@ def _split(runs: Sequence[Run], key: Key, same: Key) -> list[list[Run]]:
 def by_images(trained: Iterable[Run], key: Key) -> list[list[Run]]:
     """Return the runs that may share a table: those with equal ``key`` and training images.
 
-    A distillation on the few-shot images is put beside the runs with labels; one on all images and
-    two with different MODAL are kept apart.
+    Runs distilled on the few-shot images share the table of runs with labels. Runs distilled on all
+    images, and runs with different MODAL, are kept apart.
     """
     parts = group_by(trained, lambda run: (key(run), run.images))
     labeled = {key(part[0]): part for part in parts if not part[0].distill_on}

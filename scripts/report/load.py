@@ -12,14 +12,12 @@ from dassl.utils import UsageError, read_json
 
 LOG, RESULT = "log.txt", "result.json"
 STARTED, FINISHED = "job.json", "finished.json"
+UNFINISHED, UNTESTED = "unfinished", "finished without a test"
 ZERO_SHOT = "zero-shot"
 LABELED, FEW_SHOT = "labeled", "few_shot"
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "seed": int,
-    "shots": int,
+    **dict.fromkeys(("seed", "shots", "total", "correct"), int),
     "accuracy": (int, float),
-    "total": int,
-    "correct": int,
     "settings": dict,
 }
 
@@ -81,20 +79,12 @@ class Found:
     """The runs below a folder, and the folders with a log but without a result.
 
     Attributes:
-        unfinished: folders of jobs that failed, were stopped or are still running.
-        untested: folders of jobs that finished without a test (TEST.NO_TEST).
+        without_result: the reason by folder: "unfinished" if the job failed, was stopped or is
+            still running, "finished without a test" after TEST.NO_TEST.
     """
 
     runs: list[Run] = field(default_factory=list)
-    unfinished: list[Path] = field(default_factory=list)
-    untested: list[Path] = field(default_factory=list)
-
-    def without_result(self) -> list[tuple[str, Path]]:
-        """Return the folders without a result, each with the reason in words."""
-        return [
-            *(("unfinished", folder) for folder in self.unfinished),
-            *(("finished without a test", folder) for folder in self.untested),
-        ]
+    without_result: dict[Path, str] = field(default_factory=dict)
 
 
 def find(folder: Path) -> Found:
@@ -113,7 +103,7 @@ def find(folder: Path) -> Found:
         if (place / RESULT).is_file() and not is_open:
             found.runs.append(read_run(place / RESULT))
         else:
-            (found.untested if is_finished else found.unfinished).append(place)
+            found.without_result[place] = UNTESTED if is_finished else UNFINISHED
     return found
 
 

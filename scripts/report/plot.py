@@ -26,7 +26,7 @@ def plot_bars(tables: Sequence[Table], path: Path) -> None:
     A cell without an average has points and no bar. Published rows are lighter.
 
     Raises:
-        UsageError: matplotlib does not know the suffix of ``path``, or it cannot be written.
+        UsageError: matplotlib does not support the suffix of ``path``, or it cannot be written.
     """
     columns = max(len(table.columns) for table in tables)
     with _figure((4 + 1.8 * columns, 4.5 * len(tables)), path) as figure:
@@ -46,7 +46,7 @@ def plot_curves(tables: Sequence[Table], path: Path) -> None:
     The zero-shot model is a star at 0 shots. A curve has a gap where an average is missing.
 
     Raises:
-        UsageError: matplotlib does not know the suffix of ``path``, or it cannot be written.
+        UsageError: matplotlib does not support the suffix of ``path``, or it cannot be written.
     """
     across = min(PANELS_PER_LINE, len(tables))
     down = -(-len(tables) // across)
@@ -85,9 +85,8 @@ def _plot_curve(table: Table, axes: Axes) -> None:
         cells = [found[x] for x in shots]
         mark, size = ("*", 11) if shots == [0] else ("o-", 6)
         alpha = 0.45 if row.source else 1.0
-        (line,) = axes.plot(
-            shots, _means(cells), mark, markersize=size, alpha=alpha, label=row.method
-        )
+        means, label = _means(cells), row.method
+        (line,) = axes.plot(shots, means, mark, markersize=size, alpha=alpha, label=label)
         _plot_error_bars(axes, shots, cells, line.get_color(), alpha)
     axes.set_xticks([x for x in map(_shots, table.columns) if x is not None])
     axes.set_xlabel("labeled training images per class")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.report.load import Found
+from scripts.report.load import UNFINISHED, UNTESTED, Found
 from scripts.report.rows import NOT_RUN_HERE
 from scripts.report.statistics import Cell
 from scripts.report.tables import Table
@@ -18,7 +18,7 @@ from scripts.runner.files import write_text
 LEGEND = (
     "Accuracy in percent: average ± sample standard deviation (n - 1) over the seeds. H is the "
     "harmonic mean of the two averages; its ± is that of the seeds' own harmonic means. An average "
-    "over datasets is the mean of theirs; it is given only if none is missing."
+    "over datasets is the mean of their averages, given only if none is missing."
 )
 ABSENT = "n/a"
 RUN_HERE = "run here"
@@ -35,7 +35,7 @@ def markdown(tables: Sequence[Table], found: Found) -> str:
         lines = [f"- **Published** {line}" for line in _references(table)]
         lines += [f"- **Note** {note}" for note in table.notes]
         parts.append("\n".join(lines))
-    lines = [f"- **{what.capitalize()}** {folder}" for what, folder in found.without_result()]
+    lines = [f"- **{what.capitalize()}** {folder}" for folder, what in found.without_result.items()]
     return "\n\n".join(filter(None, [*parts, "\n".join(lines), LEGEND])) + "\n"
 
 
@@ -52,7 +52,7 @@ def latex(tables: Sequence[Table], found: Found) -> str:
             *(r"\toprule", header, r"\midrule", *lines, r"\bottomrule"),
             r"\end{tabular}",
         ]
-    parts += [f"% {what}: {folder}" for what, folder in found.without_result()]
+    parts += [f"% {what}: {folder}" for folder, what in found.without_result.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -99,8 +99,8 @@ def as_json(tables: Sequence[Table], found: Found) -> str:
             }
             for table in tables
         ],
-        "unfinished": [str(folder) for folder in found.unfinished],
-        "untested": [str(folder) for folder in found.untested],
+        "unfinished": _folders(found, UNFINISHED),
+        "untested": _folders(found, UNTESTED),
     }
     return json.dumps(content, indent=2) + "\n"
 
@@ -177,6 +177,10 @@ def json_cell(cell: Cell) -> dict[str, Any]:
         "missing": list(cell.missing),
         "conflicting": list(cell.conflicting),
     }
+
+
+def _folders(found: Found, reason: str) -> list[str]:
+    return [str(folder) for folder, what in found.without_result.items() if what == reason]
 
 
 def _escape(text: str) -> str:

@@ -112,11 +112,7 @@ def with_average(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[Row], 
 
 
 def _grouped_rows(
-    runs: Sequence[Run],
-    column: Name,
-    options: Options,
-    key: Key,
-    place: Name | None = None,
+    runs: Sequence[Run], column: Name, options: Options, key: Key, place: Name | None = None
 ) -> list[tuple[Row, list[Run]]]:
     """Return the rows of one table, each with its runs.
 

@@ -26,14 +26,7 @@ from scripts.report.grouping import (
 )
 from scripts.report.load import Run
 from scripts.report.published import AVERAGE, Published
-from scripts.report.rows import (
-    NOT_RUN_HERE,
-    Options,
-    Row,
-    average_rows,
-    make_rows,
-    with_average,
-)
+from scripts.report.rows import NOT_RUN_HERE, Options, Row, average_rows, make_rows, with_average
 from scripts.report.statistics import Cell, harmonic, published
 from scripts.runner.protocol_table import ProtocolTable
 

@@ -17,6 +17,11 @@ from scripts.report.statistics import Cell, harmonic
 from scripts.report.tables import build
 from tests.scripts.fake_output import RESULT, ZERO_SHOT, Output
 
+WITHOUT_RESULT = {
+    Path("output/stopped"): "unfinished",
+    Path("output/untested"): "finished without a test",
+}
+
 
 @pytest.fixture
 def output(tmp_path: Path) -> Output:
@@ -230,7 +235,7 @@ def test_unfinished_folders_are_listed(output: Output, capsys: pytest.CaptureFix
     failed = output.add(71.0, seed=2)
     (failed / "job.json").write_text("{}")
     found = find(output.root)
-    assert found.unfinished == [failed, no_result]
+    assert found.without_result == {failed: "unfinished", no_result: "unfinished"}
     assert len(found.runs) == 1
     assert results.main([str(output.root)]) == 0
     assert f"- **Unfinished** {no_result}" in capsys.readouterr().out
@@ -328,7 +333,7 @@ def test_markdown(filled: Output) -> None:
 
 
 def test_latex(filled: Output) -> None:
-    found = Found([], [Path("output/stopped")], [Path("output/untested")])
+    found = Found([], WITHOUT_RESULT)
     text = FORMATS["latex"](filled.tables(), found)
     assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
     assert r"\begin{tabular}{lllrrr}" in text
@@ -348,7 +353,7 @@ def test_csv(filled: Output) -> None:
 
 
 def test_json(filled: Output) -> None:
-    found = Found([], [Path("output/stopped")], [Path("output/untested")])
+    found = Found([], WITHOUT_RESULT)
     content = json.loads(FORMATS["json"](filled.tables(), found))
     (table,) = content["tables"]
     cells = table["rows"][0]["cells"]

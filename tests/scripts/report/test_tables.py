@@ -165,6 +165,16 @@ def test_zero_shot_on_several_datasets_is_one_table(output: Output) -> None:
     assert table.rows[0].cells["average"].mean == 55.5
 
 
+def test_zero_shot_backbones_with_one_dataset_each_keep_their_tables(output: Output) -> None:
+    for dataset, backbone in (("DTD", "RN50"), ("EuroSAT", "ViT-B/16")):
+        fields = {"dataset": dataset, "classes": "all", "backbone": backbone}
+        output.add(50.0, **{**ZERO_SHOT, **fields})
+    assert [(table.title, table.about["dataset"]) for table in output.tables()] == [
+        ("All classes, by shots", "DTD"),
+        ("All classes, by shots", "EuroSAT"),
+    ]
+
+
 # Targets and domains
 
 
