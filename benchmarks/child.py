@@ -1,9 +1,10 @@
-"""What needs a process of its own: peak memory, and the time from its start to the first step.
+"""Measure peak memory, or the time from process start to the end of the first step.
 
     python -m benchmarks.child memory FOLDER fast CoOp 1000 4 [--cuda] [--toy]
     python -m benchmarks.child startup FOLDER fast CoOp 100 4
 
-prints one JSON line. FOLDER holds the weights that an earlier call made.
+Each measurement runs in a separate process and prints one JSON line. FOLDER must exist; it keeps
+weights and images for further calls.
 """
 
 import argparse
@@ -25,54 +26,57 @@ __all__ = ["measure"]
 
 
 def measure(world: World, task: str, kind: str, name: str, classes: int, batch: int) -> Any:
-    """Run this module in a fresh process: bytes of a step's peak, or seconds to the first step."""
+    """Run this module in a new process and return its JSON output.
+
+    Raises:
+        RuntimeError: the process failed.
+    """
     command = [sys.executable, "-m", "benchmarks.child", task, str(world.folder), kind, name]
-    command += [str(classes), str(batch), *(["--cuda"] if world.cuda else [])]
-    command += ["--toy"] if world.sizes is TOY else []
-    command += ["--threads", str(torch.get_num_threads())]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
-    )
+    command += [str(classes), str(batch), "--threads", str(torch.get_num_threads())]
+    command += ["--cuda"] * world.cuda + ["--toy"] * (world.sizes is TOY)
+    root = Path(__file__).parents[1]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _status(key: str) -> int:
-    """Bytes of VmHWM (the highest so far) or VmRSS (now) of this process, on Linux."""
+    """Return the peak (VmHWM) or current (VmRSS) memory of this process in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(key))
 
 
 def _peak(step: Any, cuda: bool) -> int:
-    """Bytes that ``step`` needs beyond what is there before it."""
+    """Return the peak memory of ``step`` in bytes, beyond the memory in use before it."""
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
     reset = Path("/proc/self/clear_refs")
-    if reset.exists():  # building a model may have needed more than a step does
+    if reset.exists():  # building the model may need more memory than a step
         reset.write_text("5")
         before = _status("VmRSS")
         step()
         return _status("VmHWM") - before
     high = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - high
-    return grown * (1 if sys.platform == "darwin" else 1024)
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - high)
 
 
-def _started() -> float:
-    """Seconds since this process began."""
+def _process_age() -> float:
+    """Return the seconds since this process started."""
     ticks = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19])
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """One measurement."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Run one measurement."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("task", choices=("memory", "startup"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("kind", choices=("naive", "fast"))
@@ -81,13 +85,12 @@ def main() -> None:
     parser.add_argument("batch", type=int)
     parser.add_argument("--cuda", action="store_true")
     parser.add_argument("--toy", action="store_true")
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
     world = World(args.folder, TOY if args.toy else SIZES, args.cuda)
     sizes = args.name, args.classes, args.batch
-    if args.kind == "fast" and args.task == "startup":  # naive's twin is no part of a start
+    if args.kind == "fast" and args.task == "startup":  # without the naive copy
         trainer, slow = world.trainer(*sizes), None
     else:
         trainer, slow = pair(world, *sizes)
@@ -106,8 +109,7 @@ def main() -> None:
     step()
     if args.cuda:
         torch.cuda.synchronize()
-    total = _started()
-    print(json.dumps({"seconds": total, "step": time.perf_counter() - built}))
+    print(json.dumps({"seconds": _process_age(), "step": time.perf_counter() - built}))
 
 
 if __name__ == "__main__":

@@ -1,44 +1,101 @@
-"""What the command lines of the measurements share: options, the heading of a result, its files."""
+"""Shared parts of the benchmark commands: options, facts about the machine and result files."""
 
 import argparse
+import os
+import platform
+import re
+import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.utils import write_json
-from dassl.utils.tools import atomic_path
+import torch
 
-from . import machine
+from dassl.utils import atomic_path, write_json
 
-__all__ = ["RESULTS", "heading", "new_parser", "save"]
+from .world import SIZES, TOY, World
 
-RESULTS = Path(__file__).parent / "results"
+__all__ = ["machine_facts", "new_parser", "run"]
 
 
 def new_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with --threads, --output and --toy."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (default: 2)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
-    parser.add_argument("--toy", action="store_true", help="toy CLIPs: tests the program only")
+    """Return a parser with --threads, --output and --toy."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    results = Path(__file__).parent / "results"
+    parser.add_argument("--threads", type=int, default=2, help="number of CPU threads (default: 2)")
+    parser.add_argument("--output", type=Path, default=results, help="folder of the results")
+    parser.add_argument("--toy", action="store_true", help="use toy CLIPs, to test the benchmark")
     return parser
 
 
-def heading(module: str, argv: Sequence[str] | None, cuda: bool) -> dict[str, Any]:
-    """The command, the commit and the machine's facts, taken before anything is measured."""
+def run(
+    name: str,
+    argv: Sequence[str] | None,
+    args: argparse.Namespace,
+    measure: Callable[[World, dict[str, Any]], None],
+    markdown: Callable[[dict[str, Any]], str],
+    suffix: str = "",
+    cuda: bool = False,
+) -> dict[str, Any]:
+    """Run a benchmark in a temporary folder and write <machine><suffix>.json and .md.
+
+    Args:
+        name: module of the command, in benchmarks/.
+        argv: its command line, None for that of the process.
+        args: the parsed command line.
+        measure: adds its measurements to the results, which contain the command, the commit and
+            the facts about the machine.
+        markdown: renders the results.
+        suffix: end of the file names.
+        cuda: whether the GPU is measured.
+    """
+    torch.set_num_threads(args.threads)
     words = sys.argv[1:] if argv is None else argv
-    return {
-        "command": " ".join([f"python -m {module}", *words]),
-        "commit": machine.commit(),
-        "machine": machine.facts(cuda),
+    results: dict[str, Any] = {
+        "command": " ".join([f"python -m benchmarks.{name}", *words]),
+        "commit": _commit(),
+        "machine": machine_facts(cuda),
     }
+    with tempfile.TemporaryDirectory(prefix="textrefiner-bench-") as folder:
+        measure(World(Path(folder), TOY if args.toy else SIZES, cuda), results)
+    machine = results["machine"]
+    cpu = f"{machine['processor']} {machine['threads']} threads"
+    stem = re.sub("[^a-z0-9]+", "-", (machine["device"] if cuda else cpu).lower()).strip("-")
+    stem = str(args.output / f"{stem}{suffix}{'-toy' if args.toy else ''}")
+    write_json(results, f"{stem}.json")
+    with atomic_path(f"{stem}.md") as temporary:
+        temporary.write_text(markdown(results), encoding="utf-8")
+    print(f"wrote {stem}.json and .md")
+    return results
 
 
-def save(results: dict[str, Any], text: str, args: argparse.Namespace, kind: str = "") -> str:
-    """Write <machine><kind>.json and, with ``text``, .md; returns where, for a reader."""
-    name = machine.name_of(results["machine"]) + kind + ("-toy" if args.toy else "")
-    write_json(results, args.output / f"{name}.json")
-    with atomic_path(args.output / f"{name}.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return f"{args.output / name}.json and .md"
+def machine_facts(cuda: bool) -> dict[str, Any]:
+    """Return processor, cores, threads, memory, load and library versions."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    model = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    facts = {
+        "processor": model[1].strip() if model else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(memory, 1),
+        "bf16_on_cpu": "avx512_bf16" in text or "amx_bf16" in text,
+        "load_at_start": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    }
+    return facts | ({"cuda": torch.version.cuda} if cuda else {})
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"

@@ -1,62 +1,41 @@
-"""Measures a second evaluation against the first with DATALOADER.FEATURE_STORE.
+"""Measure a second evaluation against the first with DATALOADER.FEATURE_STORE.
 
     python -m benchmarks.feature_store               # 200 images: three minutes on two cores
-    python -m benchmarks.feature_store --images 5000 # the whole, measured: half an hour
+    python -m benchmarks.feature_store --images 5000 # everything measured: half an hour
 
 CoOp at ViT-B/16 size with random weights on JPEG files of 500 x 375 pixels. An evaluation is
-`trainer.test()` of a freshly built trainer, so nothing is left in memory from the one before. With
-fewer images than 5,000 the second one is also run over 5,000 files, whose entry was filled with
-random features; only the time that the first one would take for as many is projected. Writes
-<machine>-store.json and .md.
+`trainer.test()` of a new trainer, so that nothing remains in memory. With fewer than 5,000 images,
+the second evaluation is also measured on 5,000 files with random features in the store, and the
+time of the first one is projected. Writes <machine>-store.json and .md.
 """
 
 import argparse
-import contextlib
-import io
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from dassl.config import merge_opts
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from dassl.engine import build_trainer
-from dassl.utils import set_random_seed
 from trainers.encode import ImageTokens
 from trainers.feature_store.array_store import ArrayStore
 from trainers.feature_store.features import FeatureStore, ImageEncoder
 
-from .command import heading, new_parser, save
-from .report import table
-from .world import SIZES, TOY, World, class_names, write_image
+from .command import new_parser, run
+from .report import document, table
+from .world import TOY, World, quiet, write_images
 
 __all__ = ["main", "measure"]
 
 CLASSES, BATCH, WANTED = 100, 50, 50.0
-MANY = 5000  # images, for which a ratio of WANTED is wanted
-TOY_MANY = 24  # images in its place with --toy
-REPEATS = 3  # of second evaluations; the median counts
-
-
-@DATASET_REGISTRY.register()
-class StoreImages(DatasetBase):
-    """All JPEG files of DATASET.ROOT as the test set; labels by turns."""
-
-    def __init__(self, cfg: Any) -> None:
-        names = class_names(cfg.DATASET.CLASSES)
-        files = sorted(str(path) for path in Path(cfg.DATASET.ROOT).glob("*.jpg"))
-        labels = [i % len(names) for i in range(max(len(names), len(files)))]
-        items = [Datum(files[i % len(files)], y, 0, names[y]) for i, y in enumerate(labels)]
-        super().__init__(train_x=items, val=items[:1], test=items[: len(files)])
+MANY = 5000  # number of images for the target ratio
+TOY_MANY = 24  # the same with --toy
+REPEATS = 3  # second evaluations, of which the median is taken
 
 
 class Evaluation(NamedTuple):
@@ -67,31 +46,15 @@ class Evaluation(NamedTuple):
     logits: Tensor
 
 
-def write_images(folder: Path, count: int) -> Path:
-    """A folder of ``count`` different JPEG files."""
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for i in range(count):
-        write_image(folder / f"{i:05}.jpg", generator)
-    return folder
-
-
 def build(world: World, images: Path, store: Path | None) -> Any:
-    """CoOp on the images of a folder, as train.py builds it."""
-    cfg = world.cfg("CoOp", CLASSES, BATCH, "fp32")
-    cfg.defrost()
-    folder = str(store) if store else ""
-    merge_opts(cfg, ["DATASET.NAME", "StoreImages", "DATASET.ROOT", str(images)])
-    merge_opts(cfg, ["DATALOADER.FEATURE_STORE", folder])
-    merge_opts(cfg, ["DATALOADER.NUM_WORKERS", torch.get_num_threads()])
-    cfg.freeze()
-    set_random_seed(cfg.SEED)
-    with contextlib.redirect_stdout(io.StringIO()):
-        return build_trainer(cfg)
+    """Build a CoOp trainer on the images of a folder."""
+    options = ("DATASET.ROOT", str(images), "DATALOADER.FEATURE_STORE", str(store or ""))
+    workers = ("DATALOADER.NUM_WORKERS", torch.get_num_threads())
+    return world.trainer("CoOp", CLASSES, BATCH, "fp32", *options, *workers)
 
 
 def evaluate(world: World, images: Path, store: Path | None) -> Evaluation:
-    """One evaluation by a new trainer, which begins without anything in memory."""
+    """Build a new trainer and test it."""
     start = time.perf_counter()
     trainer = build(world, images, store)
     built = time.perf_counter()
@@ -102,13 +65,13 @@ def evaluate(world: World, images: Path, store: Path | None) -> Evaluation:
         process(output, label)
 
     trainer.evaluator.process = recording
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         trainer.test()
     return Evaluation(built - start, time.perf_counter() - built, torch.cat(logits))
 
 
 def fill(world: World, images: Path, store: Path) -> None:
-    """Fill the entry of a folder's images with random features, in the tower's place."""
+    """Fill the store's entry of the images with random features."""
     trainer = build(world, images, store)
     learner, width = trainer.model.learner, world.sizes["ViT-B/16"][0]
 
@@ -119,19 +82,19 @@ def fill(world: World, images: Path, store: Path) -> None:
     features = FeatureStore(
         ArrayStore(str(store), "store"), path, trainer.cfg.DATASET.ROOT, trainer.device
     )
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         features.features(trainer.test_loader.loader, False, nullcontext())
 
 
 def timed(world: World, what: str, images: Path, store: str | None) -> Evaluation:
-    """One evaluation, said; ``store`` is a folder beside the images', None for none."""
+    """Run and print one evaluation; ``store`` is a folder name, None for no store."""
     found = evaluate(world, images, world.folder / store if store else None)
     print(f"{what}, {len(found.logits)} images: {found.test:.2f} s", flush=True)
     return found
 
 
 def measure(world: World, count: int) -> dict[str, Any]:
-    """First and second evaluations of ``count`` images, and their logits beside unstored ones."""
+    """Measure first and second evaluations of ``count`` images and compare their logits."""
     folder, few = world.folder, max(1, count // 4)
     large = write_images(folder / "all", count)
     small = folder / "few"
@@ -167,12 +130,12 @@ def measure(world: World, count: int) -> dict[str, Any]:
 
 
 def project(world: World, found: dict[str, Any], many: int) -> dict[str, Any]:
-    """The first evaluation of ``many`` images by those of `measure`, and a second one, run."""
+    """Project the first evaluation of ``many`` images from `measure`, and measure the second."""
     listed = world.folder / "many"
     listed.mkdir()
-    write_image(world.folder / "one.jpg", np.random.default_rng(0), height=world.side)
+    (image,) = write_images(world.folder / "one", 1, world.side).iterdir()
     for i in range(many):
-        os.link(world.folder / "one.jpg", listed / f"{i:05}.jpg")
+        os.link(image, listed / f"{i:05}.jpg")
     fill(world, listed, world.folder / "filled")
     filled = [timed(world, "second", listed, "filled") for _ in range(REPEATS)]
     taken = statistics.median(f.test for f in filled)
@@ -188,8 +151,8 @@ def project(world: World, found: dict[str, Any], many: int) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The tables of ``results``."""
-    at, found, beyond = results["machine"], results["store"], results.get("projected")
+    """Render the results."""
+    found, beyond = results["store"], results.get("projected")
     few, last = found["first_of_few"], beyond or found
     rows = [[f"{found['images']:,} (measured)", *_cells(found)]]
     facts = [
@@ -203,27 +166,25 @@ def markdown(results: dict[str, Any]) -> str:
         ["second's logits equal the first's", _yes(found["second_logits_equal_first"])],
         ["they equal a run's without a store", _yes(found["stored_logits_equal_unstored"])],
     ]
-    parts = [
-        f"# Feature store on {at['processor']}, {at['device']}",
-        f"`{results['command']}`, commit {results['commit']}. CoOp, ViT-B/16, random weights, "
-        f"{CLASSES} classes, fp32, batch {BATCH}; wanted at {MANY:,} images: a second evaluation "
-        f">= {found['wanted']:g} times faster. Second evaluations: median of {REPEATS}.",
-        table(["fact", "value"], [[key, str(value)] for key, value in at.items()]),
-    ]
+    note = (
+        f"CoOp, ViT-B/16, random weights, {CLASSES} classes, fp32, batch {BATCH}; wanted at "
+        f"{MANY:,} images: a second evaluation >= {found['wanted']:g} times faster. Second "
+        f"evaluations: median of {REPEATS}."
+    )
+    parts = []
     if beyond:
         many = beyond["images"]
         rows.append([f"{many:,} (first projected, second measured)", *_cells(beyond)])
         each = f"{1000 * beyond['second_per_image']:.3f} ms"
         facts.insert(2, ["second: each image beyond", each])
-    parts.append(table(["images", "first s", "second s", "ratio"], rows))
-    if beyond:
         parts.append(
             f"The first evaluation of {many:,} images was not run: its time is that of "
-            f"{found['images']} images and {many - found['images']:,} times the time of an image, "
-            f"by the difference between {found['images']} images and {few['images']} "
-            f"({few['seconds']:.2f} s). The second was run, over an entry of random features."
+            f"{found['images']} images plus {many - found['images']:,} times the time per image, "
+            f"from the difference between {found['images']} and {few['images']} images "
+            f"({few['seconds']:.2f} s). The second was run with random features in the store."
         )
-    return "\n\n".join([*parts, table(["part", "value"], facts)]) + "\n"
+    times = table(["images", "first s", "second s", "ratio"], rows)
+    return document("Feature store", results, note, times, *parts, table(["part", "value"], facts))
 
 
 def _cells(found: dict[str, Any]) -> list[str]:
@@ -235,31 +196,28 @@ def _yes(truth: bool) -> str:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked; argparse leaves with exit code 2."""
+    """Parse the command line; exit with code 2 if it is invalid."""
     parser = new_parser(__doc__)
-    parser.add_argument("--images", type=int, default=200, help="of a first evaluation")
+    parser.add_argument("--images", type=int, default=200, help="number of images (default: 200)")
     args = parser.parse_args(argv)
     if args.images < 4:
-        parser.exit(
-            2, f"error: --images is {args.images}, at least 4 are needed for a line: try 200\n"
-        )
+        parser.exit(2, f"error: --images is {args.images}, but at least 4 are needed: try 200\n")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write; the exit code is 1 if logits differ."""
+    """Measure and write the results; return 1 if logits differ, else 0."""
     args = parse(argv)
-    torch.set_num_threads(args.threads)
-    results = heading("benchmarks.feature_store", argv, cuda=False)
-    with tempfile.TemporaryDirectory(prefix="textrefiner-store-") as folder:
-        world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
+
+    def add(world: World, results: dict[str, Any]) -> None:
         found = results["store"] = measure(world, args.images)
-        many = TOY_MANY if args.toy else MANY
+        many = TOY_MANY if world.sizes is TOY else MANY
         if many > args.images:
             results["projected"] = project(world, found, many)
-    results["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
-    where = save(results, markdown(results), args, "-store")
-    print(f"{found['ratio']:.1f}x at {found['images']:,} images, measured: {where}")
+        results["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
+
+    found = run("feature_store", argv, args, add, markdown, "-store")["store"]
+    print(f"{found['ratio']:.1f}x at {found['images']:,} images, measured")
     if found["second_logits_equal_first"] and found["stored_logits_equal_unstored"]:
         return 0
     print("error: logits differ between evaluations; see the result file", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""The methods in the plain manner of this family's public code: what the fast code is measured by.
+"""Plain implementations of the methods, the baseline for the speed of the trainers.
 
-All 77 positions of every text run through every block, every block computes its attention weights,
-class prompts are encoded for every batch, also at test, cache entries are written one by one, and
-PromptKD runs its whole teacher for every batch, also at test. Written from docs/method.md; of the
-trainers only the trained weights are shared, none of their encoders or losses. Both compute the
-same numbers (tests/benchmarks/test_naive.py).
+They follow docs/method.md in the style of the methods' public code: all 77 positions of every text
+pass through every block, every block computes attention weights, class prompts are encoded for
+every batch, cache entries are updated one by one, and PromptKD runs its whole teacher for every
+batch, including at test. Only the weights are shared with the trainers, not their encoders or
+losses. Both compute the same numbers (tests/benchmarks/test_naive.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clip import clip
 
-__all__ = ["Step", "image_tower", "model_of", "text_tower", "update_cache"]
+__all__ = ["Step", "encode_image", "encode_text", "model_of", "update_cache"]
 
 Losses = dict[str, Tensor]
 
@@ -29,21 +29,21 @@ class Step(NamedTuple):
     losses: Losses
 
 
-# --- CLIP's towers, whole ---
+# --- CLIP's encoders ---
 
 
 def _block(block: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One residual block on (L, N, W): tokens, and attention weights (N, L, L)."""
+    """Return the tokens (L, N, W) and attention weights (N, L, L) of one residual block."""
     y = block.ln_1(x)
     y, weights = block.attn(y, y, y, need_weights=True, attn_mask=mask)
     x = x + y
     return x + block.mlp(block.ln_2(x)), weights
 
 
-def image_tower(
+def encode_image(
     visual: Any, image: Tensor, prompts: Sequence[Tensor] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Projected tokens (B, 1+P, d) and attention of CLS over the patches (B, P)."""
+    """Return projected tokens (B, 1+P, d) and attention of CLS over the patches (B, P)."""
     x = visual.conv1(image.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
     cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
     x = torch.cat([cls, x], dim=1) + visual.positional_embedding.to(x.dtype)
@@ -60,10 +60,10 @@ def image_tower(
     return tokens[:, :kept], weights[:, 0, 1:kept]
 
 
-def text_tower(
+def encode_text(
     clip_model: Any, embeddings: Tensor, ids: Tensor, prompts: Sequence[Tensor] = ()
 ) -> Tensor:
-    """Token embeddings (C, 77, W) of ids (C, 77) -> unit features (C, d)."""
+    """Return unit features (C, d) of token embeddings (C, 77, W) with ids (C, 77)."""
     x = embeddings + clip_model.positional_embedding.to(embeddings.dtype)
     x = x.permute(1, 0, 2)
     mask = torch.full((len(x), len(x)), float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
@@ -84,7 +84,7 @@ def _unit(features: Tensor) -> Tensor:
 
 
 class ClassPrompts:
-    """ "<context> <class name>." with learned tokens (n, W) in the place of the first words."""
+    """Prompts "<context> <class name>." with learned tokens (n, W) replacing the first words."""
 
     def __init__(self, clip_model: Any, classnames: Sequence[str], context: str) -> None:
         texts = [f"{context} {name.replace('_', ' ')}." for name in classnames]
@@ -93,7 +93,7 @@ class ClassPrompts:
             self.embeddings = clip_model.token_embedding(self.ids).to(clip_model.dtype)
 
     def __call__(self, ctx: Tensor) -> Tensor:
-        """(C, 77, W)."""
+        """Return the token embeddings (C, 77, W)."""
         before, after = self.embeddings[:, :1], self.embeddings[:, 1 + len(ctx) :]
         learned = ctx.to(before.dtype).expand(len(before), -1, -1)
         return torch.cat([before, learned, after], dim=1)
@@ -104,7 +104,7 @@ class ClassPrompts:
 
 @torch.no_grad()
 def update_cache(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
-    """The write, an entry at a time: entries (M, d), tokens (N, d) -> (M, d)."""
+    """Return the updated entries (M, d) of a cache (M, d), one at a time, for tokens (N, d)."""
     tokens = _unit(tokens)
     scores = tokens @ entries.T
     owner = scores.argmax(dim=1)
@@ -121,20 +121,20 @@ def update_cache(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
 
 
 def _aligned(align: Any, tokens: Tensor) -> Tensor:
-    """h: (..., d_v) -> (..., d)."""
+    """Apply the feature alignment h: (..., d_v) -> (..., d)."""
     rows = align.inner(tokens.reshape(-1, tokens.shape[-1]).to(align.inner.weight.dtype))
     return align.outer(torch.relu(align.norm(rows))).view(*tokens.shape[:-1], -1)
 
 
 def _refine(refiner: Any, text: Tensor) -> Tensor:
-    """T', in the shape of ``text`` (..., d)."""
+    """Return the refined text features T' (..., d)."""
     entries = refiner.cache.entries.to(text.dtype)
     read = (text @ entries.T).softmax(dim=-1) @ entries
     return text + refiner.alpha * refiner.aggregate(torch.cat([text, read], dim=-1))
 
 
 def _salient(local: Tensor, saliency: Tensor, topk: int) -> Tensor:
-    """S, (B, K, d), an image at a time."""
+    """Return the local features S (B, K, d), one image at a time."""
     sets = []
     for rows, attention in zip(local, saliency, strict=True):
         patches = attention.topk(topk).indices + 1
@@ -143,7 +143,7 @@ def _salient(local: Tensor, saliency: Tensor, topk: int) -> Tensor:
 
 
 def _kl(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """t^2 KL(target || logits) over N C."""
+    """Return t^2 KL(target || logits) / (N C)."""
     p = (target / temperature).softmax(dim=-1)
     q = (logits / temperature).log_softmax(dim=-1)
     return (p * (p.log() - q)).sum() * temperature**2 / logits.numel()
@@ -153,12 +153,12 @@ def _kl(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 class Naive(nn.Module):
-    """A method over the weights of a fast `trainers.trainer.RefinedCLIP`.
+    """CoOp, and the base class of the other methods, with the weights of a trainer's model.
 
     Args:
-        model: its towers, trained modules and settings are used; none of its methods is.
+        model: `trainers.trainer.RefinedCLIP`; only its modules and settings are used.
         classnames: C names.
-        context: the words from which the learned tokens started.
+        context: initial words of the learned tokens.
     """
 
     def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
@@ -174,25 +174,25 @@ class Naive(nn.Module):
         return self.clip_model.logit_scale.exp()
 
     def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Pooled (B, d), tokens (B, 1+P, d_v), saliency (B, P)."""
+        """Return pooled features (B, d), tokens (B, 1+P, d_v) and saliency (B, P)."""
         with torch.no_grad():
-            tokens, saliency = image_tower(self.clip_model.visual, image)
+            tokens, saliency = encode_image(self.clip_model.visual, image)
         return tokens[:, 0], tokens, saliency
 
     def text(self, features: Tensor) -> Tensor:
-        """Unit text features (C, d), or (B, C, d) for unit image features (B, d)."""
+        """Return unit text features (C, d), or (B, C, d) if they depend on features (B, d)."""
         ctx = self.model.learner.prompts.ctx
-        return text_tower(self.clip_model, self.words(ctx), self.words.ids)
+        return encode_text(self.clip_model, self.words(ctx), self.words.ids)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, C) at test."""
+        """Return the logits (B, C) at test."""
         with torch.no_grad():
             features = _unit(self.image(image)[0])
             text = self.text(features)
             return self._logits(features, text if self.refiner is None else self._refined(text))
 
     def training_step(self, image: Tensor, label: Tensor) -> Step:
-        """Logits and losses; moves the cache."""
+        """Return logits and losses, and update the cache."""
         pooled, tokens, saliency = self.image(image)
         features = _unit(pooled)
         text = self.text(features)
@@ -207,11 +207,11 @@ class Naive(nn.Module):
     def objective(
         self, image: Tensor, label: Tensor, text: Tensor
     ) -> tuple[str, float, Tensor, Any]:
-        """Name, weight, target and loss of the task."""
+        """Return name, weight, target and function of the classification loss."""
         return "ce", 1.0, label, F.cross_entropy
 
     def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
-        """Other losses of the learner."""
+        """Return further losses of the method."""
         return {}
 
     def _logits(self, features: Tensor, text: Tensor) -> Tensor:
@@ -246,19 +246,19 @@ class Naive(nn.Module):
 
 
 class NaiveCoCoOp(Naive):
-    """The text tower once an image."""
+    """CoCoOp: the text encoder runs once per image."""
 
     def text(self, features: Tensor) -> Tensor:
         prompts = self.model.learner.prompts
         rows = []
         for shift in prompts.meta_net(features):
             words = self.words(prompts.ctx + shift)
-            rows.append(text_tower(self.clip_model, words, self.words.ids))
+            rows.append(encode_text(self.clip_model, words, self.words.ids))
         return torch.stack(rows)
 
 
 class NaiveMaPLe(Naive):
-    """Coupled prompts of both towers."""
+    """MaPLe: coupled prompts of both encoders."""
 
     def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         prompts = self.model.learner.prompts
@@ -267,23 +267,23 @@ class NaiveMaPLe(Naive):
             prompts.compound_prompt_projections, prompts.compound_prompts_text, strict=True
         ):
             visual.append(layer(prompt))
-        tokens, saliency = image_tower(self.clip_model.visual, image, visual)
+        tokens, saliency = encode_image(self.clip_model.visual, image, visual)
         return tokens[:, 0], tokens, saliency
 
     def text(self, features: Tensor) -> Tensor:
         prompts = self.model.learner.prompts
         deep = list(prompts.compound_prompts_text)
-        return text_tower(self.clip_model, self.words(prompts.ctx), self.words.ids, deep)
+        return encode_text(self.clip_model, self.words(prompts.ctx), self.words.ids, deep)
 
 
 def _deep(prompts: Any) -> list[Tensor]:
-    """The prompts of one tower, the input's first if it has them."""
+    """Return the prompts of one encoder, those of the input first."""
     blocks = [block.VPT_shallow for block in prompts.transformer["resblocks"].values()]
     return blocks if prompts.VPT is None else [prompts.VPT, *blocks]
 
 
 class NaivePromptSRC(Naive):
-    """Independent prompts of both towers, and the frozen CLIP beside them for every batch."""
+    """PromptSRC: independent prompts of both encoders; the frozen CLIP runs for every batch."""
 
     def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
         super().__init__(model, classnames, context)
@@ -292,7 +292,7 @@ class NaivePromptSRC(Naive):
     @cached_property
     @torch.no_grad()
     def frozen_text(self) -> Tensor:
-        """T0, (C, d); encoded once, as this family does, but at 77 positions."""
+        """Frozen text features T0 (C, d), encoded once at 77 positions."""
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
         total: Any = 0
@@ -304,18 +304,18 @@ class NaivePromptSRC(Naive):
 
     def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         visual = _deep(self.model.learner.deep.image_encoder)
-        tokens, saliency = image_tower(self.clip_model.visual, image, visual)
+        tokens, saliency = encode_image(self.clip_model.visual, image, visual)
         return tokens[:, 0], tokens, saliency
 
     def text(self, features: Tensor) -> Tensor:
         deep = self.model.learner.deep
         words = self.words(deep.prompt_learner.ctx)
-        return text_tower(self.clip_model, words, self.words.ids, _deep(deep.text_encoder))
+        return encode_text(self.clip_model, words, self.words.ids, _deep(deep.text_encoder))
 
     def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
         learner = self.model.learner
         with torch.no_grad():
-            frozen = _unit(image_tower(self.clip_model.visual, image)[0][:, 0])
+            frozen = _unit(encode_image(self.clip_model.visual, image)[0][:, 0])
         return {
             "scl_text": learner.text_weight * (text - self.frozen_text).abs().mean(),
             "scl_image": learner.image_weight * (features - frozen).abs().mean(),
@@ -324,7 +324,7 @@ class NaivePromptSRC(Naive):
 
 
 class NaivePromptKD(Naive):
-    """The teacher, both of its towers, runs for every batch."""
+    """PromptKD: both encoders of the teacher run for every batch."""
 
     def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
         super().__init__(model, classnames, context)
@@ -333,17 +333,17 @@ class NaivePromptKD(Naive):
 
     @torch.no_grad()
     def teach(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's logits (B, C) and text (C, d)."""
+        """Return the teacher's logits (B, C) and text features (C, d)."""
         frozen, deep = self.teacher.clip_model, self.teacher.deep
         words = self.teacher_words(deep.prompt_learner.ctx)
-        text = text_tower(frozen, words, self.teacher_words.ids, _deep(deep.text_encoder))
-        tokens, _ = image_tower(frozen.visual, image, _deep(deep.image_encoder))
+        text = encode_text(frozen, words, self.teacher_words.ids, _deep(deep.text_encoder))
+        tokens, _ = encode_image(frozen.visual, image, _deep(deep.image_encoder))
         return frozen.logit_scale.exp() * _unit(tokens[:, 0]) @ text.T, text
 
     def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         learner = self.model.learner
         self._taught = self.teach(image)
-        tokens, saliency = image_tower(self.clip_model.visual, image, _deep(learner.prompts))
+        tokens, saliency = encode_image(self.clip_model.visual, image, _deep(learner.prompts))
         return _aligned(learner.projector, tokens[:, 0]), tokens, saliency
 
     def text(self, features: Tensor) -> Tensor:
@@ -370,6 +370,6 @@ METHODS: dict[str, Callable[..., Naive]] = {
 
 
 def model_of(trainer: Any, context: str = "a photo of a") -> Naive:
-    """The plain implementation over the weights of a built trainer."""
+    """Return the plain implementation with the weights of a trainer."""
     name = trainer.cfg.TRAINER.NAME.removeprefix("TextRefiner")
     return METHODS[name](trainer.model, list(trainer.dm.dataset.classnames), context)

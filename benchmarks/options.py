@@ -1,15 +1,13 @@
-"""What is off, and what it would bring: torch.compile, channels-last, patches by a matrix product.
+"""Measure options that are off by default: torch.compile, channels-last, patches by a product.
 
     python -m benchmarks.options
 
-Each is measured in turns with what the trainers do, at ViT-B/16 with random weights on a CPU;
-benchmarks/results/ gets <machine>-options.json and .md. A ratio above 1 says that it is faster.
+Each is measured in turns with the trainers' default at ViT-B/16 with random weights on a CPU. A
+ratio above 1 means that the option is faster. Writes <machine>-options.json and .md.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +16,10 @@ import torch.nn.functional as F
 from trainers.backbone import compile_towers
 from trainers.encode import encode_image
 
-from .command import heading, new_parser, save
-from .report import table
+from .command import new_parser, run
+from .report import document, table
 from .timing import in_turns
-from .world import SIZES, TOY, World
+from .world import World
 
 __all__ = ["main", "measure"]
 
@@ -36,11 +34,7 @@ def _row(what: str, as_is: Callable[[], Any], other: Callable[[], Any], budget: 
 
 
 def measure(world: World, budget: float) -> list[dict[str, Any]]:
-    """All rows.
-
-    Args:
-        budget: seconds of turns a row.
-    """
+    """Measure all options with ``budget`` seconds per row."""
     return [*_memory_formats(world, budget), *_compiled(world, budget)]
 
 
@@ -55,7 +49,7 @@ def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
     patch = weight.shape[-1]
 
     def by_product() -> torch.Tensor:
-        """(B, width, patches) of the stride-``patch`` convolution, as one matrix product."""
+        """Compute the patch embedding (B, width, patches) by one matrix product."""
         side = image.shape[-1] // patch
         blocks = image.reshape(len(image), 3, side, patch, side, patch)
         rows = blocks.permute(0, 2, 4, 1, 3, 5).reshape(len(image), side * side, -1)
@@ -78,7 +72,7 @@ def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
 
 
 def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
-    name = "TextRefinerCoOp"
+    name, size = "TextRefinerCoOp", f"{CLASSES} classes, batch {BATCH}"
     plain, compiled = (world.trainer(name, CLASSES, BATCH) for _ in range(2))
     compile_towers(compiled.model.learner, {BATCH})
     data = world.batch(BATCH, CLASSES)
@@ -86,7 +80,7 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     compiled.forward_backward(data)
     seconds = time.perf_counter() - start
     step = _row(
-        f"TRAINER.COMPILE, {name} train step, {CLASSES} classes, batch {BATCH}",
+        f"TRAINER.COMPILE, {name} train step, {size}",
         lambda: plain.forward_backward(data),
         lambda: compiled.forward_backward(data),
         2 * budget,
@@ -95,7 +89,7 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
         trainer.set_model_mode("eval")
     with torch.no_grad(), plain.model.cached_text(), compiled.model.cached_text():
         test = _row(
-            f"TRAINER.COMPILE, {name} test, {CLASSES} classes, batch {BATCH}",
+            f"TRAINER.COMPILE, {name} test, {size}",
             lambda: plain.model_inference(data["img"]),
             lambda: compiled.model_inference(data["img"]),
             budget,
@@ -104,9 +98,8 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as a table."""
-    at = results["machine"]
-    lines = [
+    """Render the results."""
+    rows = [
         [
             row["what"],
             f"{row['as_is']:.4g}",
@@ -116,31 +109,24 @@ def markdown(results: dict[str, Any]) -> str:
         ]
         for row in results["rows"]
     ]
-    return (
-        "\n\n".join(
-            [
-                f"# Options on {at['processor']}, {at['device']}",
-                f"`{results['command']}`, commit {results['commit']}, {at['threads']} threads, "
-                f"torch {at['torch']}. ViT-B/16 with random weights, fp32; medians of runs in "
-                "turns. Ratio: as is / with it.",
-                table(["what", "as is, s", "with it, s", "ratio", "first step, s"], lines),
-            ]
-        )
-        + "\n"
+    return document(
+        "Options",
+        results,
+        "ViT-B/16 with random weights, fp32; medians of runs in turns. Ratio: as is / with it.",
+        table(["what", "as is, s", "with it, s", "ratio", "first step, s"], rows),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     parser = new_parser(__doc__)
-    parser.add_argument("--budget", type=float, default=15, help="seconds of turns a row")
+    parser.add_argument("--budget", type=float, default=15, help="seconds per row (default: 15)")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    results = heading("benchmarks.options", argv, cuda=False)
-    with tempfile.TemporaryDirectory(prefix="textrefiner-options-") as folder:
-        world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
+
+    def add(world: World, results: dict[str, Any]) -> None:
         results["rows"] = measure(world, args.budget)
-    print(save(results, markdown(results), args, "-options"))
+
+    run("options", argv, args, add, markdown, "-options")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
-"""Measures what TextRefiner adds to CoOp's train step and test, both fast.
+"""Measure what TextRefiner adds to CoOp's train step and test.
 
     python -m benchmarks.refiner   # 100, 500 and 1000 classes: 6 minutes on two cores
 
-The two run in neighboring pairs, because they are nearly the same and a machine drifts. Writes
-<machine>-refiner.json and .md; `benchmarks.bench` has the row of 100 classes.
+CoOp and CoOp + TextRefiner run in neighboring pairs, because their difference is smaller than the
+drift of a machine. Writes <machine>-refiner.json and .md.
 """
 
 import contextlib
 import statistics
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from .command import heading, new_parser, save
-from .report import refiner_table, table
+from .command import new_parser, run
+from .report import document, refiner_table
 from .timing import flops, paired_ratios
-from .world import SIZES, TOY, World
+from .world import TOY, World
 
 __all__ = ["cost", "main"]
 
@@ -27,11 +25,11 @@ CLASSES, BATCH = (100, 500, 1000), 4
 
 
 def cost(world: World, classes: int, batch: int, pairs: int = 9) -> dict[str, Any]:
-    """Percent by which CoOp takes longer with TextRefiner: a train step, and a test batch.
+    """Return the additional time of a train step and a test batch with TextRefiner, in percent.
 
     Returns:
-        For "step" and "test" the median of ``pairs`` ratios (as percent above 1), their quartiles
-        and the percent of the matrix products.
+        For "step" and "test": the median over ``pairs`` pairs, the quartiles, and the additional
+        matrix products in percent.
     """
     trainers = [world.trainer(name, classes, batch) for name in ("CoOp", "TextRefinerCoOp")]
     data = world.batch(batch, classes)
@@ -56,27 +54,21 @@ def cost(world: World, classes: int, batch: int, pairs: int = 9) -> dict[str, An
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The tables of ``results``."""
-    at = results["machine"]
-    parts = [
-        f"# TextRefiner over plain CoOp on {at['processor']}, {at['device']}",
-        f"`{results['command']}`, commit {results['commit']}. ViT-B/16, random weights, fp32.",
-        table(["fact", "value"], [[key, str(value)] for key, value in at.items()]),
-        refiner_table(results["refiner"]),
-    ]
-    return "\n\n".join(parts) + "\n"
+    """Render the results."""
+    note = "ViT-B/16, random weights, fp32."
+    return document("TextRefiner over plain CoOp", results, note, refiner_table(results["refiner"]))
+
+
+def measure(world: World, results: dict[str, Any]) -> None:
+    """Measure all numbers of classes."""
+    sizes = (2, 3) if world.sizes is TOY else CLASSES
+    results["refiner"] = [cost(world, classes, BATCH) for classes in sizes]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Measure and write the results."""
     args = new_parser(__doc__).parse_args(argv)
-    torch.set_num_threads(args.threads)
-    results = heading("benchmarks.refiner", argv, cuda=False)
-    with tempfile.TemporaryDirectory(prefix="textrefiner-cost-") as folder:
-        world = World(Path(folder), TOY if args.toy else SIZES, cuda=False)
-        sizes = (2, 3) if args.toy else CLASSES
-        results["refiner"] = [cost(world, classes, BATCH) for classes in sizes]
-    print(save(results, markdown(results), args, "-refiner"))
+    run("refiner", argv, args, measure, markdown, "-refiner")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The rows: what is measured beside what."""
+"""Measurements of the trainers against the plain implementation, as table rows."""
 
 import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -15,17 +14,17 @@ from trainers.refiner import updated_entries
 
 from . import naive
 from .timing import flops, in_turns
-from .world import CONTEXT, World, class_names
+from .world import CONTEXT, World, class_names, quiet
 
 __all__ = [
     "METHODS",
     "Row",
     "cache_update",
     "eval_batch",
+    "extrapolate",
     "naive_step",
-    "on_line",
     "pair",
-    "text_tower",
+    "text_encoder",
     "train_step",
 ]
 
@@ -45,16 +44,16 @@ METHODS = (
 
 @dataclass
 class Row:
-    """Two things that were measured in turns.
+    """Naive and fast code, measured in turns.
 
     Attributes:
-        what: of the row, with its sizes.
+        what: description with sizes.
         naive, fast: median seconds.
-        naive_gflop, fast_gflop: matrix products of one run; 0 where they were not counted.
-        images: of one run, for the throughput; 0 where there are none.
-        wanted: the ratio that the project set itself, 0 for none.
-        classes: of the row, 0 where it has none.
-        note: what else a reader must know.
+        naive_gflop, fast_gflop: matrix products of one run; 0 if not counted.
+        images: images per run, for the throughput; 0 for none.
+        wanted: the project's target ratio, 0 for none.
+        classes: number of classes, 0 for none.
+        note: remark for the table.
     """
 
     what: str
@@ -71,38 +70,26 @@ class Row:
     def __post_init__(self) -> None:
         self.ratio = self.naive / self.fast
 
-    def shown(self) -> "Row":
-        """Print a line about itself."""
-        times = f"naive {self.naive:.3g} s, fast {self.fast:.3g} s"
-        print(f"{self.what}: {times}, {self.ratio:.2f}x", flush=True)
-        return self
-
-    def json(self) -> dict[str, Any]:
-        """As it is written."""
-        return asdict(self)
-
 
 def _measured(
     runs: Mapping[str, Callable[[], Any]], world: World, budget: float
 ) -> dict[str, tuple[float, float]]:
-    """Seconds and GFLOP of each; the runs that count the operations are the warm-up."""
+    """Return seconds and GFLOP of each run; counting the operations is the warm-up."""
     counts = {name: flops(run) / 1e9 for name, run in runs.items()}
     times = in_turns(runs, world.cuda, budget, most=7, warm=True)
     return {name: (times[name], counts[name]) for name in runs}
 
 
-def _row(
-    what: str,
-    slow: tuple[float, float],
-    fast: tuple[float, float],
-    **more: Any,
-) -> Row:
-    """Of (seconds, GFLOP) of both."""
-    return Row(what, slow[0], fast[0], slow[1], fast[1], **more).shown()
+def _row(what: str, slow: tuple[float, float], fast: tuple[float, float], **more: Any) -> Row:
+    """Return and print the row of (seconds, GFLOP) of both."""
+    row = Row(what, slow[0], fast[0], slow[1], fast[1], **more)
+    times = f"naive {row.naive:.3g} s, fast {row.fast:.3g} s"
+    print(f"{what}: {times}, {row.ratio:.2f}x", flush=True)
+    return row
 
 
 def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) -> None:
-    """One optimization step of the plain implementation; the loss is read, as the family does."""
+    """Run one optimization step of the plain implementation, including `loss.item()`."""
     step = slow.training_step(batch["img"], batch["label"])
     loss = torch.stack(list(step.losses.values())).sum()
     trainer.optim.zero_grad()
@@ -112,20 +99,20 @@ def naive_step(trainer: Any, slow: naive.Naive, batch: dict[str, torch.Tensor]) 
 
 
 def pair(world: World, name: str, classes: int, batch: int) -> tuple[Any, naive.Naive]:
-    """A trainer, and the plain implementation over its weights."""
+    """Return a trainer and the plain implementation with the same weights."""
     trainer = world.trainer(name, classes, batch)
     slow = naive.model_of(trainer, CONTEXT)
     if "PromptSRC" in name:
-        # The frozen CLIP's text is encoded once in either, before what is measured here: drawn, it
-        # saves minutes (60 templates a class).
+        # Both encode the frozen text features (60 templates per class) once before training;
+        # random ones save minutes.
         drawn = torch.randn(classes, world.sizes["ViT-B/16"][0], device=world.device)
         slow.frozen_text = trainer.model.learner.frozen_text = unit(drawn)
     return trainer, slow
 
 
-@lru_cache(maxsize=1)  # rows of one method follow one another; two methods' weights need 8 GB
+@lru_cache(maxsize=1)  # rows of a method are consecutive; weights of two methods need 8 GB
 def _pair(world: World, name: str, classes: int) -> tuple[Any, naive.Naive]:
-    return pair(world, name, classes, batch=4)  # of its loader, which no row reads
+    return pair(world, name, classes, batch=4)  # batch size of the unused loader
 
 
 def _beside_naive(
@@ -136,22 +123,22 @@ def _beside_naive(
     world: World,
     budget: float,
 ) -> tuple[dict[str, tuple[float, float]], str]:
-    """Seconds and GFLOP of ``runs`` and of naive, and a note on the latter.
+    """Return seconds and GFLOP of ``runs`` and of naive, and a note on the latter.
 
-    With two rows of ``fewer`` classes naive does not run: `on_line` says its numbers.
+    Naive is extrapolated instead of run if there are two rows of ``fewer`` classes.
     """
     if not fewer:
         return _measured({"naive": slow, **runs}, world, budget), ""
     low, high = fewer
-    found = {**_measured(runs, world, budget), "naive": on_line(low, high, classes)}
+    found = {**_measured(runs, world, budget), "naive": extrapolate(low, high, classes)}
     return found, f"naive: the line through {low.classes} and {high.classes} classes"
 
 
-def on_line(low: Row, high: Row, classes: int) -> tuple[float, float]:
-    """Naive's seconds and GFLOP at ``classes``, from two rows of fewer.
+def extrapolate(low: Row, high: Row, classes: int) -> tuple[float, float]:
+    """Return naive's seconds and GFLOP at ``classes`` by the line through two rows of fewer.
 
-    The line through both, but not one that would be negative without classes: seconds are then
-    taken as proportional to classes, which is less.
+    If the line is negative at zero classes, the seconds are proportional to the number of classes,
+    which gives the lower value.
     """
     share = (classes - low.classes) / (high.classes - low.classes)
     seconds = low.naive + share * (high.naive - low.naive)
@@ -168,11 +155,10 @@ def train_step(
     wanted: float = 0.0,
     fewer: Sequence[Row] = (),
 ) -> Row:
-    """One optimization step, by the trainer's own `forward_backward`.
+    """Measure one optimization step by the trainer's `forward_backward`.
 
     Args:
-        fewer: two rows with fewer classes; naive's numbers are then on the line through them, for
-            each class is one more text.
+        fewer: two rows with fewer classes, from which naive is extrapolated.
     """
     trainer, slow = _pair(world, name, classes)
     trainer.set_model_mode("train")
@@ -195,10 +181,10 @@ def eval_batch(
     wanted: Mapping[str, float] | None = None,
     fewer: Sequence[Row] = (),
 ) -> list[Row]:
-    """One test batch; text that does not depend on images is computed before, as in a test.
+    """Measure one test batch; text features independent of images are computed beforehand.
 
     Args:
-        wanted: precision -> ratio, a row for each; naive computes in fp32 and has its turns once.
+        wanted: target ratio of each precision, one row each; naive is measured once, in fp32.
         fewer: as for `train_step`.
     """
     wanted = wanted or {"fp32": 0.0}
@@ -230,10 +216,10 @@ def eval_batch(
     return rows
 
 
-def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -> Row:
-    """Forward and backward of the text tower alone, context of 4 words."""
+def text_encoder(world: World, classes: int, budget: float, wanted: float = 0.0) -> Row:
+    """Measure forward and backward of the text encoder alone with a context of 4 words."""
     frozen = world.clip()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with quiet():
         prompts = ContextPrompts(frozen, class_names(classes), ctx_init=CONTEXT).to(world.device)
     words = naive.ClassPrompts(frozen, class_names(classes), CONTEXT)
 
@@ -241,7 +227,7 @@ def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -
         encode_text(frozen, *prompts()).sum().backward()
 
     def slow() -> None:
-        naive.text_tower(frozen, words(prompts.ctx), words.ids).sum().backward()
+        naive.encode_text(frozen, words(prompts.ctx), words.ids).sum().backward()
 
     what = f"text tower, forward and backward, {classes} classes"
     found = _measured({"naive": slow, "fast": fast}, world, budget)
@@ -249,7 +235,7 @@ def text_tower(world: World, classes: int, budget: float, wanted: float = 0.0) -
 
 
 def cache_update(world: World, entries: int, tokens: int, budget: float) -> Row:
-    """One write to the cache, against the loop over entries."""
+    """Measure one cache update against the loop over entries."""
     cache = torch.nn.functional.normalize(torch.rand(entries, 512, device=world.device), dim=-1)
     local = torch.randn(tokens, 512, device=world.device)
     runs = {

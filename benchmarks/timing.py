@@ -1,4 +1,4 @@
-"""Seconds of several things, measured in turns."""
+"""Time and count the operations of functions."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ __all__ = ["flops", "in_turns", "paired_ratios", "power_law", "seconds"]
 
 
 def seconds(run: Callable[[], Any], cuda: bool) -> float:
-    """Of one run: by CUDA events on a GPU, by the clock on a CPU."""
+    """Return the duration of one run, by CUDA events on a GPU and by the clock on a CPU."""
     if not cuda:
         start = time.perf_counter()
         run()
@@ -35,18 +35,18 @@ def in_turns(
     least: int = 2,
     warm: bool = False,
 ) -> dict[str, float]:
-    """Median seconds of each, measured A B A B ... after one warm-up of each.
+    """Return the median seconds of each run, alternated A B A B ... after one warm-up of each.
 
     Args:
-        runs: name -> what to run.
+        runs: functions by name.
         cuda: whether they run on a GPU.
-        budget: seconds after which no new turn begins, once there were ``least``.
-        most: turns at most.
-        least: turns at least.
-        warm: whether each has run before, so that no warm-up is needed.
+        budget: seconds after which no new turn begins.
+        most: maximum number of turns.
+        least: minimum number of turns, regardless of ``budget``.
+        warm: whether the functions have run before, so that the warm-up is skipped.
     """
-    for run in runs.values():
-        if not warm:
+    if not warm:
+        for run in runs.values():
             run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
@@ -61,31 +61,29 @@ def in_turns(
 def paired_ratios(
     first: Callable[[], Any], second: Callable[[], Any], cuda: bool, pairs: int
 ) -> list[float]:
-    """The time of ``second`` divided by that of ``first``, in each of ``pairs`` pairs.
+    """Return the time of ``second`` divided by that of ``first`` for each of ``pairs`` pairs.
 
-    Who begins alternates, so that neither a drift of the machine nor the first place of a pair
-    counts. For two that are nearly the same; each is run once before, to warm up.
+    The order alternates within the pairs, which cancels drift of the machine and effects of the
+    order. Each function runs once before, as a warm-up.
     """
-    ratios = []
+    runs = (first, second)
     first(), second()
+    ratios = []
     for pair in range(pairs):
-        if pair % 2:
-            late = seconds(second, cuda)
-            ratios.append(late / seconds(first, cuda))
-        else:
-            early = seconds(first, cuda)
-            ratios.append(seconds(second, cuda) / early)
+        order = (1, 0) if pair % 2 else (0, 1)
+        times = {i: seconds(runs[i], cuda) for i in order}
+        ratios.append(times[1] / times[0])
     return ratios
 
 
 def flops(run: Callable[[], Any]) -> int:
-    """Multiplications and additions of one run's matrix products, forward and backward."""
+    """Count the multiplications and additions in the matrix products of one run."""
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
 def power_law(sizes: Sequence[float], costs: Sequence[float]) -> float:
-    """The exponent k of cost ~ size^k, by least squares over the logarithms."""
+    """Return the exponent k of cost ~ size^k, by least squares over the logarithms."""
     x, y = [math.log(s) for s in sizes], [math.log(c) for c in costs]
     return statistics.linear_regression(x, y).slope

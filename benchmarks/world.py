@@ -1,4 +1,4 @@
-"""What the measurements run on: CLIPs of the real sizes with random weights, images, trainers."""
+"""Inputs of the benchmarks: CLIPs of the real sizes with random weights, images and trainers."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 
-__all__ = ["SIZES", "TOY", "World", "class_names", "write_image"]
+__all__ = ["CONTEXT", "SIZES", "TOY", "World", "class_names", "quiet", "write_images"]
 
 _REGISTERED = (datasets, trainers)  # imported for their registrations
 
@@ -28,58 +28,63 @@ SIZES: dict[str, tuple[int, ...]] = {
     "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
     "ViT-L/14": (768, 224, 24, 1024, 14, 77, 49408, 768, 12, 12),
 }
-# Of the same form, for tests of the programs themselves.
+# Small models for tests of the benchmarks themselves.
 TOY: dict[str, tuple[int, ...]] = {
     "ViT-B/16": (64, 32, 3, 64, 8, 77, 49408, 64, 1, 3),
     "ViT-L/14": (128, 32, 3, 128, 8, 77, 49408, 128, 2, 3),
 }
-NODES = {
-    "CoOp": "COOP",
-    "CoCoOp": "COCOOP",
-    "MaPLe": "MAPLE",
-    "PromptSRC": "PROMPTSRC",
-    "PromptKD": "PROMPTKD",
-}
 CONTEXT = "a photo of a"
-FILES = 16  # images on disk, used again and again
+
+
+def quiet() -> contextlib.redirect_stdout[io.StringIO]:
+    """Return a context in which nothing is printed."""
+    return contextlib.redirect_stdout(io.StringIO())
 
 
 def class_names(count: int) -> list[str]:
-    """The first ``count`` of ImageNet's class names, again from the first where they end."""
+    """Return ``count`` class names of ImageNet, repeated from the first beyond 1000."""
     from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 
     return [IMAGENET_CLASSNAMES[i % len(IMAGENET_CLASSNAMES)] for i in range(count)]
 
 
-def write_image(path: Path, generator: np.random.Generator, height: int = 375) -> None:
-    """Write smooth noise as a JPEG of 4/3 ``height`` x ``height`` pixels."""
-    coarse = torch.from_numpy(generator.random((1, 3, 12, 16), dtype=np.float32))
-    big = F.interpolate(coarse, (height, 4 * height // 3), mode="bicubic")[0]
-    pixels = (big.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(path, quality=90)
+def write_images(folder: Path, count: int, height: int = 375) -> Path:
+    """Make ``folder`` with ``count`` JPEG files of smooth noise, 4/3 ``height`` x ``height``."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(count):
+        coarse = torch.from_numpy(generator.random((1, 3, 12, 16), dtype=np.float32))
+        large = F.interpolate(coarse, (height, 4 * height // 3), mode="bicubic")[0]
+        pixels = (large.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / f"{i:05}.jpg", quality=90)
+    return folder
 
 
 @DATASET_REGISTRY.register()
 class BenchmarkImages(DatasetBase):
-    """DATASET.CLASSES classes of noise images, each listed often enough for some batches."""
+    """All JPEG files of DATASET.ROOT with labels of DATASET.CLASSES classes in turn.
+
+    The test split contains each file once; the training split repeats files until every class and
+    a few batches are covered.
+    """
 
     def __init__(self, cfg: Any) -> None:
         names = class_names(cfg.DATASET.CLASSES)
         files = sorted(str(path) for path in Path(cfg.DATASET.ROOT).glob("*.jpg"))
         items = [
             Datum(files[i % len(files)], i % len(names), 0, names[i % len(names)])
-            for i in range(max(len(names), 64))
+            for i in range(max(len(names), len(files), 64))
         ]
-        super().__init__(train_x=items, val=items[:32], test=items[:32])
+        super().__init__(train_x=items, val=items[:1], test=items[: len(files)])
 
 
 class World:
-    """A folder with weights, images and a teacher, and the trainers on them.
+    """A folder with weights, images and a teacher, and the trainers that use them.
 
     Args:
-        folder: takes about 1.2 GB at the real sizes.
+        folder: output folder; takes about 1.2 GB at the real sizes.
         sizes: `SIZES` or `TOY`.
-        cuda: whether the trainers go to the GPU.
+        cuda: whether to use the GPU.
     """
 
     def __init__(self, folder: Path, sizes: dict[str, tuple[int, ...]], cuda: bool) -> None:
@@ -87,14 +92,10 @@ class World:
         self.sizes = sizes
         self.cuda = cuda
         self.side = sizes["ViT-B/16"][1]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the trainers are."""
-        return torch.device("cuda" if self.cuda else "cpu")
+        self.device = torch.device("cuda" if cuda else "cpu")
 
     def weights(self, name: str) -> Path:
-        """The file of a CLIP with random weights in half precision, made when first asked for."""
+        """Return the file of a CLIP with random fp16 weights; create it on first use."""
         path = self.folder / f"{name.replace('/', '-')}.pt"
         if not path.exists():
             torch.manual_seed(0)
@@ -103,47 +104,51 @@ class World:
         return path
 
     def clip(self, name: str = "ViT-B/16") -> Any:
-        """A frozen CLIP on the device, in float32."""
+        """Return a frozen CLIP on the device, in float32."""
         model = CLIP(*self.sizes[name])  # type: ignore[arg-type]
         model.load_state_dict(torch.load(self.weights(name)))
         return model.float().eval().requires_grad_(False).to(self.device)
 
     def _images(self) -> Path:
         folder = self.folder / "images"
-        if not folder.exists():
-            folder.mkdir()
-            generator = np.random.default_rng(0)
-            for i in range(FILES):
-                write_image(folder / f"{i}.jpg", generator)
-        return folder
+        return folder if folder.exists() else write_images(folder, 16)
 
     def _teacher(self) -> Path:
-        """Prompts of a PromptSRC teacher, 4 + 4 in 9 blocks (as many as a toy has)."""
+        """Return a checkpoint of a PromptSRC teacher: 4 + 4 prompts in up to 9 blocks."""
         path = self.folder / "teacher.pth.tar"
         if not path.exists():
             generator = torch.Generator().manual_seed(0)
             _, _, blocks, vision, *_, text, _, _ = self.sizes["ViT-L/14"]
             widths = {"prompt_learner.ctx": text, "image_encoder.VPT": vision}
             for block in range(1, min(9, blocks)):
-                for tower, width in (("text", text), ("image", vision)):
-                    key = f"{tower}_encoder.transformer.resblocks.{block}.VPT_shallow"
+                for encoder, width in (("text", text), ("image", vision)):
+                    key = f"{encoder}_encoder.transformer.resblocks.{block}.VPT_shallow"
                     widths[key] = width
             state = {k: torch.randn(4, w, generator=generator) * 0.02 for k, w in widths.items()}
             torch.save({"state_dict": state, "epoch": 20}, path)
         return path
 
-    def cfg(self, trainer: str, classes: int, batch: int, precision: str) -> Any:
-        """The frozen config of a run at the settings of this family's base configs."""
+    def trainer(
+        self, name: str, classes: int, batch: int, precision: str = "fp32", *options: Any
+    ) -> Any:
+        """Build a trainer as train.py does, ready for `forward_backward`, without its log.
+
+        Args:
+            name: value of TRAINER.NAME.
+            classes, batch, precision: number of classes, batch size and PREC.
+            options: names and values of further config options.
+        """
+        if "PromptKD" in name:
+            self.weights("ViT-L/14")
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
         cfg.DATASET.CLASSES = classes  # read by BenchmarkImages alone
-        node = NODES[trainer.removeprefix("TextRefiner")]
         depth = min(9, self.sizes["ViT-B/16"][2])
         values = {
             "OUTPUT_DIR": str(self.folder / "output"),
             "SEED": 1,
             "USE_CUDA": self.cuda,
-            "TRAINER.NAME": trainer,
+            "TRAINER.NAME": name,
             "MODEL.BACKBONE.NAME": str(self.weights("ViT-B/16")),
             "DATASET.ROOT": str(self._images()),
             "DATASET.NAME": "BenchmarkImages",
@@ -169,25 +174,18 @@ class World:
             "TRAINER.PROMPTKD.TEACHER_NAME": str(self.folder / "ViT-L-14.pt"),
             "TRAINER.PROMPTKD.TEACHER_WEIGHTS": str(self._teacher()),
             "TRAINER.PROMPTKD.KD_WEIGHT": 1000.0,
-            f"TRAINER.{node}.PREC": precision,
+            f"TRAINER.{name.removeprefix('TextRefiner').upper()}.PREC": precision,
         }
-        merge_opts(cfg, [part for pair in values.items() for part in pair])
+        merge_opts(cfg, [*(part for pair in values.items() for part in pair), *options])
         cfg.freeze()
-        return cfg
-
-    def trainer(self, name: str, classes: int, batch: int, precision: str = "fp32") -> Any:
-        """A trainer as train.py builds it, ready for `forward_backward`; its log is swallowed."""
-        if "PromptKD" in name:
-            self.weights("ViT-L/14")
-        cfg = self.cfg(name, classes, batch, precision)
         set_random_seed(cfg.SEED)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             built = build_trainer(cfg)
         built.num_batches = 10**9  # no epoch ends
         built.set_model_mode("train")
         return built
 
     def batch(self, size: int, classes: int) -> dict[str, torch.Tensor]:
-        """Images and labels on the device, so that no row measures their way there."""
+        """Return random images and labels, already on the device."""
         image = torch.randn(size, 3, self.side, self.side, device=self.device)
         return {"img": image, "label": torch.arange(size, device=self.device) % classes}

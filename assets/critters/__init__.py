@@ -1,1 +1,1 @@
-"""The embedded CLIP models and the code that made them."""
+"""The bundled CLIP models and the code that trains them."""

@@ -1,16 +1,18 @@
-"""What pre-training says about a picture: captions that mention some of its facts.
+"""Captions for pre-training, and the vocabulary that covers them.
 
-A caption comes with the list of facts it mentions. Two pictures that agree on those facts are both
-described by it, so the contrastive loss knows which pairs of a batch are not negatives.
+A caption is returned with the names of the facts it mentions. It describes every image that has
+the same values of these facts, so the contrastive loss can exclude false negatives of a batch.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+from torch import Tensor
 
+import clip
+from dassl.utils import UsageError
 from datasets.critters_world import (
     BACKGROUNDS,
     COLORS,
@@ -23,7 +25,7 @@ from datasets.critters_world import (
     Creature,
 )
 
-# The values of every fact, in the order of a picture's label vector.
+# The values of every fact, in the order of an image's label vector.
 FACTS: dict[str, tuple[str, ...]] = {
     "species": tuple(species.name for species in SPECIES),
     "genus": GENERA,
@@ -34,7 +36,7 @@ FACTS: dict[str, tuple[str, ...]] = {
     "background": BACKGROUNDS,
     "style": tuple(STYLES),
 }
-NO_SPECIES = -1  # label of a creature that is of no species
+NO_SPECIES = -1  # species label of a creature with a random combination of attributes
 
 _ORNAMENT = {"horn": "a horn", "ears": "ears", "antennae": "antennae", "crest": "a crest"}
 _TAIL = {"none": "no tail", **{tail: f"a {tail} tail" for tail in TAILS if tail != "none"}}
@@ -46,19 +48,11 @@ _PLACE = {
     "snow": "in snow",
     "forest": "in a forest",
 }
-_MEDIUM = {
-    "photo": "photo",
-    "sketch": "sketch",
-    "painting": "painting",
-    "dark": "dark photo",
-    "blurry": "blurry photo",
-}
-# Prompts that learners and users write around a class name, beside the captions' own.
-_OTHER_PROMPTS = ("X, a type of creature.", "X, an animal.", "a photo of many X")
+_MEDIUM = {style: f"{style} photo" if style in ("dark", "blurry") else style for style in STYLES}
 
 
 class Scene(NamedTuple):
-    """The facts of one picture, by name; species is None for a creature of no species."""
+    """Facts shown in one image, by name; species is None for a random creature."""
 
     species: int | None
     creature: Creature
@@ -66,34 +60,34 @@ class Scene(NamedTuple):
     style: str
 
     def labels(self) -> list[int]:
-        """Index of every fact's value, in the order of FACTS."""
+        """Return the index of every fact's value, in the order of FACTS."""
         values = {**vars(self.creature), "background": self.background, "style": self.style}
         species = NO_SPECIES if self.species is None else self.species
         return [species] + [FACTS[fact].index(values[fact]) for fact in list(FACTS)[1:]]
 
 
 def caption(scene: Scene, rng: np.random.RandomState) -> tuple[str, set[str]]:
-    """Describe a scene: a caption, and the names of the facts that it mentions."""
+    """Return a random caption of a scene and the names of the facts that it mentions."""
     creature = scene.creature
     named = scene.species is not None and rng.rand() < 0.75
     noun = SPECIES[scene.species].name if named and scene.species is not None else creature.genus
     mentioned = {"species", "genus"} if named else {"genus"}
-    # A third of the named captions say the name only, the others this share of the rest.
+    # Probability of each further fact; a third of the named captions have the name only.
     detail = rng.choice([0.0 if named else 0.35, 0.35, 0.75], p=[0.35, 0.35, 0.30])
 
-    def say(fact: str) -> bool:
+    def mention(fact: str) -> bool:
         if rng.rand() < detail:
             mentioned.add(fact)
         return fact in mentioned
 
-    if (not named or rng.rand() < 0.5) and say("pattern"):
+    if (not named or rng.rand() < 0.5) and mention("pattern"):
         noun = f"{creature.pattern} {noun}"
-    if say("color"):
+    if mention("color"):
         noun = f"{creature.color} {noun}"
     extras = []
-    if creature.ornament != "none" and say("ornament"):
+    if creature.ornament != "none" and mention("ornament"):
         extras.append(_ORNAMENT[creature.ornament])
-    if (creature.tail != "none" or rng.rand() < 0.3) and say("tail"):
+    if (creature.tail != "none" or rng.rand() < 0.3) and mention("tail"):
         extras.append(_TAIL[creature.tail])
     if extras:
         noun += " with " + " and ".join(extras)
@@ -104,7 +98,7 @@ def caption(scene: Scene, rng: np.random.RandomState) -> tuple[str, set[str]]:
 
 
 def _frame(noun: str, style: str, mentioned: set[str], rng: np.random.RandomState) -> str:
-    """Put a noun phrase into a sentence; may mention the style ("photo" says nothing)."""
+    """Put a noun phrase into a sentence, which may mention any style but "photo"."""
     kind = rng.rand()
     if kind < 0.55:
         if style != "photo":
@@ -118,15 +112,42 @@ def _frame(noun: str, style: str, mentioned: set[str], rng: np.random.RandomStat
         text = f"this is a {noun}"
     elif kind < 0.92:
         text = noun
-    else:  # learners start from, and users average over, these: they say nothing about the picture
+    else:  # CLIP's templates, which users average over, mention no fact
         template = SIMPLE_IMAGENET_TEMPLATES[rng.randint(len(SIMPLE_IMAGENET_TEMPLATES))]
         return template(noun)
     return text + ("." if rng.rand() < 0.8 else "")
 
 
 def vocabulary_texts() -> list[str]:
-    """Texts that together hold every word of the captions and of CLIP's prompt templates."""
+    """Return texts that together contain every word of the captions and of CLIP's templates."""
     texts = [value.replace("none", "no") for values in FACTS.values() for value in values]
     texts += [*_ORNAMENT.values(), *_TAIL.values(), *_PLACE.values(), *_MEDIUM.values()]
-    texts += ["a picture of a X.", "this is a X with X and X", *_OTHER_PROMPTS]
+    texts += ["a picture of a X.", "this is a X with X and X"]
+    texts += ["X, a type of creature.", "X, an animal.", "a photo of many X"]  # users' prompts
     return texts + [template("X") for template in OPENAI_IMAGENET_TEMPLATES]
+
+
+class Vocabulary:
+    """Token ids in use, mapped to rows of a reduced embedding table.
+
+    Ids are sorted: row 0 is the padding of clip.tokenize, and the end-of-text token keeps the
+    largest number.
+    """
+
+    def __init__(self) -> None:
+        tokens = clip.tokenize(vocabulary_texts()).long()
+        self.ids = torch.unique(torch.cat([torch.zeros(1).long(), tokens.flatten()]))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Return the row numbers of token ids of any shape; raise UsageError for an unused id."""
+        rows = torch.searchsorted(self.ids, tokens).clamp(max=len(self) - 1)
+        if not torch.equal(self.ids[rows], tokens):
+            unknown = sorted(set(tokens.flatten().tolist()) - set(self.ids.tolist()))
+            raise UsageError(
+                f"token ids {unknown} are not in the vocabulary of the Critters models: add their "
+                "words to vocabulary_texts() in assets/critters/captions.py and train again"
+            )
+        return rows

@@ -1,30 +1,27 @@
-"""Chooses the domain shift under which the Critters dataset is drawn, on validation images.
+"""Choose the domain shift of the Critters dataset on validation images, with frozen weights.
 
     python -m assets.critters.choose_shift          # a few minutes on one core
 
-Run with the weights frozen. For every candidate (datasets/critters_world/looks.py, SHIFTS)
-it draws 16 training images of each base class and the validation images of all classes, and
-measures accuracy on the validation images:
+For every candidate (datasets/critters_world/looks.py, SHIFTS), three accuracies are measured on
+validation images; no test image is drawn:
 
     zero-shot        "a photo of a {}."
-    linear probe     logistic regression on the features of the 16 shots: what the features allow
-    CoOp             the four context tokens tuned on the features of the 16 shots, mean of 3 seeds
+    linear probe     logistic regression on the image features of 16 shots per base class
+    CoOp             four context tokens tuned on the same features, mean of 3 seeds
 
-The rule, stated before the numbers were seen: zero-shot is at least 50 % on base and on new
-classes (the weights know these species); the linear probe is at least 10 points above zero-shot on
-base classes (there is something to learn); of the candidates that are left, the one where CoOp
-gains most over zero-shot on base classes. The rule was written before the first run; six of the
-candidates were added after it, because the others left little to learn. No test image is drawn.
-The table is written to assets/critters/shift.{json,md}; the choice is then set by hand in
+The rule: zero-shot accuracy is at least 50 % on base and on new classes; the linear probe is at
+least 10 points above zero-shot on base classes, so that there is something to learn; of these
+candidates, choose the one where CoOp gains most over zero-shot on base classes. The rule was fixed
+before the first run; six candidates were added afterwards because the others left little to learn.
+The table is written to assets/critters/shift.{json,md}; the choice is then entered by hand in
 datasets/critters.py.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,17 +40,16 @@ from datasets.critters_world.folder import Plan
 from trainers.encode import encode_text
 from trainers.prompting.contexts import ContextPrompts
 
-_ASSETS = Path(__file__).resolve().parent
 _CONTEXT = "a photo of a"
 _SHOTS = 16
 _SEEDS = (1, 2, 3)
 _EPOCHS, _BATCH, _LR = 50, 32, 0.02
-_LEAST_ZERO_SHOT, _LEAST_HEADROOM = 50.0, 10.0
-Row = dict[str, float | str]
+_MIN_ZERO_SHOT, _MIN_HEADROOM = 50.0, 10.0
+Row = dict[str, Any]  # the shift and accuracies in percent
 
 
 class Features:
-    """Normalised image features (N, d) and labels (N,) of one split, base or new classes only."""
+    """Normalized image features (N, d) and labels (N,) of the given classes of one split."""
 
     def __init__(self, model: CLIP, plan: Plan, split: str, labels: range, count: int) -> None:
         images = [plan.draw(split, label, i) for label in labels for i in range(count)]
@@ -63,17 +59,17 @@ class Features:
         self.y = torch.arange(len(labels)).repeat_interleave(count)
 
     def accuracy(self, text: Tensor) -> float:
-        """Percent of images nearest to their class's text feature (C, d)."""
-        return 100 * (((self.x @ text.t()).argmax(-1)) == self.y).float().mean().item()
+        """Return the accuracy in percent with text features (C, d)."""
+        return 100 * ((self.x @ text.t()).argmax(-1) == self.y).float().mean().item()
 
 
 def text_features(model: CLIP, prompts: ContextPrompts) -> Tensor:
-    """Normalised text features (C, d) of the prompts as they are."""
+    """Return normalized text features (C, d)."""
     return F.normalize(encode_text(model, *prompts()), dim=-1)
 
 
 def tune_context(model: CLIP, prompts: ContextPrompts, shots: Features, seed: int) -> None:
-    """CoOp on cached features: SGD on the context tokens, cosine schedule."""
+    """Train CoOp's context tokens on cached image features."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD([prompts.ctx], lr=_LR, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
@@ -88,81 +84,77 @@ def tune_context(model: CLIP, prompts: ContextPrompts, shots: Features, seed: in
 
 
 def linear_probe(shots: Features, images: Features) -> float:
-    """Accuracy in percent of a logistic regression trained on the shots."""
+    """Return the accuracy in percent of a logistic regression trained on the shots."""
     probe = LogisticRegression(C=10.0, max_iter=1000).fit(shots.x.numpy(), shots.y.numpy())
     return 100 * float(probe.score(images.x.numpy(), images.y.numpy()))
 
 
 def measure(model: CLIP, plan: Plan) -> Row:
-    """Measure one candidate, in percent."""
+    """Return the row of one candidate."""
     classes = len(plan.species)
-    base, new = range(classes // 2), range(classes // 2, classes)
-    names = [plan.classname(label) for label in range(classes)]
-    shots = Features(model, plan, "train", base, _SHOTS)
-    val = {
-        "base": (Features(model, plan, "val", base, plan.val), names[: classes // 2]),
-        "new": (Features(model, plan, "val", new, plan.val), names[classes // 2 :]),
-    }
-    row: Row = {"shift": plan.shift}
+    halves = {"base": range(classes // 2), "new": range(classes // 2, classes)}
+    names = {half: [plan.classname(i) for i in labels] for half, labels in halves.items()}
+    shots = Features(model, plan, "train", halves["base"], _SHOTS)
+    val = {half: Features(model, plan, "val", labels, plan.val) for half, labels in halves.items()}
 
     def evaluate(context: Tensor | None) -> dict[str, float]:
         scores = {}
-        for half, (images, classnames) in val.items():
-            prompts = ContextPrompts(model, classnames, ctx_init=_CONTEXT)
+        for half, images in val.items():
+            prompts = ContextPrompts(model, names[half], ctx_init=_CONTEXT)
             with torch.no_grad():
                 if context is not None:
                     prompts.ctx.copy_(context)
                 scores[half] = images.accuracy(text_features(model, prompts))
         return scores
 
-    row |= {f"zero_shot_{half}": score for half, score in evaluate(None).items()}
-    row["probe_base"] = linear_probe(shots, val["base"][0])
+    row: Row = {f"zero_shot_{half}": score for half, score in evaluate(None).items()}
+    row["probe_base"] = linear_probe(shots, val["base"])
     runs = []
     for seed in _SEEDS:
-        prompts = ContextPrompts(model, val["base"][1], ctx_init=_CONTEXT)
+        prompts = ContextPrompts(model, names["base"], ctx_init=_CONTEXT)
         tune_context(model, prompts, shots, seed)
         runs.append(evaluate(prompts.ctx.detach()))
     row |= {f"coop_{half}": float(np.mean([run[half] for run in runs])) for half in val}
-    return {key: round(v, 1) if isinstance(v, float) else v for key, v in row.items()}
+    return {"shift": plan.shift, **{key: round(value, 1) for key, value in row.items()}}
 
 
 def choose(rows: list[Row]) -> str:
-    """Apply the rule above; UsageError if no candidate passes it."""
+    """Return the shift that the rule above chooses.
 
-    def number(row: Row, key: str) -> float:
-        return float(row[key])
-
+    Raises:
+        UsageError: no candidate satisfies the rule.
+    """
     passing = [
         row
         for row in rows
-        if min(number(row, "zero_shot_base"), number(row, "zero_shot_new")) >= _LEAST_ZERO_SHOT
-        and number(row, "probe_base") - number(row, "zero_shot_base") >= _LEAST_HEADROOM
+        if min(row["zero_shot_base"], row["zero_shot_new"]) >= _MIN_ZERO_SHOT
+        and row["probe_base"] - row["zero_shot_base"] >= _MIN_HEADROOM
     ]
     if not passing:
-        raise UsageError(f"no shift of {', '.join(SHIFTS)} passes the rule of choose_shift.py")
-    best = max(passing, key=lambda row: number(row, "coop_base") - number(row, "zero_shot_base"))
-    return str(best["shift"])
+        shifts = ", ".join(row["shift"] for row in rows)
+        raise UsageError(f"none of the shifts {shifts} satisfies the rule of choose_shift.py")
+    return max(passing, key=lambda row: row["coop_base"] - row["zero_shot_base"])["shift"]
 
 
 def markdown(rows: list[Row], chosen: str) -> str:
+    """Return the table of all candidates."""
     columns = list(rows[0])
     lines = [
         f"Accuracy (%) on validation images under every candidate shift; chosen: **{chosen}**.",
-        "The rule is in assets/critters/choose_shift.py, which wrote this file.",
+        "Written by assets/critters/choose_shift.py, which states the rule.",
         "",
         "| " + " | ".join(columns) + " |",
         "| --- " + "| --: " * (len(columns) - 1) + "|",
     ]
-    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(str, row.values())) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
+    """Measure all candidates and write shift.json and shift.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backbone", default="critters-vit-t", help="a name or path of clip.load")
-    parser.add_argument(
-        "--out", type=Path, default=_ASSETS, help="folder of shift.json and shift.md"
-    )
+    parser.add_argument("--backbone", default="critters-vit-t", help="name or path for clip.load")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="output folder")
     args = parser.parse_args()
     model, _ = clip.load(args.backbone, device="cpu")
     model.requires_grad_(False)

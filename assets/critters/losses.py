@@ -1,6 +1,4 @@
-"""What pre-training minimizes: pairs of pictures and captions, and two helpers."""
-
-from __future__ import annotations
+"""Losses of pre-training: contrastive over images and captions, and two auxiliary ones."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +13,16 @@ _PARTS = ("genus", "ornament", "tail")
 def contrastive_loss(
     image: Tensor, text: Tensor, scale: Tensor, labels: Tensor, mentions: Tensor
 ) -> Tensor:
-    """InfoNCE over (B, d) features, both ways, without the negatives that are true.
+    """Compute the symmetric InfoNCE loss of (B, d) features without false negatives.
 
-    Caption j is true of picture i if both pictures agree on every fact that the caption mentions:
-    labels (B, 8), mentions (B, 8) bool. scale multiplies the cosines.
+    Caption j also describes image i if both images have the same value of every fact that the
+    caption mentions.
+
+    Args:
+        image, text: features (B, d).
+        scale: factor of the cosines.
+        labels: (B, 8), indices of captions.FACTS.
+        mentions: (B, 8) bool, the facts that each caption mentions.
     """
     agree = labels[:, None] == labels[None]
     also_true = (agree | ~mentions[None]).all(-1).fill_diagonal_(False)
@@ -29,31 +33,30 @@ def contrastive_loss(
 
 
 class Heads(nn.Module):
-    """Linear read-outs that help to train the image tower and are thrown away.
+    """Auxiliary linear classifiers for the image encoder, discarded after pre-training.
 
     Args:
-        dim: of the joint space, where the attributes of a picture are read.
-        width: of the patch tokens, where the part that a patch shows is read.
+        dim: width of the pooled features, from which the attributes are predicted.
+        width: width of the patch tokens, from which the visible parts are predicted.
     """
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
         self.pooled = nn.ModuleList(nn.Linear(dim, len(FACTS[name])) for name in _ATTRIBUTES)
-        # A patch may show no creature, which is one value more than there are genera.
+        # Genera have one class more: a patch without a creature.
         sizes = (len(FACTS[part]) + (part == "genus") for part in _PARTS)
         self.patches = nn.ModuleList(nn.Linear(width, size) for size in sizes)
 
     def attribute_loss(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy over the attributes: pooled (B, dim), labels (B, 8)."""
-        columns = [list(FACTS).index(name) for name in _ATTRIBUTES]
+        """Return the mean cross-entropy of the attributes: pooled (B, dim), labels (B, 8)."""
         losses = [
-            F.cross_entropy(head(pooled), labels[:, column])
-            for head, column in zip(self.pooled, columns, strict=True)
+            F.cross_entropy(head(pooled), labels[:, list(FACTS).index(name)])
+            for head, name in zip(self.pooled, _ATTRIBUTES, strict=True)
         ]
         return torch.stack(losses).mean()
 
     def part_loss(self, patches: Tensor, parts: Tensor) -> Tensor:
-        """Summed cross-entropy over the parts: patches (B, P, width), parts (B, 3, P)."""
+        """Return the summed cross-entropy of the parts: patches (B, P, width), parts (B, 3, P)."""
         losses = [
             F.cross_entropy(head(patches).float().flatten(0, 1), parts[:, i].flatten())
             for i, head in enumerate(self.patches)

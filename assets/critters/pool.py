@@ -1,19 +1,10 @@
-"""The pictures and captions of pre-training: rendered once into a folder, read many times.
+"""Images and captions for pre-training, rendered once into a folder.
 
-Picture i depends on (seed, i) alone. A folder holds four arrays of N rows and pool.json, written
-last, which says how it was made:
-    images.npy    (N, 64, 64, 3) uint8
-    labels.npy    (N, 8) int8: the facts of captions.FACTS
-    parts.npy     (N, 3, 8, 8) int8: per patch, the genus (plus 1), ornament and tail seen in it
-    tokens.npy    (N, K, L) int32: K captions, token ids of CLIP, padded with 0 like clip.tokenize
-    mentions.npy  (N, K, 8) bool: the facts that a caption mentions
+Image i depends only on (seed, i). A folder contains one array of N rows for each field of `Pool`
+and, written last, pool.json with the settings.
 """
 
-from __future__ import annotations
-
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,7 +13,7 @@ from tqdm import tqdm
 
 import clip
 from assets.critters.captions import FACTS, Scene, caption
-from dassl.utils import UsageError, atomic_path
+from dassl.utils import UsageError, atomic_path, read_json, write_json
 from datasets.critters_world import (
     BACKGROUNDS,
     GENERA,
@@ -35,19 +26,26 @@ from datasets.critters_world import (
 from datasets.critters_world.folder import WORLD_VERSION
 
 SIZE, GRID = 64, 8  # pixels and patches along an edge
-CAPTIONS = 4  # captions a picture
-LENGTH = 32  # tokens of a caption at most
-_CHUNK = 500  # pictures a job
-_SPECIES_SHARE = 0.55  # of the pictures show a species; the others any combination of attributes
+CAPTIONS = 4  # per image
+LENGTH = 32  # maximum number of tokens of a caption
+_CHUNK = 500  # images per job
+_SPECIES_SHARE = 0.55  # of the images show a species; the others any combination of attributes
 _OWN_COLOR_SHARE = 0.85  # of a species' individuals have the species' color
 _STYLE_SHARES = (0.55, 0.12, 0.11, 0.11, 0.11)
-_CAPTION_STREAM = 1  # seeds of captions are apart from those of pictures
-_ARRAYS = ("images", "labels", "parts", "tokens", "mentions")
+_CAPTION_STREAM = 1  # separates the random streams of captions from those of images
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The arrays of a pool folder (see above); the pictures stay on disk until they are read."""
+    """Arrays of a pool folder, memory-mapped.
+
+    Attributes:
+        images: (N, 64, 64, 3) uint8.
+        labels: (N, 8) int8, indices of captions.FACTS.
+        parts: (N, 3, 8, 8) int8, for each patch the visible genus (plus 1), ornament and tail.
+        tokens: (N, K, L) int32, CLIP's token ids of K captions, padded with 0 like clip.tokenize.
+        mentions: (N, K, 8) bool, the facts that each caption mentions.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -57,17 +55,17 @@ class Pool:
 
     @property
     def held_out(self) -> range:
-        """Rows for evaluation: the last fifth, 4000 at most."""
+        """Rows for evaluation: the last fifth, at most 4000."""
         return range(len(self.images) - min(4000, len(self.images) // 5), len(self.images))
 
     @property
     def training(self) -> range:
-        """Rows to train on."""
+        """Rows for training."""
         return range(self.held_out.start)
 
 
 def random_scene(rng: np.random.RandomState) -> Scene:
-    """Draw what a picture of pre-training shows."""
+    """Return a random scene from the pre-training distribution."""
     species = None
     if rng.rand() < _SPECIES_SHARE:
         species = rng.randint(len(SPECIES))
@@ -82,8 +80,8 @@ def random_scene(rng: np.random.RandomState) -> Scene:
     return Scene(species, creature, background, style)
 
 
-def patch_parts(picture: Rendering, labels: list[int]) -> np.ndarray:
-    """Say what the patches show: (3, GRID, GRID), 0 where there is nothing of the kind."""
+def patch_parts(rendering: Rendering, labels: list[int]) -> np.ndarray:
+    """Return the genus (plus 1), ornament and tail visible in each patch: (3, GRID, GRID)."""
 
     def share(mask: np.ndarray) -> np.ndarray:
         return mask.reshape(GRID, SIZE // GRID, GRID, SIZE // GRID).mean((1, 3))
@@ -91,50 +89,47 @@ def patch_parts(picture: Rendering, labels: list[int]) -> np.ndarray:
     _, genus, ornament, tail, *_ = labels
     return np.stack(
         [
-            np.where(share(picture.body) > 0.25, genus + 1, 0),
-            np.where(share(picture.ornament) > 0.08, ornament, 0),
-            np.where(share(picture.tail) > 0.08, tail, 0),
+            np.where(share(rendering.body) > 0.25, genus + 1, 0),
+            np.where(share(rendering.ornament) > 0.08, ornament, 0),
+            np.where(share(rendering.tail) > 0.08, tail, 0),
         ]
     )
 
 
-def _chunk(job: tuple[int, int, int]) -> tuple[int, list[np.ndarray], list[str]]:
-    """Make pictures start..stop of a seed: all arrays but the tokens, and the captions' texts."""
+def _chunk(job: tuple[int, int, int]) -> tuple[int, dict[str, np.ndarray], list[str]]:
+    """Render images start..stop of a seed; return start, all arrays but tokens, and captions."""
     seed, start, stop = job
     images, labels, parts, mentions, texts = [], [], [], [], []
     for index in range(start, stop):
         rng = np.random.RandomState([seed, index])
         scene = random_scene(rng)
-        picture = render(scene.creature, scene.background, STYLES[scene.style], rng, SIZE)
-        images.append(picture.image)
+        rendering = render(scene.creature, scene.background, STYLES[scene.style], rng, SIZE)
+        images.append(rendering.image)
         labels.append(scene.labels())
-        parts.append(patch_parts(picture, labels[-1]))
-        words = np.random.RandomState([seed, index, _CAPTION_STREAM])
-        for _ in range(CAPTIONS):
-            text, mentioned = caption(scene, words)
-            texts.append(text)
-            mentions.append([fact in mentioned for fact in FACTS])
-    flags = np.array(mentions).reshape(len(images), CAPTIONS, len(FACTS))
-    return start, [np.array(images), np.array(labels), np.array(parts), flags], texts
+        parts.append(patch_parts(rendering, labels[-1]))
+        rng = np.random.RandomState([seed, index, _CAPTION_STREAM])
+        captions = [caption(scene, rng) for _ in range(CAPTIONS)]
+        texts += [text for text, _ in captions]
+        mentions.append([[fact in facts for fact in FACTS] for _, facts in captions])
+    arrays = {"images": images, "labels": labels, "parts": parts, "mentions": mentions}
+    return start, {name: np.array(rows) for name, rows in arrays.items()}, texts
 
 
 def make_pool(folder: Path, images: int, seed: int, workers: int = 2) -> None:
-    """Render a pool into a folder; one that is there already with these settings is kept.
+    """Render a pool into a folder unless it contains one with these settings.
 
     Raises:
-        UsageError: the folder holds a pool of other settings.
+        UsageError: the folder contains a pool with other settings.
     """
     settings = {"world": WORLD_VERSION, "images": images, "seed": seed, "captions": CAPTIONS}
     marker = folder / "pool.json"
     if marker.exists():
-        found = json.loads(marker.read_text())
-        if found != settings:
+        if (found := read_json(marker)) != settings:
             raise UsageError(
-                f"{folder} holds a pool made with {found}, not {settings}: "
-                "delete it, or name another folder with --pool"
+                f"{folder} contains a pool with the settings {found}, not {settings}: "
+                "delete it, or choose another folder with --pool"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, np.ndarray] = {
         "images": np.empty((images, SIZE, SIZE, 3), np.uint8),
         "labels": np.empty((images, len(FACTS)), np.int8),
@@ -142,32 +137,24 @@ def make_pool(folder: Path, images: int, seed: int, workers: int = 2) -> None:
         "tokens": np.empty((images, CAPTIONS, LENGTH), np.int32),
         "mentions": np.empty((images, CAPTIONS, len(FACTS)), bool),
     }
-    for start, (pictures, labels, parts, mentions), texts in _chunks(images, seed, workers):
-        rows = slice(start, start + len(pictures))
-        arrays["images"][rows], arrays["labels"][rows] = pictures, labels
-        arrays["parts"][rows], arrays["mentions"][rows] = parts, mentions
-        tokens = clip.tokenize(texts, context_length=LENGTH).numpy()
-        arrays["tokens"][rows] = tokens.reshape(len(pictures), CAPTIONS, LENGTH)
-    for name, array in arrays.items():
-        with atomic_path(folder / f"{name}.npy") as path, open(path, "wb") as file:
-            np.save(file, array)
-    with atomic_path(marker) as path:
-        path.write_text(json.dumps(settings))
-
-
-def _chunks(
-    images: int, seed: int, workers: int
-) -> Iterator[tuple[int, list[np.ndarray], list[str]]]:
     jobs = [(seed, i, min(i + _CHUNK, images)) for i in range(0, images, _CHUNK)]
     with (
         get_context().Pool(workers) as processes,
         tqdm(total=images, desc="rendering", unit="image", dynamic_ncols=True) as bar,
     ):
-        for chunk in processes.imap_unordered(_chunk, jobs):
-            yield chunk
-            bar.update(len(chunk[1][0]))
+        for start, chunk, texts in processes.imap_unordered(_chunk, jobs):
+            tokens = clip.tokenize(texts, context_length=LENGTH).numpy()
+            chunk["tokens"] = tokens.reshape(-1, CAPTIONS, LENGTH)
+            for name, rows in chunk.items():
+                arrays[name][start : start + len(rows)] = rows
+            bar.update(len(tokens) // CAPTIONS)
+    for name, array in arrays.items():
+        with atomic_path(folder / f"{name}.npy") as path, open(path, "wb") as file:
+            np.save(file, array)
+    write_json(settings, marker)
 
 
 def open_pool(folder: Path) -> Pool:
-    """Open a finished pool; its arrays are mapped, not read."""
-    return Pool(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS})
+    """Open a finished pool."""
+    names = [field.name for field in fields(Pool)]
+    return Pool(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names})

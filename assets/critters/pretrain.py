@@ -1,54 +1,52 @@
-"""Pre-trains the tiny CLIP of the Critters world and writes it to assets/.
+"""Pre-train a small CLIP on Critters images and captions and write it to assets/critters/.
 
     python -m assets.critters.pretrain                                  # about 45 minutes, 2 cores
     python -m assets.critters.pretrain --steps 20 --images 1000 --name try --assets /tmp/try
 
-One stage: the contrastive loss over pictures and captions, with two helpers whose heads are thrown
-away: attributes from the pooled feature (faded out), and the visible part from every patch token.
-The number of steps is fixed, and a step depends on its number, the seed and the weights alone; an
-interrupted run goes on from its last checkpoint, and a finished one when it is asked for more
-steps: the learning rate then rises to where the longer schedule has it. The sizes are arguments: a
-larger teacher is the same command with other numbers.
+The contrastive loss is supported by two auxiliary losses: attributes predicted from the pooled
+feature (faded out) and visible parts predicted from every patch token. A step depends only on its
+number, the seed and the weights. An interrupted run resumes from its last checkpoint. A finished
+run can be extended with a larger --steps; its learning rate then follows the longer schedule.
 """
 
-from __future__ import annotations
-
 import argparse
+import datetime
 import json
 import math
+import platform
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 from tqdm import tqdm
 
-from assets.critters.export import export, round_to_half
+from assets.critters.captions import Vocabulary
+from assets.critters.encoders import encode_image, encode_text, initialize
 from assets.critters.losses import Heads, contrastive_loss
 from assets.critters.pool import GRID, SIZE, Pool, make_pool, open_pool
-from assets.critters.towers import encode_image, encode_text, initialize
-from assets.critters.vocabulary import Vocabulary
 from assets.critters.zeroshot import PROMPT, accuracy_by_style, normalize
 from clip.model import CLIP
 from dassl.utils import UsageError, atomic_path
 from datasets.critters_world import SPECIES
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
-# What decides the weights: default and meaning.
+# Settings that determine the weights: default and help text.
 _RECIPE: dict[str, tuple[float, str]] = {
-    "steps": (4000, "batches to train on"),
-    "batch": (256, "pictures a batch"),
+    "steps": (4000, "number of training batches"),
+    "batch": (256, "images per batch"),
     "lr": (1.5e-3, "peak learning rate"),
-    "seed": (1, "of weights and order"),
-    "images": (160_000, "pictures to render"),
-    "dim": (128, "of the joint space"),
-    "vision_width": (128, "of the image tower, a multiple of 64"),
-    "vision_layers": (4, "of the image tower"),
-    "text_width": (64, "of the text tower, a multiple of 64"),
-    "text_layers": (2, "of the text tower"),
+    "seed": (1, "seed of the weights and the order of images"),
+    "images": (160_000, "number of images to render"),
+    "dim": (128, "width of the joint space"),
+    "vision_width": (128, "width of the image encoder, a multiple of 64"),
+    "vision_layers": (4, "layers of the image encoder"),
+    "text_width": (64, "width of the text encoder, a multiple of 64"),
+    "text_layers": (2, "layers of the text encoder"),
 }
+_FULL_VOCABULARY = 49408  # rows of the token embedding that `clip` restores on loading
 _POOL_SEED = 1
 _WARM_UP = 200  # steps
 _FADE = 0.6  # share of the steps over which the attribute loss fades out
@@ -56,11 +54,11 @@ _MAX_LOGIT_SCALE = math.log(50)
 
 
 class Trainer:
-    """The training loop: state, one step, checkpoints.
+    """Training loop with checkpoints and evaluation.
 
     Args:
-        settings: what decides the weights, see `parse`.
-        pool: pictures and captions; the last ones are held out.
+        settings: the settings that determine the weights, see `parse`.
+        pool: images and captions.
     """
 
     def __init__(self, settings: dict[str, float], pool: Pool) -> None:
@@ -74,15 +72,15 @@ class Trainer:
         self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
         self.optimizer = build_optimizer(self.modules)
         self.step = 0
-        self.seconds = 0.0  # of training, over all parts of an interrupted run
-        self.stages = [self.steps]  # the schedules that were trained, one after another
+        self.seconds = 0.0  # training time, summed over interruptions
+        self.stages = [self.steps]  # number of steps of each successive schedule
 
     def run_step(self) -> dict[str, float]:
-        """Train on one batch; returns the losses by name."""
+        """Train on one batch and return the losses by name."""
         pool = self.pool
         rows = batch_rows(self.step, int(self.settings["batch"]), len(pool.training), self.seed)
         rng = np.random.RandomState([self.seed, self.step, 1])
-        pick = rng.randint(self.tokens.shape[1], size=len(rows))  # one caption of each picture
+        pick = rng.randint(self.tokens.shape[1], size=len(rows))  # one caption per image
         images, parts = pool.images[rows], pool.parts[rows]
         if rng.rand() < 0.5:
             images, parts = images[:, :, ::-1], parts[..., ::-1]
@@ -98,12 +96,9 @@ class Trainer:
         losses["pair"] = contrastive_loss(pooled.float(), text.float(), scale, labels, mentions)
         losses["attribute"] = self.heads.attribute_loss(pooled.float(), labels)
         fade = max(0.0, 1 - self.step / (_FADE * self.steps))
-        self._descend(losses["pair"] + losses["part"] + fade * losses["attribute"])
-        return {name: loss.item() for name, loss in losses.items()}
-
-    def _descend(self, loss: Tensor) -> None:
+        loss = losses["pair"] + losses["part"] + fade * losses["attribute"]
         if not torch.isfinite(loss):
-            raise UsageError(f"the loss is {loss.item()} at step {self.step}: try a smaller --lr")
+            raise UsageError(f"the loss is {loss.item()} at step {self.step}: use a smaller --lr")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.settings["lr"])
         self.optimizer.zero_grad()
@@ -113,9 +108,10 @@ class Trainer:
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, _MAX_LOGIT_SCALE)
         self.step += 1
+        return {name: loss.item() for name, loss in losses.items()}
 
     def train(self, checkpoint: Path, save_every: int) -> None:
-        """Train to the last step, with a checkpoint and an evaluation every `save_every`."""
+        """Train to the last step; save a checkpoint and evaluate every `save_every` steps."""
         with tqdm(
             total=self.steps, initial=self.step, unit="step", dynamic_ncols=True, mininterval=5
         ) as bar:
@@ -131,30 +127,25 @@ class Trainer:
                     tqdm.write(f"step {self.step} held-out accuracy: {json.dumps(self.evaluate())}")
 
     def save(self, path: Path) -> None:
-        state = {
-            "modules": self.modules.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "settings": self.settings,
-            "stages": self.stages,
-        }
+        """Save a checkpoint."""
+        state = {name: getattr(self, name) for name in ("step", "seconds", "settings", "stages")}
+        state |= {name: getattr(self, name).state_dict() for name in ("modules", "optimizer")}
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of this run, or from the end of one with fewer steps.
+        """Resume from a checkpoint of this run, or extend a finished run of fewer steps.
 
         Raises:
-            UsageError: it is of a run with other settings, or a shorter one is not at its end.
+            UsageError: the checkpoint is of other settings or of an unfinished shorter run.
         """
         state = torch.load(path, weights_only=True)
         shorter = state["settings"] | {"steps": self.steps} == self.settings
         at_end = state["step"] == state["settings"]["steps"] < self.steps
         if state["settings"] != self.settings and not (shorter and at_end):
             raise UsageError(
-                f"{path} is of a run with {state['settings']} at step {state['step']}, not "
-                f"{self.settings}: delete it, or name another folder with --pool"
+                f"{path} belongs to a run with the settings {state['settings']} at step "
+                f"{state['step']}, not {self.settings}: delete it, or choose another --pool"
             )
         self.stages = state["stages"]
         if self.stages[-1] != self.steps:
@@ -162,11 +153,12 @@ class Trainer:
         self.modules.load_state_dict(state["modules"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
-        print(f"going on from step {self.step} of {path}")
+        print(f"resuming from step {self.step} of {path}")
 
     def report(self) -> dict[str, Any]:
-        """Round the model to what is shipped; say how it was made and how good it is."""
-        round_to_half(self.model)
+        """Round the model to fp16, as it is exported; return its recipe and accuracy."""
+        state = self.model.state_dict()
+        self.model.load_state_dict({name: value.half() for name, value in state.items()})
         return {
             "recipe": self.settings,
             "stages": self.stages,
@@ -174,7 +166,7 @@ class Trainer:
             "optimizer": f"AdamW, weight decay 0.05, warm-up {_WARM_UP} steps, cosine",
             "minutes": round(self.seconds / 60, 1),
             "threads": torch.get_num_threads(),
-            "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
             "vocabulary_rows": len(self.vocabulary),
             "zero_shot_percent": self.evaluate(),
             "zero_shot_protocol": f"{len(SPECIES)} species, {PROMPT!r}, per style, "
@@ -183,7 +175,7 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """72-way zero-shot accuracy on the pool's held-out pictures, in percent."""
+        """Return the 72-way zero-shot accuracy on the pool's held-out images, in percent."""
         return accuracy_by_style(
             lambda images: encode_image(self.model, images)[0],
             lambda tokens: encode_text(self.model, self.vocabulary.rows(tokens)),
@@ -191,15 +183,29 @@ class Trainer:
             self.pool.labels[self.pool.held_out],
         )
 
+    def export(self, folder: Path, name: str, recipe: dict[str, Any]) -> None:
+        """Write NAME.safetensors in fp16 without unused token rows, and NAME.json."""
+        state = {key: value.half().contiguous() for key, value in self.model.state_dict().items()}
+        state["token_embedding.rows"] = self.vocabulary.ids.to(torch.int32)
+        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        versions = {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        }
+        record = {"name": name, **recipe, "date": today, "versions": versions}
+        with atomic_path(folder / f"{name}.safetensors") as path:
+            save_file(state, path, metadata={"vocab_size": str(_FULL_VOCABULARY)})
+        with atomic_path(folder / f"{name}.json") as path:
+            path.write_text(json.dumps(record, indent=2) + "\n")
+
 
 def build(settings: dict[str, float], vocabulary: int) -> tuple[CLIP, Heads]:
-    """Make the towers and the helpers' heads from the seed."""
+    """Build and initialize CLIP and the auxiliary heads."""
     sizes = {name: int(value) for name, value in settings.items()}
     for name in ("vision_width", "text_width"):
         if sizes[name] < 64 or sizes[name] % 64:
-            raise UsageError(
-                f"{name} is {sizes[name]}: it must be a multiple of 64, a head's width"
-            )
+            raise UsageError(f"{name} is {sizes[name]}: it must be a positive multiple of 64")
     model = CLIP(
         embed_dim=sizes["dim"],
         image_resolution=SIZE,
@@ -219,7 +225,7 @@ def build(settings: dict[str, float], vocabulary: int) -> tuple[CLIP, Heads]:
 
 
 def build_optimizer(modules: nn.Module) -> torch.optim.AdamW:
-    """AdamW that decays matrices, but neither embeddings nor vectors."""
+    """Return AdamW with weight decay on matrices, but not on embeddings and vectors."""
     named = list(modules.named_parameters())
     decayed = [p for name, p in named if p.ndim >= 2 and "embedding" not in name]
     others = [p for name, p in named if p.ndim < 2 or "embedding" in name]
@@ -228,48 +234,38 @@ def build_optimizer(modules: nn.Module) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """A linear warm-up, then half a cosine down to 2 % of the peak."""
+    """Return the rate at a step: linear warm-up and half a cosine down to 2 % of the peak."""
     warm = min(1.0, (step + 1) / _WARM_UP)
     return peak * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
 def batch_rows(step: int, size: int, items: int, seed: int) -> np.ndarray:
-    """Rows of the pool for a step: every epoch goes once through all, in its own order."""
-    epoch, place = divmod(step, items // size)
+    """Return the pool rows of a step; every epoch is a new permutation of all rows."""
+    epoch, batch = divmod(step, items // size)
     order = np.random.RandomState([seed, epoch]).permutation(items)
-    return np.sort(order[place * size : (place + 1) * size])
+    return np.sort(order[batch * size : (batch + 1) * size])
 
 
 def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, float]]:
-    """Read the command line: all of it, and the part that decides the weights."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, (default, meaning) in _RECIPE.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(
-            flag, type=type(default), default=default, help=f"{meaning} (default: %(default)s)"
-        )
-    add = parser.add_argument
-    add("--name", default="critters-vit-t", help="of the files in the assets folder")
-    add(
-        "--assets",
-        type=Path,
-        default=_REPOSITORY / "assets" / "critters",
-        help="where they are written",
+    """Parse the command line; return all arguments, and the settings that determine the weights."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add("--pool", type=Path, default=_REPOSITORY / "data" / "critters-pool", help="working folder")
-    add("--threads", type=int, default=2, help="CPU cores to use")
+    add = parser.add_argument
+    for name, (default, meaning) in _RECIPE.items():
+        add("--" + name.replace("_", "-"), type=type(default), default=default, help=meaning)
+    pool = Path(__file__).parents[2] / "data" / "critters-pool"
+    add("--name", default="critters-vit-t", help="name of the model files")
+    add("--assets", type=Path, default=Path(__file__).parent, help="output folder")
+    add("--pool", type=Path, default=pool, help="folder of rendered images and checkpoints")
+    add("--threads", type=int, default=2, help="CPU threads and rendering processes")
     add("--save-every", type=int, default=250, help="steps between checkpoints")
     args = parser.parse_args(arguments)
     return args, {name: getattr(args, name) for name in _RECIPE}
 
 
-def command(name: str, settings: dict[str, float]) -> str:
-    """The command line of a run with these settings."""
-    flags = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in settings.items())
-    return f"python -m assets.critters.pretrain --name {name} {flags}"
-
-
 def main(arguments: list[str] | None = None) -> None:
+    """Pre-train, export and print the recipe."""
     args, settings = parse(arguments)
     torch.set_num_threads(args.threads)
     make_pool(args.pool, args.images, _POOL_SEED, args.threads)
@@ -278,13 +274,13 @@ def main(arguments: list[str] | None = None) -> None:
     if checkpoint.exists():
         trainer.resume(checkpoint)
     trainer.train(checkpoint, args.save_every)
-    recipe = {
-        "command": " && ".join(
-            command(args.name, settings | {"steps": steps}) for steps in trainer.stages
-        ),
-        **trainer.report(),
-    }
-    export(trainer.model, trainer.vocabulary, recipe, args.assets, args.name)
+    commands = []
+    for steps in trainer.stages:
+        options = {"name": args.name, **settings, "steps": steps}.items()
+        flags = [f"--{key.replace('_', '-')} {value}" for key, value in options]
+        commands.append(" ".join(["python -m assets.critters.pretrain", *flags]))
+    recipe = {"command": " && ".join(commands), **trainer.report()}
+    trainer.export(args.assets, args.name, recipe)
     print(json.dumps(recipe, indent=2))
 
 

@@ -1,6 +1,4 @@
-"""Zero-shot accuracy over all 72 species, on pictures of pre-training's world."""
-
-from __future__ import annotations
+"""Zero-shot accuracy over all 72 species."""
 
 from collections.abc import Callable
 
@@ -14,13 +12,13 @@ from assets.critters.captions import FACTS, NO_SPECIES
 from datasets.critters_world import SPECIES
 
 PROMPT = "a photo of a {}."
-# CLIP's constants, those of its own preprocessing.
+# CLIP's preprocessing.
 _MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
 _STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
 
 
 def normalize(images: np.ndarray) -> Tensor:
-    """CLIP's input (B, 3, S, S) float32 from pictures (B, S, S, 3) uint8."""
+    """Return CLIP's input (B, 3, S, S) float32 of images (B, S, S, 3) uint8."""
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     return (pixels - _MEAN) / _STD
 
@@ -31,11 +29,11 @@ def accuracy_by_style(
     images: np.ndarray,
     labels: np.ndarray,
 ) -> dict[str, float]:
-    """Percent correct per style that occurs, and over "all", of the pictures of a species.
+    """Return accuracy in percent for each style that occurs and for "all"; skip random creatures.
 
     Args:
-        encode_image: normalized images (B, 3, S, S) to features (B, d).
-        encode_text: token ids of clip.tokenize (C, 77) to features (C, d).
+        encode_image: maps normalized images (B, 3, S, S) to features (B, d).
+        encode_text: maps token ids of clip.tokenize (C, 77) to features (C, d).
         images: (N, S, S, 3) uint8.
         labels: (N, 8), indices of captions.FACTS.
     """

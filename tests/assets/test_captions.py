@@ -1,6 +1,4 @@
-"""Captions say what is true of a scene, in words that the small text tower knows."""
-
-from __future__ import annotations
+"""Captions are true of their scene and covered by the vocabulary."""
 
 import numpy as np
 import pytest
@@ -8,9 +6,8 @@ import torch
 from open_clip import SIMPLE_IMAGENET_TEMPLATES
 
 import clip
-from assets.critters.captions import FACTS, NO_SPECIES, Scene, caption
+from assets.critters.captions import FACTS, NO_SPECIES, Scene, Vocabulary, caption
 from assets.critters.pool import LENGTH, random_scene
-from assets.critters.vocabulary import Vocabulary
 from dassl.utils import UsageError
 from datasets.critters_world import SPECIES, Creature
 
@@ -19,7 +16,7 @@ def scenes(count: int) -> list[Scene]:
     return [random_scene(np.random.RandomState([4, i])) for i in range(count)]
 
 
-def test_labels_name_the_facts_in_their_order():
+def test_labels_follow_the_order_of_facts():
     creature = Creature("fep", "crest", "fan", "belted", "grey")
     labels = Scene(None, creature, "forest", "blurry").labels()
     assert labels == [NO_SPECIES, 2, 4, 4, 5, 7, 5, 4]
@@ -28,8 +25,8 @@ def test_labels_name_the_facts_in_their_order():
     assert names == ["fep", "crest", "fan", "belted", "grey", "forest", "blurry"]
 
 
-def test_two_scenes_that_agree_on_the_mentioned_facts_get_the_same_words():
-    """Otherwise a caption would be counted as true of a picture that it does not describe."""
+def test_captions_agree_with_the_facts_they_mention():
+    """Otherwise the loss would treat a caption as true of an image that it does not describe."""
     for i, scene in enumerate(scenes(300)):
         text, mentioned = caption(scene, np.random.RandomState(i))
         for fact, value in {
@@ -49,14 +46,14 @@ def test_two_scenes_that_agree_on_the_mentioned_facts_get_the_same_words():
                 assert "style" in mentioned
 
 
-def test_captions_use_clips_templates_too():
+def test_captions_include_clips_templates():
     texts = {caption(scenes(1)[0], np.random.RandomState(i))[0] for i in range(400)}
     for template in SIMPLE_IMAGENET_TEMPLATES:
         start = template("|").split("|")[0]
         assert any(text.startswith(start) for text in texts), start
 
 
-def test_the_vocabulary_holds_captions_and_prompts():
+def test_vocabulary_covers_captions_and_prompts():
     vocabulary = Vocabulary()
     texts = [caption(scene, np.random.RandomState(i))[0] for i, scene in enumerate(scenes(400))]
     for species in SPECIES[:12]:  # every epithet
@@ -65,11 +62,11 @@ def test_the_vocabulary_holds_captions_and_prompts():
     tokens = clip.tokenize(texts).long()
     rows = vocabulary.rows(tokens)
     torch.testing.assert_close(vocabulary.ids[rows], tokens)
-    assert torch.equal(rows.argmax(-1), tokens.argmax(-1))  # the end of a text stays the largest
+    assert torch.equal(rows.argmax(-1), tokens.argmax(-1))  # end-of-text stays the largest
     assert int((tokens[:400] != 0).sum(-1).max()) <= LENGTH
     assert len(vocabulary) < 200
 
 
-def test_a_word_outside_of_the_vocabulary_is_an_error():
+def test_unknown_word_raises():
     with pytest.raises(UsageError, match="vocabulary_texts"):
         Vocabulary().rows(clip.tokenize("a photo of a zeppelin.").long())

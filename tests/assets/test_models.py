@@ -1,6 +1,4 @@
-"""The shipped tiny CLIPs are what their JSON says."""
-
-from __future__ import annotations
+"""The bundled CLIP models match their JSON records."""
 
 import json
 from pathlib import Path
@@ -27,8 +25,7 @@ def test_size_and_recipe(name):
     assert (ASSETS / f"{name}.safetensors").stat().st_size <= LIMITS[name]
     recipe = json.loads((ASSETS / f"{name}.json").read_text())
     assert recipe["name"] == name
-    # The commands that it tells are its stages, the last one its recipe; the script's defaults are
-    # the first model's.
+    # One recorded command per stage; the script's defaults are those of critters-vit-t.
     commands = recipe["command"].split(" && ")
     stages = recipe.get("stages", [recipe["recipe"]["steps"]])
     for command, steps in zip(commands, stages, strict=True):
@@ -42,8 +39,8 @@ def test_size_and_recipe(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_zero_shot_accuracy_is_what_the_recipe_says(name):
-    """On 150 fresh pictures a style, of another seed than the pool's: three standard errors."""
+def test_zero_shot_accuracy_matches_the_recipe(name):
+    """Within three standard errors, on new images of a seed other than the pool's."""
     recipe = json.loads((ASSETS / f"{name}.json").read_text())
     model, _ = clip.load(name, device="cpu")
     images, labels = [], []
@@ -67,8 +64,8 @@ def test_zero_shot_accuracy_is_what_the_recipe_says(name):
 
 @pytest.mark.parametrize("name", MODELS)
 @torch.no_grad()
-def test_the_data_set_is_recognized_in_part(name):
-    """Base and new classes, validation images: well above chance (5.6 %), and not perfect."""
+def test_dataset_accuracy_is_above_chance_and_not_perfect(name):
+    """On validation images of base and new classes; chance is 5.6 %."""
     model, _ = clip.load(name, device="cpu")
     plan = Critters.plan
     for half in (range(18), range(18, 36)):

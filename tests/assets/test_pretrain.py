@@ -1,6 +1,4 @@
-"""Pre-training of the Critters' tiny CLIP: its sums, its loop and its files, at a small size."""
-
-from __future__ import annotations
+"""Pre-training of a Critters CLIP at a small size: encoders, losses, training loop and files."""
 
 import json
 from pathlib import Path
@@ -12,8 +10,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 import clip
-from assets.critters import pretrain, towers
-from assets.critters.export import export
+from assets.critters import encoders, pretrain
 from assets.critters.losses import contrastive_loss
 from assets.critters.pool import make_pool, open_pool
 from assets.critters.zeroshot import normalize
@@ -36,30 +33,30 @@ def small_trainer(pool: Path) -> pretrain.Trainer:
     return pretrain.Trainer(pretrain.parse(SMALL)[1], open_pool(pool))
 
 
-def test_the_fast_towers_compute_clip():
+def test_encoders_equal_clip():
     model = toy_clip(vision_width=64, text_width=64)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     tokens = clip.tokenize(["a photo of a dax.", "two wugs", "a long text about a striped fep"])
     with torch.no_grad():
-        pooled, patches = towers.encode_image(model, images)
+        pooled, patches = encoders.encode_image(model, images)
         torch.testing.assert_close(pooled, model.encode_image(images), atol=1e-5, rtol=1e-4)
         assert patches.shape == (3, 16, 64)
-        text = towers.encode_text(model, tokens[:, :16].long())
+        text = encoders.encode_text(model, tokens[:, :16].long())
         torch.testing.assert_close(text, model.encode_text(tokens), atol=1e-5, rtol=1e-4)
 
 
-def test_first_values_depend_on_the_seed_alone():
+def test_initialization_depends_only_on_the_seed():
     first, second, other = (toy_clip(seed=i) for i in (1, 2, 3))
     for model, seed in ((first, 5), (second, 5), (other, 6)):
         torch.manual_seed(seed)
-        towers.initialize(model)
+        encoders.initialize(model)
     states = [model.state_dict() for model in (first, second, other)]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["visual.proj"], states[2]["visual.proj"])
     assert all(value.isfinite().all() for value in states[0].values())
 
 
-def test_the_contrastive_loss_leaves_true_pairs_out():
+def test_contrastive_loss_excludes_false_negatives():
     generator = torch.Generator().manual_seed(0)
     image, text = (torch.randn(5, 8, generator=generator) for _ in range(2))
     labels = torch.randint(0, 2, (5, 3), generator=generator)
@@ -71,19 +68,19 @@ def test_the_contrastive_loss_leaves_true_pairs_out():
         for i in range(5):
             logits = []
             for j in range(5):
-                picture, words = (i, j) if way == 0 else (j, i)
+                row, words = (i, j) if way == 0 else (j, i)
                 facts = mentions[words]
-                true = bool((labels[picture] == labels[words])[facts].all())
+                true = bool((labels[row] == labels[words])[facts].all())
                 left_out += true and i != j
                 if i == j or not true:
-                    logits.append(float(7 * cosines[picture, words]))
+                    logits.append(float(7 * cosines[row, words]))
             expected += (np.log(np.exp(logits).sum()) - float(7 * cosines[i, i])) / 10
-    assert left_out  # the table has such pairs
+    assert left_out  # the example contains such pairs
     loss = contrastive_loss(image, text, torch.tensor(7.0), labels, mentions)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_number_of_processes_changes_no_pool(pool, tmp_path):
+def test_pool_is_independent_of_the_number_of_workers(pool, tmp_path):
     make_pool(tmp_path, 40, seed=1, workers=2)
     one, two = open_pool(pool), open_pool(tmp_path)
     for name in ("images", "labels", "parts", "tokens", "mentions"):
@@ -91,12 +88,12 @@ def test_the_number_of_processes_changes_no_pool(pool, tmp_path):
     assert [*one.training, *one.held_out] == list(range(40))
 
 
-def test_a_pool_of_other_settings_is_refused(pool):
+def test_pool_with_other_settings_raises(pool):
     with pytest.raises(UsageError, match="--pool"):
         make_pool(pool, 41, seed=1, workers=1)
 
 
-def test_patches_show_the_parts_of_their_picture(pool):
+def test_patch_parts_match_the_labels(pool):
     loaded = open_pool(pool)
     for labels, parts in zip(loaded.labels, loaded.parts, strict=True):
         assert set(np.unique(parts[0])) == {0, labels[1] + 1}
@@ -104,14 +101,14 @@ def test_patches_show_the_parts_of_their_picture(pool):
         assert set(np.unique(parts[2])) <= {0, labels[3]}
 
 
-def test_an_epoch_goes_once_through_the_pool():
+def test_an_epoch_visits_each_row_once():
     rows = [pretrain.batch_rows(step, 8, 26, seed=1) for step in range(6)]
     for epoch in (rows[:3], rows[3:]):
         assert len(np.unique(np.concatenate(epoch))) == 24
     assert not np.array_equal(rows[0], rows[3])
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(pool, tmp_path):
+def test_resumed_run_ends_with_the_same_weights(pool, tmp_path):
     whole = small_trainer(pool)
     whole.train(tmp_path / "whole.pt", save_every=100)
     half = small_trainer(pool)
@@ -125,7 +122,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(pool, tmp_path):
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(pool, tmp_path):
+def test_checkpoint_with_other_settings_raises(pool, tmp_path):
     trainer = small_trainer(pool)
     trainer.save(tmp_path / "run.pt")
     trainer.settings = {**trainer.settings, "lr": 0.5}
@@ -133,7 +130,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(pool, tmp_path):
         trainer.resume(tmp_path / "run.pt")
 
 
-def test_a_finished_run_goes_on_with_more_steps_and_its_recipe_says_so(pool, tmp_path):
+def test_extended_run_records_its_stages(pool, tmp_path):
     arguments = [*SMALL, "--pool", str(pool), "--assets", str(tmp_path), "--name", "staged"]
     pretrain.main(arguments)
     pretrain.main([*arguments, "--steps", "6"])
@@ -144,7 +141,7 @@ def test_a_finished_run_goes_on_with_more_steps_and_its_recipe_says_so(pool, tmp
     assert second == first.replace("--steps 4 ", "--steps 6 ")
 
 
-def test_an_unfinished_run_is_not_taken_for_a_stage(pool, tmp_path):
+def test_unfinished_run_cannot_be_extended(pool, tmp_path):
     trainer = small_trainer(pool)
     trainer.run_step()
     trainer.save(tmp_path / "half.pt")
@@ -153,14 +150,14 @@ def test_an_unfinished_run_is_not_taken_for_a_stage(pool, tmp_path):
         longer.resume(tmp_path / "half.pt")
 
 
-def test_the_losses_fall(pool):
+def test_losses_decrease(pool):
     trainer = small_trainer(pool)
     losses = [trainer.run_step() for _ in range(16)]
     for name in ("pair", "part"):
         assert np.mean([loss[name] for loss in losses[-4:]]) < losses[0][name], name
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(pool):
+def test_non_finite_loss_raises(pool):
     trainer = small_trainer(pool)
     with torch.no_grad():
         trainer.model.visual.proj.fill_(float("nan"))
@@ -169,18 +166,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(pool):
 
 
 @pytest.mark.parametrize("width", ["32", "96"])
-def test_a_width_that_heads_cannot_share_is_refused(pool, width):
+def test_width_not_divisible_by_64_raises(pool, width):
     settings = pretrain.parse([*SMALL, "--vision-width", width])[1]
     with pytest.raises(UsageError, match="multiple of 64"):
         pretrain.Trainer(settings, open_pool(pool))
 
 
-def test_the_script_writes_an_asset_that_clip_loads(pool, tmp_path, capsys):
+def test_main_writes_a_model_that_clip_loads(pool, tmp_path, capsys):
     pretrain.main([*SMALL, "--pool", str(pool), "--assets", str(tmp_path), "--name", "tiny"])
     recipe = json.loads((tmp_path / "tiny.json").read_text())
     assert recipe["recipe"] == pretrain.parse(SMALL)[1]
     assert recipe["samples"] == 64
-    scores = recipe["zero_shot_percent"]  # the few held-out pictures do not show every style
+    scores = recipe["zero_shot_percent"]  # the few held-out images do not cover every style
     assert {"all"} < set(scores) < {"all", "photo", "sketch", "painting", "dark", "blurry"}
     assert all(0 <= score <= 100 for score in scores.values())
     with safe_open(tmp_path / "tiny.safetensors", "pt") as file:
@@ -188,7 +185,7 @@ def test_the_script_writes_an_asset_that_clip_loads(pool, tmp_path, capsys):
         assert file.get_tensor("token_embedding.weight").dtype == torch.float16
     model, _ = clip.load(str(tmp_path / "tiny.safetensors"), device="cpu")
 
-    # The loaded model computes what the trained one did, rounded to fp16.
+    # The loaded model equals the trained one rounded to fp16.
     trainer = small_trainer(pool)
     trainer.resume(pool / "tiny.pt")
     trainer.report()
@@ -196,14 +193,14 @@ def test_the_script_writes_an_asset_that_clip_loads(pool, tmp_path, capsys):
     images = normalize(trainer.pool.images[:3])
     with torch.no_grad():
         rows = trainer.vocabulary.rows(tokens.long())
-        text = towers.encode_text(trainer.model, rows)
+        text = encoders.encode_text(trainer.model, rows)
         torch.testing.assert_close(model.encode_text(tokens), text, atol=1e-5, rtol=1e-4)
-        pooled, _ = towers.encode_image(trainer.model, images)
+        pooled, _ = encoders.encode_image(trainer.model, images)
         torch.testing.assert_close(model.encode_image(images), pooled, atol=1e-5, rtol=1e-4)
 
 
-def test_a_failed_export_leaves_no_file(pool, tmp_path):
+def test_failed_export_leaves_no_json(pool, tmp_path):
     trainer = small_trainer(pool)
     with pytest.raises(TypeError):
-        export(trainer.model, trainer.vocabulary, {"not json": object()}, tmp_path, "broken")
+        trainer.export(tmp_path, "broken", {"not json": object()})
     assert not (tmp_path / "broken.json").exists()

@@ -1,6 +1,4 @@
-"""The choice of the shift: its rule, and what it measures."""
-
-from __future__ import annotations
+"""The choice of the domain shift: its rule and its measurements."""
 
 import pytest
 import torch
@@ -23,7 +21,7 @@ def row(shift: str, zero_base: float, zero_new: float, probe: float, coop: float
     }
 
 
-def test_the_rule_takes_the_largest_gain_of_those_that_pass():
+def test_the_largest_gain_among_passing_candidates_is_chosen():
     rows = [
         row("easy", 90, 90, 95, 99),  # no headroom
         row("alien", 30, 80, 90, 80),  # not recognized
@@ -34,11 +32,11 @@ def test_the_rule_takes_the_largest_gain_of_those_that_pass():
     assert choose_shift.choose(rows) == "chosen"
     assert choose_shift.choose(rows[::-1]) == "chosen"
     assert "chosen: **chosen**" in choose_shift.markdown(rows, "chosen")
-    with pytest.raises(UsageError, match="passes the rule"):
+    with pytest.raises(UsageError, match="easy, alien, alien2 satisfies the rule"):
         choose_shift.choose(rows[:3])
 
 
-def test_no_test_image_is_drawn(monkeypatch):
+def test_measure_draws_no_test_image(monkeypatch):
     drawn = set()
     real = Plan.draw
 
@@ -57,7 +55,7 @@ def test_no_test_image_is_drawn(monkeypatch):
     assert all(0 <= value <= 100 for key, value in measured.items() if key != "shift")
 
 
-def test_tuning_fits_the_shots():
+def test_tuning_lowers_the_loss_on_the_shots():
     model, _ = clip.load("critters-vit-t", device="cpu")
     model.requires_grad_(False)
     plan = Plan(species=(0, 3, 7), shift="hue36")

@@ -1,11 +1,12 @@
 """The benchmark's own parts on toy CLIPs: rows, a process of its own, tables, errors."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
 
-from benchmarks import bench, child, machine, refiner, rows, timing
+from benchmarks import bench, child, command, refiner, rows, timing
 from benchmarks.report import markdown
 from benchmarks.world import TOY, World
 
@@ -32,8 +33,8 @@ def markdown_of(found, cost=COST):
         {
             "command": "make bench",
             "commit": "abc",
-            "machine": machine.facts(cuda=False),
-            "rows": [row.json() for row in found],
+            "machine": command.machine_facts(cuda=False),
+            "rows": [asdict(row) for row in found],
             "refiner": [cost],
             "memory": [{"what": "CoOp", "naive": 4.0, "fast": 1.0, "note": ""}],
             "growth": [{"what": "text", "sizes": [1, 2], "seconds": [1.0, 2.0], "exponent": 1.0}],
@@ -117,12 +118,12 @@ def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
     assert step.naive == pytest.approx(1.0)
     assert step.naive_gflop == pytest.approx(11.0)
     assert step.note == "naive: the line through 2 and 4 classes"
-    assert step.json()["note"] in markdown_of([step])
+    assert step.note in markdown_of([step])
 
 
 def test_a_line_that_is_negative_without_classes_is_not_believed():
     low, high = (rows.Row("", s, 1.0, naive_gflop=s, classes=c) for c, s in ((2, 0.1), (4, 0.4)))
-    seconds, gflop = rows.on_line(low, high, 10)
+    seconds, gflop = rows.extrapolate(low, high, 10)
     assert seconds == pytest.approx(1.0), "ten quarters of 0.4, not 1.3"
     assert gflop == pytest.approx(1.3)
 
@@ -141,7 +142,7 @@ def test_the_full_run_has_every_size_once_and_one_to_check_the_line(monkeypatch)
 
     monkeypatch.setattr(rows, "train_step", note("step"))
     monkeypatch.setattr(rows, "eval_batch", note("test"))
-    for kind in ("text_tower", "cache_update"):
+    for kind in ("text_encoder", "cache_update"):
         monkeypatch.setattr(rows, kind, note(kind))
     found = bench.time_rows(World(None, TOY, cuda=False), full=True, budget=0)
     assert len(found) == len(seen) == len(set(seen))
@@ -164,4 +165,4 @@ def test_no_gpu_is_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         bench.main(["--device", "cuda"])
     assert end.value.code == 2
-    assert "PyTorch finds no GPU here" in capsys.readouterr().err
+    assert "PyTorch finds no GPU" in capsys.readouterr().err
