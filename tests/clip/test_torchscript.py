@@ -1,4 +1,4 @@
-"""Archives made by torch.jit, which is deprecated; ours are read without it."""
+"""Archives written by torch.jit are read without it."""
 
 import io
 import pickle
@@ -113,7 +113,7 @@ class Call:
     ("function", "name"),
     [(exec, "builtins.exec"), (shutil.rmtree, "shutil.rmtree"), (getattr, "builtins.getattr")],
 )
-def test_a_pickle_that_calls_something_is_refused_and_not_run(
+def test_pickles_with_code_are_refused_and_not_executed(
     archive: Path, tmp_path: Path, function, name: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -121,7 +121,7 @@ def test_a_pickle_that_calls_something_is_refused_and_not_run(
     argument = f"import os; os.rmdir({str(victim)!r})" if function is exec else str(victim)
     evil = pickle.dumps(Call(function, argument))
     path = replace(archive, tmp_path / "evil.pt", {"data.pkl": evil})
-    with pytest.raises(WeightsError, match=f"names {name}, .* was not run"):
+    with pytest.raises(WeightsError, match=f"names {name}, .* was not executed"):
         read_state_dict(path)
     assert victim.is_dir()
 
@@ -137,7 +137,7 @@ def rebuild(state: str) -> bytes:
     [
         (b"not a pickle", "data.pkl cannot be read"),
         (b"", "data.pkl cannot be read"),
-        (pickle.dumps({"a": 1}), "holds dict instead of a module"),
+        (pickle.dumps({"a": 1}), "contains dict instead of a module"),
         (rebuild("(dS'__call__'\nS'x'\nsb"), "data.pkl cannot be read"),
         (rebuild("(NdS'__call__'\nS'x'\nstb"), "data.pkl cannot be read"),
     ],
@@ -172,7 +172,7 @@ def tensor_pickle(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) ->
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (tensor_pickle(8, (4,), (1,)), "16 bytes for 8 torch.float32"),
+        (tensor_pickle(8, (4,), (1,)), "16 bytes instead of 8 torch.float32"),
         (tensor_pickle(4, (1000,), (1,)), "out of bounds"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_missing_tensor_is_named(archive: Path, tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def test_flipped_bytes_are_noticed(archive: Path, tmp_path: Path) -> None:
+def test_corrupt_bytes_are_detected(archive: Path, tmp_path: Path) -> None:
     raw = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as file:
         largest = max(file.infolist(), key=lambda info: info.file_size)
@@ -205,8 +205,8 @@ def test_flipped_bytes_are_noticed(archive: Path, tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def test_an_archive_that_is_cut_short(archive: Path, tmp_path: Path) -> None:
+def test_truncated_archives_are_refused(archive: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
     path.write_bytes(archive.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="cut short"):
+    with pytest.raises(WeightsError, match="is truncated"):
         read_state_dict(path)
