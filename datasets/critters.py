@@ -1,8 +1,8 @@
-"""Critters: 36 fine-grained species of a procedural world, drawn on first use.
+"""Critters: a synthetic dataset of 36 fine-grained species, rendered at first use.
 
-The embedded dataset: no download, and images that `critters-vit-t` (assets/), a tiny CLIP that
-has seen the world in other light, recognizes in part. The first 18 classes, three of each genus,
-are base classes, the other 18, again three of each genus, new ones. See datasets/critters_world.
+It needs no download. The bundled CLIP `critters-vit-t` (assets/) was pre-trained on the same world
+without this domain shift and classifies its images in part. The first 18 classes, three of each
+genus, are base classes, the other 18 are new classes. See datasets/critters_world.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from .critters_world.folder import SPLIT_FILE, Plan, prepare_folder
 
 @DATASET_REGISTRY.register()
 class Critters(SplitDataset):
-    """36 classes; `plan` says which species, how many images and under which shift."""
+    """36 classes; `plan` sets the species, the numbers of images and the domain shift."""
 
     dataset_dir = "critters"
     image_dir = "images"
@@ -35,8 +35,8 @@ class Critters(SplitDataset):
             except OSError as error:
                 name = type(self).__name__
                 raise UsageError(
-                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, and {name} cannot be drawn "
-                    f"there ({error}): set it to a folder that can be written to"
+                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, but {name} cannot be created "
+                    f"there ({error}): set it to a writable folder"
                 ) from error
         super().__init__(cfg)
 

@@ -1,10 +1,9 @@
-"""Critters in the styles that pre-training has seen: sketches, paintings, dark and blurry pictures.
+"""Critters in styles seen in pre-training: sketches, paintings, dark and blurry images.
 
-Test sets for models trained on Critters, as ImageNet's variants are for models trained on ImageNet:
-the same species in the colors that they have in Critters, in pictures of another style
-(critters_world/looks.py, VARIANTS) and of other individuals. Three of them hold all 36 species.
-CrittersDark holds every second one, three of each genus, and accuracy is over these 18, as that on
-ImageNet-A and -R is over 200 classes.
+Test sets for models trained on Critters, like the variants of ImageNet: the same species and
+colors as in Critters, but other individuals in another style (VARIANTS in
+critters_world/looks.py). Three of them have all 36 species. CrittersDark has every second one,
+three of each genus, and its accuracy is over these 18 classes.
 """
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -22,7 +21,7 @@ def _plan(species: tuple[int, ...], style: str, seed: int) -> Plan:
 
 
 class CrittersVariant(Critters):
-    """A shifted test set for models trained on Critters, scored over the classes it holds."""
+    """A shifted test set for models trained on Critters, with accuracy over its own classes."""
 
     def read_splits(self) -> Splits:
         return {"test": super().read_splits()["test"]}

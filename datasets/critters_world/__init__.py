@@ -1,4 +1,4 @@
-"""A procedural world of fine-grained creatures: species, looks and a renderer in numpy.
+"""A procedural world of fine-grained creatures: species, looks and a numpy renderer.
 
 rng = np.random.RandomState([1, 2, 3])
 picture = render(SPECIES[0].creature, "grass", STYLES["photo"], rng).image  # (64, 64, 3) uint8

@@ -1,9 +1,9 @@
 """Signed distances of the creatures' bodies, ornaments and tails.
 
-A creature lives in its own frame: u to the right (it looks there), v up, the body within about
-[-0.9, 0.9]. Every function maps coordinate arrays u, v of one shape to the signed distance to its
-outline, of the same shape: negative inside, positive outside, in the frame's unit.
-Pattern functions return a boolean array instead: where the second color shows.
+Coordinates: u to the right (where the creature faces) and v up, with the body within about
+[-0.9, 0.9]. Every function maps coordinate arrays u, v to an array of signed distances to the
+outline: negative inside, positive outside.
+Pattern functions return a boolean array instead: True where the second color is visible.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 Array = np.ndarray
 
-# Where ornament and tail are attached to each genus' body: (u, v).
+# Attachment points (u, v) of ornament and tail for each genus.
 TOP = {
     "wug": (0.12, 0.58),
     "dax": (0.30, 0.40),
@@ -38,14 +38,14 @@ def circle(u: Array, v: Array, x: float, y: float, radius: float) -> Array:
 
 
 def ellipse(u: Array, v: Array, x: float, y: float, a: float, b: float) -> Array:
-    """Half axes a and b. Exact on the outline only, which is all that drawing needs."""
+    """Return the distance to an ellipse with half axes a and b; exact on the outline only."""
     return (np.sqrt(((u - x) / a) ** 2 + ((v - y) / b) ** 2) - 1) * min(a, b)
 
 
 def stroke(
     u: Array, v: Array, start: tuple[float, float], end: tuple[float, float], w0: float, w1: float
 ) -> Array:
-    """A line with round ends whose half width goes from w0 at start to w1 at end."""
+    """Return the distance to a line with round ends and half widths w0 (start) to w1 (end)."""
     x, y = start
     dx, dy = end[0] - x, end[1] - y
     along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
@@ -68,7 +68,7 @@ def _fep(u: Array, v: Array) -> Array:
 
 
 def _blick(u: Array, v: Array) -> Array:
-    """A triangle that stands on its base."""
+    """A triangle."""
     sides = 0.87 * np.abs(u) + 0.5 * v - 0.36
     return np.maximum(np.maximum(sides, -v - 0.50), v - 0.62) - 0.05
 
@@ -132,7 +132,7 @@ _ORNAMENTS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 
 
 def ornament(kind: str, genus: str, u: Array, v: Array, size: float) -> Array:
-    """What sits on the head; `size` (about 1) is the individual's."""
+    """Return the distance to an ornament on the head of relative size `size` (about 1)."""
     return _ORNAMENTS[kind](u, v, *TOP[genus], size)
 
 
@@ -171,7 +171,7 @@ _TAILS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 
 
 def tail(kind: str, genus: str, u: Array, v: Array, size: float) -> Array:
-    """What hangs at the rear; `size` (about 1) is the individual's."""
+    """Return the distance to a tail of relative size `size` (about 1)."""
     return _TAILS[kind](u, v, *REAR[genus], size)
 
 
@@ -200,5 +200,5 @@ _PATTERNS: dict[str, Callable[[Array, Array, float, float], Array]] = {
 
 
 def pattern(kind: str, u: Array, v: Array, frequency: float, phase: float) -> Array:
-    """Where the second color shows; frequency (about 1) and phase (radians) are individual."""
+    """Return where the second color is visible; frequency is about 1, phase in radians."""
     return _PATTERNS[kind](u, v, frequency, phase)
