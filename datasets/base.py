@@ -164,17 +164,17 @@ class SplitDataset(DatasetBase):
                 "training images: set it to at most that, or to 0 for all images"
             )
         if seed < 0:
-            return self._sample(sources, shots)
+            return self._sample_parts(sources, shots)
         cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
         if os.path.exists(cache):
             return self._load_shots(cache, sources)
         with _python_random(seed):
-            sampled = self._sample(sources, shots)
+            sampled = self._sample_parts(sources, shots)
         print(f"Saving preprocessed few-shot data to {cache}")
         save_pickle(cache, sampled)
         return sampled
 
-    def _sample(self, splits: Splits, shots: int) -> Splits:
+    def _sample_parts(self, splits: Splits, shots: int) -> Splits:
         """Sample with Python's ``random``, training images first."""
         return {
             part: self.generate_fewshot_dataset(

@@ -14,9 +14,9 @@ import datasets  # noqa: F401  (registers the datasets)
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
-from dassl.data.seeding import seeded
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError, get_random_state
+from dassl.utils.random_state import seeded
 from tests.toy_data import caltech101, data_config
 
 AUGMENTED = {"INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "cutout", "colorjitter")}

@@ -147,9 +147,9 @@ def test_settings_reach_the_transforms():
     assert cutout.n_holes == 2
 
 
-def test_center_crop_is_said_to_do_nothing_in_training(capsys):
+def test_center_crop_is_not_used_in_training(capsys):
     build_transform(config("center_crop"))
-    assert "center_crop is always part of testing" in capsys.readouterr().out
+    assert "center_crop is always used in testing" in capsys.readouterr().out
 
 
 def test_choices_replace_the_configs():

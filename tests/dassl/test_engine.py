@@ -186,7 +186,7 @@ def test_best_val_tests_the_best_epoch(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("cls", "reason"), [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images in test")]
+    ("cls", "reason"), [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images also in test")]
 )
 def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, reason):
     opts = ("TEST.FINAL_MODEL", "best_val")
@@ -198,8 +198,8 @@ def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, re
     train(tmp_path, *opts, "TEST.SELECT_ON_TEST", True, cls=cls)
     out = capsys.readouterr().out
     assert f"{reason}" in out
-    assert "the best epoch is chosen by TEST images" in out
-    assert re.search(r"best_val \(epoch \d of 4, .*% on TEST images, as TEST\.SELECT_ON_TEST", out)
+    assert "the best epoch is selected on TEST images" in out
+    assert re.search(r"best_val \(epoch \d of 4, .*% on TEST images because of TEST\.SELECT_ON_TEST", out)
 
 
 @pytest.mark.parametrize("cls", [NoVal, ValIsTest])
@@ -249,9 +249,9 @@ def test_load_model_says_what_is_there(tmp_path):
     train(tmp_path, "OPTIM.MAX_EPOCH", 2)
     trainer = Quiet(toy_cfg(tmp_path))
     there = r"model\.pth\.tar-1, model\.pth\.tar-2"
-    with pytest.raises(UsageError, match=rf"no model\.pth\.tar-7 in .*holds: {there}\); .*another"):
+    with pytest.raises(UsageError, match=rf"no model\.pth\.tar-7 in .*has {there}\); .*another"):
         trainer.load_model(str(tmp_path), epoch=7)
-    with pytest.raises(UsageError, match=rf"no model-best.* \(it holds: {there}\); name an epoch"):
+    with pytest.raises(UsageError, match=rf"no model-best.* \(it has {there}\); name an epoch"):
         trainer.load_model(str(tmp_path))
     with pytest.raises(UsageError, match="no such folder"):
         trainer.load_model(str(tmp_path / "nowhere"))
@@ -269,7 +269,7 @@ def test_load_model_without_anything_to_load(tmp_path, capsys):
     Quiet(toy_cfg(tmp_path)).load_model("")
     TrainerBase().load_model(str(tmp_path))
     out = capsys.readouterr().out
-    assert "Nothing is loaded: no model directory was given" in out
+    assert "Nothing is loaded: no model directory is set" in out
     assert "Nothing is loaded: no model is registered" in out
 
 
@@ -282,14 +282,14 @@ def test_register_names_and_modes(tmp_path):
     assert trainer.get_model_names("backbone") == ["backbone"]
     with pytest.raises(KeyError, match="already registered as 'backbone'"):
         trainer.register_model("backbone", nn.Identity())
-    with pytest.raises(UsageError, match="no model is named 'backbon': did you mean 'backbone'"):
+    with pytest.raises(UsageError, match="unknown model 'backbon': did you mean 'backbone'"):
         trainer.get_model_names(["backbon"])
     for mode, training in (("eval", False), ("train", True), ("test", False)):
         trainer.set_model_mode(mode)
         assert trainer.model.backbone.training is training
     trainer.set_model_mode("train", names="backbone")
     assert (trainer.model.backbone.training, trainer.model.prompt_learner.training) == (True, False)
-    with pytest.raises(UsageError, match="no mode is named 'evaluate'"):
+    with pytest.raises(UsageError, match="unknown mode 'evaluate'"):
         trainer.set_model_mode("evaluate")
 
 
@@ -349,9 +349,9 @@ def test_build_trainer(tmp_path, capsys):
         ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, r"TRAIN_X\.BATCH_SIZE must be at least 1, got 0"),
         ("DATALOADER.TRAIN_U.BATCH_SIZE", 0, r"TRAIN_U\.BATCH_SIZE must be at least 1, got 0"),
         ("DATALOADER.TEST.BATCH_SIZE", -2, r"TEST\.BATCH_SIZE must be at least 1, got -2"),
-        ("INPUT.SIZE", (32,), r"INPUT\.SIZE must be two positive whole numbers .*got \(32,\)"),
-        ("INPUT.SIZE", (32, 0), r"INPUT\.SIZE must be two positive whole numbers"),
-        ("INPUT.SIZE", (32, 8.5), r"INPUT\.SIZE must be two positive whole numbers"),
+        ("INPUT.SIZE", (32,), r"INPUT\.SIZE must be two positive integers .*got \(32,\)"),
+        ("INPUT.SIZE", (32, 0), r"INPUT\.SIZE must be two positive integers"),
+        ("INPUT.SIZE", (32, 8.5), r"INPUT\.SIZE must be two positive integers"),
         ("INPUT.RRCROP_SCALE", (0.0, 1.0), r"RRCROP_SCALE must be two numbers a, b with 0 < a"),
         ("INPUT.RRCROP_SCALE", (0.9, 0.5), r"RRCROP_SCALE must be .*got \(0\.9, 0\.5\)"),
         ("INPUT.RRCROP_SCALE", (0.5, 1.5), r"RRCROP_SCALE must be two numbers"),
@@ -417,7 +417,7 @@ def test_what_is_out_of_scope_says_so(tmp_path):
         lambda: build_head("mlp", verbose=False, in_features=3),
         lambda: NoModel(cfg),
     ):
-        with pytest.raises(UsageError, match="is out of scope: this dassl serves CLIP prompt"):
+        with pytest.raises(UsageError, match="is out of scope: this dassl is for CLIP prompt"):
             build()
 
 

@@ -46,9 +46,9 @@ def test_distances_by_hand():
     assert torch.equal(compute_distance_matrix(a, b, "cosine"), cosine_distance(a, b))
 
 
-def test_mistakes_in_distances_are_told():
+def test_invalid_distances_are_refused():
     a = torch.zeros(2, 3)
-    with pytest.raises(UsageError, match="no distance is named 'cosin': did you mean 'cosine'"):
+    with pytest.raises(UsageError, match="unknown distance 'cosin': did you mean 'cosine'"):
         compute_distance_matrix(a, a, "cosin")
     with pytest.raises(UsageError, match=r"got \(2, 3\) and \(2, 4\)"):
         compute_distance_matrix(a, torch.zeros(2, 4))

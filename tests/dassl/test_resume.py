@@ -179,7 +179,7 @@ def test_these_tests_would_notice(tmp_path, capsys):
         del checkpoint["random_state"]
         torch.save(checkpoint, path)
     start(tmp_path / "cut", *NO_EVALUATION)
-    assert "holds no random states" in capsys.readouterr().out
+    assert "has no random states" in capsys.readouterr().out
     weights = [learned(tmp_path / n)[0]["backbone"]["state_dict"] for n in ("whole", "cut")]
     assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_only_tested_again(tmp_path, capsys):
     capsys.readouterr()
     start(tmp_path)
     out = capsys.readouterr().out
-    assert "All 4 epochs are done: nothing left to train" in out
+    assert "All 4 epochs are finished: nothing left to train" in out
     assert "epoch [" not in out
     assert "=> result" in out
     assert_same(get_random_state()["torch"], state["torch"])
@@ -243,7 +243,7 @@ def test_a_lost_best_model_is_said_and_chosen_anew(tmp_path, capsys):
     start(tmp_path, *BEST_VAL, stop_at=(3, 0))
     (tmp_path / "backbone" / "model-best.pth.tar").unlink()
     trainer = start(tmp_path, *BEST_VAL)
-    assert "the best epoch is chosen from here on" in capsys.readouterr().out
+    assert "the best epoch is selected from here on" in capsys.readouterr().out
     assert trainer.best_epoch == EPOCHS
 
 
@@ -270,7 +270,7 @@ def test_nothing_where_resume_points_is_an_error(tmp_path):
 
 def test_more_epochs_seen_than_asked_for_is_an_error(tmp_path):
     start(tmp_path)
-    with pytest.raises(UsageError, match=r"has seen 4 epochs, more than OPTIM\.MAX_EPOCH 3"):
+    with pytest.raises(UsageError, match=r"is of epoch 4, more than OPTIM\.MAX_EPOCH 3"):
         start(tmp_path, "OPTIM.MAX_EPOCH", 3)
 
 
@@ -278,7 +278,7 @@ def test_a_resumed_run_without_a_seed_says_what_is_new(tmp_path, capsys):
     start(tmp_path, "SEED", -1, stop_at=(1, 0))
     assert "SEED is negative" not in capsys.readouterr().out
     start(tmp_path, "SEED", -1)
-    assert "SEED is negative: the images come in an order" in capsys.readouterr().out
+    assert "SEED is negative: the order of the images" in capsys.readouterr().out
 
 
 def test_longer_training_of_a_finished_run(tmp_path, capsys):
@@ -290,7 +290,7 @@ def test_longer_training_of_a_finished_run(tmp_path, capsys):
 def test_an_incomplete_set_is_named(tmp_path):
     start(tmp_path, stop_at=(2, 0))
     shutil.rmtree(tmp_path / "backbone")
-    with pytest.raises(UsageError, match=r"incomplete: nothing of backbone; .*remove this one"):
+    with pytest.raises(UsageError, match=r"incomplete: there is none of backbone; .*remove this one"):
         start(tmp_path)
 
 
@@ -434,7 +434,7 @@ def test_a_best_model_that_does_not_tell_its_result_is_chosen_anew(tmp_path, cap
     shutil.copy(folder / "model.pth.tar-2", folder / "model-best.pth.tar")
     trainer = ContextOnly(toy_cfg(tmp_path, *BEST_VAL))
     trainer.train()
-    assert "does not tell its result: the best epoch is chosen from here on" in (
+    assert "has no val_result: the best epoch is selected from here on" in (
         capsys.readouterr().out
     )
     assert trainer.best_epoch > 2

@@ -336,7 +336,7 @@ def test_states_of_another_number_of_gpus_are_refused(monkeypatch):
     set_random_state(state)  # no GPU here: theirs have nothing to go to
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UsageError, match="of 2 GPUs, this run sees 1"):
+    with pytest.raises(UsageError, match="of 2 GPUs, but 1 are visible"):
         set_random_state(state)
 
 

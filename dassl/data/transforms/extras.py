@@ -12,7 +12,7 @@ from torchvision.transforms import functional as F
 
 
 class Described:
-    """A repr of name and settings: stored features are found again by that of their transform."""
+    """Base class with a repr of the settings, which identifies stored features."""
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
@@ -20,7 +20,7 @@ class Described:
 
 
 class Random2DTranslation(Described):
-    """With probability ``p``, a random (height, width) crop of the image enlarged by 1.125.
+    """With probability ``p``, crop (height, width) at random from the image enlarged by 1.125.
 
     Otherwise the image is resized to (height, width).
     """

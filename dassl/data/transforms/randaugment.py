@@ -2,7 +2,7 @@
 
 Cubuk et al., RandAugment, arXiv:1909.13719; Sohn et al., FixMatch, arXiv:2001.07685 (appendix D
 lists the ranges of :class:`RandAugmentFixMatch`). torchvision's own RandAugment, used for the
-transform ``randaugment``, has one strength for all operations instead.
+transform ``randaugment``, has one strength for all operations.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OPERATIONS: dict[str, Operation] = {
     "translate_y": lambda img, value: _translate(img, y=value),
 }
 
-# Strengths are drawn evenly from these ranges.
+# Strengths are sampled uniformly from these ranges.
 _COMMON = {
     "autocontrast": (0.0, 1.0),
     "equalize": (0.0, 1.0),
@@ -72,7 +72,7 @@ RANDAUGMENT2_RANGES = {
 
 
 class RandomOperations(Described):
-    """Apply ``n`` operations drawn from ``ranges``, each with probability ``p``."""
+    """Apply ``n`` operations sampled from ``ranges``, each with probability ``p``."""
 
     def __init__(self, n: int, ranges: Mapping[str, tuple[float, float]], p: float = 1.0) -> None:
         self.n = n
@@ -94,7 +94,7 @@ class RandAugmentFixMatch(RandomOperations):
 
 
 class RandAugment2(RandomOperations):
-    """RandAugment with random strengths; every operation is skipped with probability 1 - p."""
+    """RandAugment with random strengths; each operation is skipped with probability 1 - p."""
 
     def __init__(self, n: int = 2, p: float = 0.6) -> None:
         super().__init__(n, RANDAUGMENT2_RANGES, p)
