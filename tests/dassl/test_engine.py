@@ -186,7 +186,8 @@ def test_best_val_tests_the_best_epoch(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("cls", "reason"), [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images also in test")]
+    ("cls", "reason"),
+    [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images also in test")],
 )
 def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, reason):
     opts = ("TEST.FINAL_MODEL", "best_val")
@@ -199,7 +200,9 @@ def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, re
     out = capsys.readouterr().out
     assert f"{reason}" in out
     assert "the best epoch is selected on TEST images" in out
-    assert re.search(r"best_val \(epoch \d of 4, .*% on TEST images because of TEST\.SELECT_ON_TEST", out)
+    assert re.search(
+        r"best_val \(epoch \d of 4, .*% on TEST images because of TEST\.SELECT_ON_TEST", out
+    )
 
 
 @pytest.mark.parametrize("cls", [NoVal, ValIsTest])

@@ -178,7 +178,7 @@ def test_a_changed_schedule_holds_and_is_said(capsys):
     [
         ({"LR_SCHEDULER": "cosin"}, "LR_SCHEDULER 'cosin' is unknown: did you mean 'cosine'"),
         ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "line"}, "WARMUP_TYPE 'line' .*did you mean 'linear'"),
-        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (1.5,)}, "is a number of epochs, got 1.5"),
+        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (1.5,)}, "must be an integer, got 1.5"),
         (
             {
                 "LR_SCHEDULER": "cosine",
@@ -198,7 +198,7 @@ def test_mistakes_in_a_schedule_are_told(settings, message):
 def test_multi_step_needs_a_list():
     cfg = optim_cfg(LR_SCHEDULER="multi_step")
     cfg.STEPSIZE = 3
-    with pytest.raises(UsageError, match="is a list of epochs, got 3"):
+    with pytest.raises(UsageError, match="must be a list, got 3"):
         build_lr_scheduler(build()[0], cfg)
 
 

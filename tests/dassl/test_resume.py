@@ -284,13 +284,15 @@ def test_a_resumed_run_without_a_seed_says_what_is_new(tmp_path, capsys):
 def test_longer_training_of_a_finished_run(tmp_path, capsys):
     start(tmp_path)
     assert start(tmp_path, "OPTIM.MAX_EPOCH", 6).start_epoch == 4
-    assert "which hold" in capsys.readouterr().out  # another cosine
+    assert "which are used" in capsys.readouterr().out  # another cosine
 
 
 def test_an_incomplete_set_is_named(tmp_path):
     start(tmp_path, stop_at=(2, 0))
     shutil.rmtree(tmp_path / "backbone")
-    with pytest.raises(UsageError, match=r"incomplete: there is none of backbone; .*remove this one"):
+    with pytest.raises(
+        UsageError, match=r"incomplete: there is none of backbone; .*remove this one"
+    ):
         start(tmp_path)
 
 
@@ -409,11 +411,11 @@ def test_other_unknown_weights_are_still_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"ctx": torch.zeros(1)}, "it lacks state_dict and epoch"),
-        ({"state_dict": {"ctx": torch.zeros(8, CLASSES)}}, "it lacks epoch"),
+        ({"ctx": torch.zeros(1)}, "it has no state_dict and no epoch"),
+        ({"state_dict": {"ctx": torch.zeros(8, CLASSES)}}, "it has no epoch"),
         ({"state_dict": torch.zeros(1), "epoch": 2}, "its state_dict is not a dict of tensors"),
         ({"state_dict": {"ctx": 1.0}, "epoch": 2}, "its state_dict is not a dict of tensors"),
-        ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not a whole number"),
+        ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not an integer"),
     ],
 )
 def test_a_file_of_another_form_is_told(tmp_path, content, message):
@@ -434,7 +436,5 @@ def test_a_best_model_that_does_not_tell_its_result_is_chosen_anew(tmp_path, cap
     shutil.copy(folder / "model.pth.tar-2", folder / "model-best.pth.tar")
     trainer = ContextOnly(toy_cfg(tmp_path, *BEST_VAL))
     trainer.train()
-    assert "has no val_result: the best epoch is selected from here on" in (
-        capsys.readouterr().out
-    )
+    assert "has no val_result: the best epoch is selected from here on" in (capsys.readouterr().out)
     assert trainer.best_epoch > 2

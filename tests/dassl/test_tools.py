@@ -238,7 +238,7 @@ def test_the_newest_run_is_log_txt_and_older_ones_are_kept(tmp_path, console):
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nothing"])
 def test_a_log_that_cannot_be_written_is_told(tmp_path, console, folder):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match=r"no log can be written to .*log\.txt.*--output-dir"):
+    with pytest.raises(UsageError, match=r"cannot write the log .*log\.txt.*--output-dir"):
         setup_logger(tmp_path / folder)
     assert not isinstance(sys.stdout, Logger)
     assert (tmp_path / "file").read_text() == "kept"
