@@ -1,4 +1,4 @@
-"""Checkpoints: safe to load, atomic to save, those of the originals included."""
+"""Checkpoints, including the original's, are loaded safely and saved atomically."""
 
 import collections
 import functools
@@ -110,7 +110,7 @@ def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
 
 
 def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
-    """An optimizer of the original, pickled under the path it had there."""
+    """An optimizer of the original, pickled with its path there."""
     original = type("RAdam", (), {"__module__": "dassl.optim.radam", "__qualname__": "RAdam"})
     payload = original()
     payload.degenerated_to_sgd = True
@@ -123,7 +123,7 @@ def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
     assert loaded.degenerated_to_sgd
 
 
-def test_broken_files_are_told(tmp_path):
+def test_broken_files_raise_a_clear_error(tmp_path):
     with pytest.raises(UsageError, match="needs a path"):
         load_checkpoint(None)
     with pytest.raises(UsageError, match=r"no checkpoint at .*missing"):
@@ -214,7 +214,7 @@ def test_an_interrupted_save_leaves_the_set_before(tmp_path, monkeypatch):
         assert load_checkpoint(tmp_path / name / "best")["state_dict"]["module.weight"] == 1.0
 
 
-def test_a_pointer_to_nothing_is_told(tmp_path):
+def test_a_pointer_to_a_missing_file_is_refused(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     save_checkpoint(state_at(2), tmp_path)
     for name in ("model.pth.tar-9", "../elsewhere", ""):
@@ -256,7 +256,7 @@ def test_resume_restores_model_optimizer_and_schedule(tmp_path):
     assert optim.param_groups[0]["lr"] == again[1].param_groups[0]["lr"]
 
 
-def test_resume_says_what_is_missing_or_does_not_fit(tmp_path, capsys):
+def test_resume_reports_missing_parts_and_mismatches(tmp_path, capsys):
     with pytest.raises(UsageError, match="no checkpoint to resume from"):
         resume_from_checkpoint(tmp_path, nn.Linear(2, 2))
     model, optim, sched = make_parts()
@@ -275,7 +275,7 @@ def test_resume_says_what_is_missing_or_does_not_fit(tmp_path, capsys):
 # weights into a model
 
 
-def test_pretrained_weights_that_fit_are_loaded_and_the_others_told(tmp_path, capsys):
+def test_matching_pretrained_weights_are_loaded_and_others_reported(tmp_path, capsys):
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
     weights = {
         "module.0.weight": torch.full((2, 2), 7.0),

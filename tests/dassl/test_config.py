@@ -172,7 +172,7 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
         ("OPTIM: {LR: }", r"'OPTIM\.LR' must be a number such as 0\.0003, got None in"),
     ],
 )
-def test_mistakes_in_a_file_are_told_in_one_line(tmp_path, content, message):
+def test_mistakes_in_a_file_raise_one_line(tmp_path, content, message):
     path = tmp_path / "x.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=message) as error:
@@ -190,7 +190,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         merge_file(get_cfg_default(), tmp_path / "vit_b16_ctxv1.yaml" / "x.yaml")
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+def test_an_unreadable_file_raises_a_clear_error(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
@@ -229,7 +229,7 @@ def test_later_opts_win():
         (["DATASET.ROOT", "None"], r"'DATASET\.ROOT' must be a string such as '', got None"),
     ],
 )
-def test_mistakes_on_the_command_line_are_told(opts, message):
+def test_mistakes_on_the_command_line_raise_a_clear_error(opts, message):
     with pytest.raises(UsageError, match=message):
         merge_opts(get_cfg_default(), opts)
 

@@ -1,4 +1,4 @@
-"""Datum, DatasetBase and the draw of shots."""
+"""Datum, DatasetBase and few-shot sampling."""
 
 from __future__ import annotations
 

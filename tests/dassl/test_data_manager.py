@@ -1,4 +1,4 @@
-"""Loaders: what a batch holds, and that it depends on (seed, epoch, image) alone."""
+"""Loaders: contents of a batch, which depend on (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_custom_test_transform(root, capsys):
 
 def test_a_trainers_own_wrapper(root):
     class Plain(torch.utils.data.Dataset):
-        """Written without knowing of set_stream."""
+        """A dataset without set_stream."""
 
         def __init__(self, cfg, data_source, transform=None, is_train=False):
             self.data_source = data_source

@@ -1,4 +1,4 @@
-"""Transforms: each by name, against explicit formulas where it is short to say."""
+"""Transforms by name, compared with explicit formulas where these are short."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ALL_NAMES = [
 
 
 def image(width=40, height=30):
-    """Noise of middling brightness, so that more contrast is another image."""
+    """Noise of medium brightness, so that contrast changes the image."""
     pixels = np.random.default_rng(0).integers(50, 200, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
