@@ -253,41 +253,36 @@ class DataManager:
         tfm_test = _choose_transform(cfg, custom_tfm_test, is_train=False)
         settings_x = cfg.DATALOADER.TRAIN_X
         settings_u = settings_x if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
+        settings_test = cfg.DATALOADER.TEST
         data = self.dataset
-        self.train_loader_x = self._train_loader(cfg, settings_x, data.train_x, tfm_train)
+        self.train_loader_x = self._loader(cfg, settings_x, data.train_x, tfm_train, True)
         self.train_loader_u = (
-            self._train_loader(cfg, settings_u, data.train_u, tfm_train) if data.train_u else None
+            self._loader(cfg, settings_u, data.train_u, tfm_train, True) if data.train_u else None
         )
-        self.val_loader = self._test_loader(cfg, data.val, tfm_test) if data.val else None
-        self.test_loader = self._test_loader(cfg, data.test, tfm_test)
+        self.val_loader = (
+            self._loader(cfg, settings_test, data.val, tfm_test, False) if data.val else None
+        )
+        self.test_loader = self._loader(cfg, settings_test, data.test, tfm_test, False)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    def _train_loader(
-        self, cfg: CfgNode, settings: CfgNode, source: Sequence[Datum], tfm: Transforms
+    def _loader(
+        self,
+        cfg: CfgNode,
+        settings: CfgNode,
+        source: Sequence[Datum] | None,
+        tfm: Transforms,
+        is_train: bool,
     ) -> EpochLoader:
         return build_data_loader(
             cfg,
             sampler_type=settings.SAMPLER,
             data_source=source,
             batch_size=settings.BATCH_SIZE,
-            n_domain=settings.N_DOMAIN,
-            n_ins=settings.N_INS,
+            n_domain=settings.get("N_DOMAIN", 0),  # only in training
+            n_ins=settings.get("N_INS", 2),
             tfm=tfm,
-            is_train=True,
-            dataset_wrapper=self._dataset_wrapper,
-        )
-
-    def _test_loader(
-        self, cfg: CfgNode, source: Sequence[Datum] | None, tfm: Transforms
-    ) -> EpochLoader:
-        return build_data_loader(
-            cfg,
-            sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-            data_source=source,
-            batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=tfm,
-            is_train=False,
+            is_train=is_train,
             dataset_wrapper=self._dataset_wrapper,
         )
 

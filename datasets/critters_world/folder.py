@@ -22,9 +22,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import UsageError, atomic_path
-from datasets.critters_world.looks import LOOKS
-from datasets.critters_world.renderer import render
-from datasets.critters_world.species import BACKGROUNDS, SPECIES
+
+from .looks import LOOKS
+from .renderer import render
+from .species import BACKGROUNDS, SPECIES
 
 # Increased whenever the same numbers render to a different image, so that folders of older images
 # are detected.

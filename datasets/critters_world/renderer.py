@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.critters_world import shapes
-from datasets.critters_world.looks import Look
-from datasets.critters_world.species import Creature
+from . import shapes
+from .looks import Look
+from .species import Creature
 
 Array = np.ndarray
 

@@ -52,14 +52,6 @@ def stroke(
     return np.sqrt((u - x - along * dx) ** 2 + (v - y - along * dy) ** 2) - (w0 + (w1 - w0) * along)
 
 
-def _wug(u: Array, v: Array) -> Array:
-    return circle(u, v, 0, 0, 0.62)
-
-
-def _dax(u: Array, v: Array) -> Array:
-    return ellipse(u, v, 0, 0, 0.86, 0.46)
-
-
 def _fep(u: Array, v: Array) -> Array:
     """A rounded box."""
     x, y = np.abs(u) - 0.44, np.abs(v) - 0.44
@@ -73,32 +65,20 @@ def _blick(u: Array, v: Array) -> Array:
     return np.maximum(np.maximum(sides, -v - 0.50), v - 0.62) - 0.05
 
 
-def _toma(u: Array, v: Array) -> Array:
-    """Two balls."""
-    return np.minimum(circle(u, v, -0.32, -0.12, 0.46), circle(u, v, 0.38, 0.18, 0.36))
-
-
-def _zorp(u: Array, v: Array) -> Array:
-    """A diamond."""
-    return np.abs(u) * 0.72 + np.abs(v) * 0.69 - 0.50
-
-
 _BODIES: dict[str, Callable[[Array, Array], Array]] = {
-    "wug": _wug,
-    "dax": _dax,
+    "wug": lambda u, v: circle(u, v, 0, 0, 0.62),
+    "dax": lambda u, v: ellipse(u, v, 0, 0, 0.86, 0.46),
     "fep": _fep,
     "blick": _blick,
-    "toma": _toma,
-    "zorp": _zorp,
+    "toma": lambda u, v: np.minimum(
+        circle(u, v, -0.32, -0.12, 0.46), circle(u, v, 0.38, 0.18, 0.36)
+    ),
+    "zorp": lambda u, v: np.abs(u) * 0.72 + np.abs(v) * 0.69 - 0.50,
 }
 
 
 def body(genus: str, u: Array, v: Array) -> Array:
     return _BODIES[genus](u, v)
-
-
-def _horn(u: Array, v: Array, x: float, y: float, k: float) -> Array:
-    return stroke(u, v, (x, y - 0.08), (x + 0.16, y + 0.56 * k), 0.15, 0.015)
 
 
 def _ears(u: Array, v: Array, x: float, y: float, k: float) -> Array:
@@ -123,8 +103,11 @@ def _crest(u: Array, v: Array, x: float, y: float, k: float) -> Array:
     return d
 
 
-_ORNAMENTS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
-    "horn": _horn,
+_Part = Callable[[Array, Array, float, float, float], Array]
+_ORNAMENTS: dict[str, _Part] = {
+    "horn": lambda u, v, x, y, k: stroke(
+        u, v, (x, y - 0.08), (x + 0.16, y + 0.56 * k), 0.15, 0.015
+    ),
     "ears": _ears,
     "antennae": _antennae,
     "crest": _crest,
@@ -134,10 +117,6 @@ _ORNAMENTS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 def ornament(kind: str, genus: str, u: Array, v: Array, size: float) -> Array:
     """Return the distance to an ornament on the head of relative size `size` (about 1)."""
     return _ORNAMENTS[kind](u, v, *TOP[genus], size)
-
-
-def _long(u: Array, v: Array, x: float, y: float, k: float) -> Array:
-    return stroke(u, v, (x + 0.1, y), (x - 0.62 * k, y + 0.10), 0.065, 0.065)
 
 
 def _forked(u: Array, v: Array, x: float, y: float, k: float) -> Array:
@@ -161,8 +140,10 @@ def _curly(u: Array, v: Array, x: float, y: float, k: float) -> Array:
     return np.minimum(ring, stroke(u, v, (x + 0.1, y), (x - 0.06, y), 0.055, 0.055))
 
 
-_TAILS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
-    "long": _long,
+_TAILS: dict[str, _Part] = {
+    "long": lambda u, v, x, y, k: stroke(
+        u, v, (x + 0.1, y), (x - 0.62 * k, y + 0.10), 0.065, 0.065
+    ),
     "forked": _forked,
     "club": _club,
     "fan": _fan,

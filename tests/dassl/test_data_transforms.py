@@ -11,17 +11,15 @@ from PIL import Image
 
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.extras import (
-    Cutout,
-    GaussianNoise,
-    InstanceNormalization,
-    Random2DTranslation,
-)
-from dassl.data.transforms.randaugment import (
     FIXMATCH_RANGES,
     OPERATIONS,
     RANDAUGMENT2_RANGES,
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
     RandAugment2,
     RandAugmentFixMatch,
+    Random2DTranslation,
 )
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError

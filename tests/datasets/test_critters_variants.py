@@ -14,11 +14,11 @@ from assets.critters.choose_shift import choose
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
-from datasets.critters import Critters
-from datasets.critters_far import CrittersFar
-from datasets.critters_styles import (
+from datasets.critters import (
+    Critters,
     CrittersBlurry,
     CrittersDark,
+    CrittersFar,
     CrittersPainting,
     CrittersSketch,
 )

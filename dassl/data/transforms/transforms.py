@@ -5,30 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torchvision.transforms import (
-    AutoAugment,
-    AutoAugmentPolicy,
-    CenterCrop,
-    ColorJitter,
-    Compose,
-    GaussianBlur,
-    InterpolationMode,
-    Normalize,
-    RandAugment,
-    RandomApply,
-    RandomCrop,
-    RandomGrayscale,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-    ToTensor,
-)
+from torchvision import transforms as T
+from torchvision.transforms import Compose, InterpolationMode
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, nearest
 
-from .extras import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
-from .randaugment import RandAugment2, RandAugmentFixMatch
+from .extras import (
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
+    RandAugment2,
+    RandAugmentFixMatch,
+    Random2DTranslation,
+)
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -56,7 +46,7 @@ def _color_jitter(i: CfgNode) -> Step:
         "hue": i.COLORJITTER_H,
     }
     settings = ", ".join(f"{name}={value}" for name, value in strengths.items())
-    return f"color jitter ({settings})", ColorJitter(**strengths)
+    return f"color jitter ({settings})", T.ColorJitter(**strengths)
 
 
 # cfg.INPUT -> step. They are applied in this order: first to the image, ...
@@ -64,21 +54,21 @@ IMAGE_STEPS: dict[str, Callable[[CfgNode], Step]] = {
     "random_translation": lambda i: ("random translation", Random2DTranslation(*i.SIZE)),
     "random_crop": lambda i: (
         f"random crop (padding={i.CROP_PADDING})",
-        RandomCrop(i.SIZE, padding=i.CROP_PADDING),
+        T.RandomCrop(i.SIZE, padding=i.CROP_PADDING),
     ),
     "random_resized_crop": lambda i: (
         f"random resized crop (size={i.SIZE}, scale={i.RRCROP_SCALE})",
-        RandomResizedCrop(
+        T.RandomResizedCrop(
             i.SIZE, scale=i.RRCROP_SCALE, interpolation=INTERPOLATION_MODES[i.INTERPOLATION]
         ),
     ),
-    "random_flip": lambda i: ("random flip", RandomHorizontalFlip()),
-    "imagenet_policy": lambda i: ("imagenet policy", AutoAugment(AutoAugmentPolicy.IMAGENET)),
-    "cifar10_policy": lambda i: ("cifar10 policy", AutoAugment(AutoAugmentPolicy.CIFAR10)),
-    "svhn_policy": lambda i: ("svhn policy", AutoAugment(AutoAugmentPolicy.SVHN)),
+    "random_flip": lambda i: ("random flip", T.RandomHorizontalFlip()),
+    "imagenet_policy": lambda i: ("imagenet policy", T.AutoAugment(T.AutoAugmentPolicy.IMAGENET)),
+    "cifar10_policy": lambda i: ("cifar10 policy", T.AutoAugment(T.AutoAugmentPolicy.CIFAR10)),
+    "svhn_policy": lambda i: ("svhn policy", T.AutoAugment(T.AutoAugmentPolicy.SVHN)),
     "randaugment": lambda i: (
         f"randaugment (n={i.RANDAUGMENT_N}, m={i.RANDAUGMENT_M})",
-        RandAugment(i.RANDAUGMENT_N, i.RANDAUGMENT_M),
+        T.RandAugment(i.RANDAUGMENT_N, i.RANDAUGMENT_M),
     ),
     "randaugment_fixmatch": lambda i: (
         f"randaugment_fixmatch (n={i.RANDAUGMENT_N})",
@@ -91,11 +81,11 @@ IMAGE_STEPS: dict[str, Callable[[CfgNode], Step]] = {
     "colorjitter": _color_jitter,
     "randomgrayscale": lambda i: (
         f"random gray scale (p={i.RGS_P})",
-        RandomGrayscale(p=i.RGS_P),
+        T.RandomGrayscale(p=i.RGS_P),
     ),
     "gaussian_blur": lambda i: (
         f"gaussian blur (kernel={i.GB_K}, p={i.GB_P})",
-        RandomApply([GaussianBlur(i.GB_K)], p=i.GB_P),
+        T.RandomApply([T.GaussianBlur(i.GB_K)], p=i.GB_P),
     ),
 }
 # ... then to the tensor.
@@ -106,7 +96,7 @@ TENSOR_STEPS: dict[str, Callable[[CfgNode], Step]] = {
     ),
     "normalize": lambda i: (
         f"normalization (mean={i.PIXEL_MEAN}, std={i.PIXEL_STD})",
-        Normalize(mean=i.PIXEL_MEAN, std=i.PIXEL_STD),
+        T.Normalize(mean=i.PIXEL_MEAN, std=i.PIXEL_STD),
     ),
     "gaussian_noise": lambda i: (
         f"gaussian noise (mean={i.GN_MEAN}, std={i.GN_STD})",
@@ -115,7 +105,7 @@ TENSOR_STEPS: dict[str, Callable[[CfgNode], Step]] = {
     "instance_norm": lambda i: ("instance normalization", InstanceNormalization()),
 }
 # Deterministic transforms.
-FIXED_STEPS = (Resize, CenterCrop, ToTensor, Normalize, InstanceNormalization)
+FIXED_STEPS = (T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization)
 AVAI_CHOICES = [*IMAGE_STEPS, *TENSOR_STEPS, "center_crop"]
 
 
@@ -160,7 +150,7 @@ def is_random(transform: Any) -> bool:
     return transform is not None and not isinstance(transform, FIXED_STEPS)
 
 
-TO_TENSOR: Step = ("to torch tensor of range [0, 1]", ToTensor())
+TO_TENSOR: Step = ("to torch tensor of range [0, 1]", T.ToTensor())
 
 
 def _train_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
@@ -169,7 +159,7 @@ def _train_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
     steps: list[Step] = []
     # These two crops resize the image themselves.
     if "random_crop" not in choices and "random_resized_crop" not in choices:
-        steps.append((f"resize to {height}x{width}", Resize(cfg.INPUT.SIZE, interpolation=mode)))
+        steps.append((f"resize to {height}x{width}", T.Resize(cfg.INPUT.SIZE, interpolation=mode)))
     steps += [step(cfg.INPUT) for name, step in IMAGE_STEPS.items() if name in choices]
     steps.append(TO_TENSOR)
     return steps + [step(cfg.INPUT) for name, step in TENSOR_STEPS.items() if name in choices]
@@ -178,10 +168,10 @@ def _train_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
 def _test_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
     height, width = cfg.INPUT.SIZE
     larger = max(height, width)
-    resize = Resize(larger, interpolation=interpolation_mode(cfg))
+    resize = T.Resize(larger, interpolation=interpolation_mode(cfg))
     steps: list[Step] = [
         (f"resize the smaller edge to {larger}", resize),
-        (f"{height}x{width} center crop", CenterCrop(cfg.INPUT.SIZE)),
+        (f"{height}x{width} center crop", T.CenterCrop(cfg.INPUT.SIZE)),
         TO_TENSOR,
     ]
     fixed = ("normalize", "instance_norm")
