@@ -60,11 +60,8 @@ class ResidualAttentionBlock(nn.Module):
         super().__init__()
         self.attn = nn.MultiheadAttention(d_model, n_head)
         self.ln_1 = LayerNorm(d_model)
-        mlp = OrderedDict[str, nn.Module]()
-        mlp["c_fc"] = nn.Linear(d_model, d_model * 4)
-        mlp["gelu"] = activation()
-        mlp["c_proj"] = nn.Linear(d_model * 4, d_model)
-        self.mlp = nn.Sequential(mlp)
+        c_fc, c_proj = nn.Linear(d_model, d_model * 4), nn.Linear(d_model * 4, d_model)
+        self.mlp = nn.Sequential(OrderedDict(c_fc=c_fc, gelu=activation(), c_proj=c_proj))
         self.ln_2 = LayerNorm(d_model)
         self.register_buffer("attn_mask", attn_mask, persistent=False)
 
@@ -155,11 +152,12 @@ class Bottleneck(nn.Module):
         self.downsample: nn.Module | None = None
         if stride > 1 or inplanes != outplanes:
             # OpenAI's weights name the convolution 0; the pool has no weights.
-            shortcut = OrderedDict[str, nn.Module]()
-            shortcut["-1"] = nn.AvgPool2d(stride)
-            shortcut["0"] = nn.Conv2d(inplanes, outplanes, kernel_size=1, bias=False)
-            shortcut["1"] = nn.BatchNorm2d(outplanes)
-            self.downsample = nn.Sequential(shortcut)
+            shortcut: dict[str, nn.Module] = {
+                "-1": nn.AvgPool2d(stride),
+                "0": nn.Conv2d(inplanes, outplanes, kernel_size=1, bias=False),
+                "1": nn.BatchNorm2d(outplanes),
+            }
+            self.downsample = nn.Sequential(OrderedDict(shortcut))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, inplanes, H, W) -> (B, 4 planes, H / stride, W / stride)."""

@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -22,36 +23,22 @@ def bar(items: Iterable[Item], total: int, title: str) -> tqdm[Item]:
     return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stdout.isatty())
 
 
+@dataclass
 class EpochLog:
     """Time, average, print and write the steps of one epoch.
 
     Losses may be tensors. They are read, which waits for the device, only when a line is printed;
     their scalars are written then.
-
-    Args:
-        epoch: index of the epoch.
-        max_epoch: number of epochs.
-        num_batches: number of steps in an epoch.
-        print_freq: steps between two lines; an epoch with fewer steps prints every step.
-        get_lr: returns the current learning rate.
-        write: TrainerBase.write_scalar(tag, value, global step).
     """
 
-    def __init__(
-        self,
-        epoch: int,
-        max_epoch: int,
-        num_batches: int,
-        print_freq: int,
-        get_lr: Callable[[], float],
-        write: Callable[[str, float, int], None],
-    ) -> None:
-        self.epoch = epoch
-        self.max_epoch = max_epoch
-        self.num_batches = num_batches
-        self.print_freq = print_freq
-        self.get_lr = get_lr
-        self.write = write
+    epoch: int  # index of the epoch
+    max_epoch: int
+    num_batches: int
+    print_freq: int  # steps between two lines; an epoch with fewer steps prints every step
+    get_lr: Callable[[], float]
+    write: Callable[[str, float, int], None]  # TrainerBase.write_scalar
+
+    def __post_init__(self) -> None:
         self.losses = MetricMeter()
         self.batch_time = AverageMeter()
         self.data_time = AverageMeter()
