@@ -22,7 +22,7 @@ from tests.toy import toy_clip, toy_clip_state_dict, toy_resnet, toy_resnet_stat
 
 
 def texts(*lengths: int) -> torch.Tensor:
-    """Random token ids with an end of text at each of these places."""
+    """Return random token ids with the end of text at these positions."""
     ids = torch.zeros(len(lengths), 77, dtype=torch.int)
     generator = torch.Generator().manual_seed(0)
     for row, length in zip(ids, lengths, strict=True):
@@ -135,7 +135,7 @@ def test_sizes_are_attributes() -> None:
 
 
 class TextEncoder(nn.Module):
-    """In the manner of CoOp and its successors, which walk the text tower themselves."""
+    """A text encoder as in CoOp and its successors, which call the parts themselves."""
 
     def __init__(self, clip_model: CLIP) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ pytestmark = [
 
 
 class OpenAIsModel(nn.Module):
-    """What OpenAI's archives hold: CLIP, and its sizes as tensors."""
+    """The contents of OpenAI's archives: CLIP, and its sizes as tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class OpenAIsModel(nn.Module):
 
 
 class Settings(nn.Module):
-    """Attributes of every kind that TorchScript has; only parameters and buffers are weights."""
+    """A module with attributes of every kind; only parameters and buffers are weights."""
 
     integers: list[int]
     tensors: list[torch.Tensor]
@@ -91,7 +91,7 @@ def test_the_weights_of_a_scripted_module(tmp_path: Path) -> None:
 
 
 def replace(archive: Path, target: Path, changes: dict[str, bytes]) -> Path:
-    """A copy of the archive in which the members that end in these names have other bytes."""
+    """Copy the archive with other bytes for the members that end in these names."""
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             ending = next((each for each in changes if name.endswith("/" + each)), None)
@@ -151,7 +151,7 @@ def test_other_pickles_are_refused(
 
 
 class _Storages(pickle.Pickler):
-    """Writes a tensor's storage as TorchScript does, so that a test can lie about it."""
+    """Write a tensor's storage as TorchScript does, with arbitrary sizes."""
 
     def persistent_id(self, value: object) -> object:
         return value.pid if isinstance(value, _Storage) else None
