@@ -1,4 +1,4 @@
-"""OpenAI's interface: ``load`` a model by name, ``tokenize`` texts."""
+"""OpenAI's interface: ``load`` a model by name and ``tokenize`` texts."""
 
 from __future__ import annotations
 
@@ -27,25 +27,24 @@ def load(
     jit: bool = False,
     download_root: str | Path | None = None,
 ) -> tuple[CLIP, Callable[[Image.Image], torch.Tensor]]:
-    """A model by one of :func:`available_models`, a path, or open_clip's "ARCHITECTURE:TAG".
+    """Load a model and the transform of its input images.
 
     Args:
-        device: where the model goes; CUDA if there is any, otherwise the CPU, by default. On a CPU
-            the model is in float32 exactly as saved, elsewhere in fp16 as OpenAI's.
-        jit: only False is supported.
-        download_root: the folder of downloads, ~/.cache/clip by default.
+        name: one of :func:`available_models`, a path, or open_clip's "ARCHITECTURE:TAG".
+        device: device of the model; by default CUDA if available, otherwise the CPU. On the CPU
+            the model is in float32, exactly as saved; elsewhere in fp16, like OpenAI's.
+        jit: must be False.
+        download_root: folder for downloads, ~/.cache/clip by default.
 
     Returns:
-        The model in eval mode, and the transform from an RGB image of any size to its input
+        The model in eval mode, and the transform from an RGB image of any size to a tensor
         (3, input_resolution, input_resolution).
 
     Raises:
         WeightsError: there is no such model, or its file cannot be read.
     """
     if jit:
-        raise WeightsError(
-            "jit=True is not supported: archives are read, but never run; use jit=False"
-        )
+        raise WeightsError("jit=True is not supported: archives are never executed; use jit=False")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = load_weights(name, download_root)
@@ -60,10 +59,10 @@ def load(
 def tokenize(
     texts: str | list[str], context_length: int = 77, truncate: bool = False
 ) -> torch.Tensor:
-    """Texts -> ids (N, context_length) of type int: start, the text's ids, end, zeros.
+    """Convert texts to token ids (N, context_length) of type int, padded with zeros.
 
     Raises:
-        RuntimeError: a text is too long, and ``truncate`` does not ask to cut it.
+        RuntimeError: a text is too long and ``truncate`` is False.
     """
     if isinstance(texts, str):
         texts = [texts]
@@ -82,8 +81,7 @@ def tokenize(
     return result
 
 
-def _transform(size: int, weights: Weights) -> Callable[[Image.Image], torch.Tensor]:
-    """The shorter edge resized to ``size`` (bicubic), the centre cut out, channels normalized."""
+def _transform(size: int, weights: Weights) -> transforms.Compose:
     return transforms.Compose(
         [
             transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),

@@ -1,19 +1,9 @@
-"""The one error that finding, reading and building CLIP models raises."""
+"""The error raised when a CLIP model cannot be found, read or built."""
 
-from __future__ import annotations
+from dassl.utils.errors import UsageError, nearest
 
-import difflib
-from collections.abc import Iterable
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be found, read or trusted; one sentence says why and what to do."""
+__all__ = ["WeightsError", "nearest"]
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the likeliest meant, and all that are allowed."""
-    by_lower = {each.lower(): each for each in allowed}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-    guess = " or ".join(repr(by_lower[each]) for each in close)
-    listed = ", ".join(by_lower.values())
-    return f"did you mean {guess}? allowed: {listed}" if guess else f"allowed: {listed}"
+class WeightsError(UsageError):
+    """CLIP weights that are missing, broken or of another architecture."""

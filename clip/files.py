@@ -1,10 +1,9 @@
-"""A file of weights -> its tensors, whatever common format it is in, and without running it."""
+"""Read the tensors of a weights file in any common format, without executing any of it."""
 
 from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,19 +13,19 @@ from .torchscript import read_torchscript
 
 _ZIP = b"PK\x03\x04"
 _GIT_LFS = b"version https://git-lfs"
-_PREFIX = "module."  # of weights that were saved under DataParallel
+_PREFIX = "module."  # added by DataParallel
 
 EMBEDDING, ROWS = "token_embedding.weight", "token_embedding.rows"
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a TorchScript archive, of a ``torch.save``d state dict, or of safetensors.
+    """Return the tensors of a TorchScript archive, a saved state dict or a safetensors file.
 
-    A checkpoint that keeps them under "state_dict" is opened, a "module." before every name is
-    dropped, and a compact vocabulary (see :func:`expand_vocabulary`) is expanded.
+    A state dict may be nested under "state_dict" and have names that start with "module.". A
+    compact vocabulary is expanded (see :func:`expand_vocabulary`).
 
     Raises:
-        WeightsError: the file is none of these, is damaged, or would need code to be run.
+        WeightsError: the file has another format, is damaged, or contains code.
     """
     path = Path(path)
     try:
@@ -44,12 +43,12 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     if not head:
         raise WeightsError("the file is empty")
     if head.startswith(_GIT_LFS):
-        raise WeightsError("it is a Git LFS pointer; run `git lfs pull` where it came from")
+        raise WeightsError("it is a Git LFS pointer; run `git lfs pull` in its repository")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError("it is a web page, not weights; download the file itself")
     if head.startswith(_ZIP):
         return _read_zip(path)
-    # A safetensors file opens with the length of its JSON header.
+    # A safetensors file starts with the length of its JSON header (8 bytes).
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     return _read_pickle(path)
@@ -57,11 +56,11 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_zip(path: Path) -> dict[str, torch.Tensor]:
     if not zipfile.is_zipfile(path):
-        raise WeightsError("it is cut short (a zip archive without its end); download it again")
+        raise WeightsError("it is truncated (a zip archive without its end); download it again")
     with zipfile.ZipFile(path) as archive:
         members = {name.split("/", 1)[-1] for name in archive.namelist()}
         if "data.pkl" not in members:
-            raise WeightsError("it is a zip archive, but not one of PyTorch: no data.pkl in it")
+            raise WeightsError("it is a zip archive without data.pkl, so not one of PyTorch")
         if "constants.pkl" in members:
             return read_torchscript(archive)
     return _read_pickle(path)
@@ -70,20 +69,16 @@ def _read_zip(path: Path) -> dict[str, torch.Tensor]:
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a file of anything makes the unpickler raise has no end
+    except Exception as error:  # an arbitrary file can make the unpickler raise anything
         reason = str(error).split("\n")[0] or type(error).__name__
         raise WeightsError(
-            "it is damaged, or holds more than tensors (save model.state_dict() instead of the"
-            f" model); PyTorch says: {reason}"
+            "it is damaged, or contains more than tensors (save model.state_dict() instead of the"
+            f" model); PyTorch reports: {reason}"
         ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    return _only_tensors(content)
-
-
-def _only_tensors(content: Any) -> dict[str, torch.Tensor]:
     if not isinstance(content, dict):
-        raise WeightsError(f"it holds {type(content).__name__} instead of a state dict")
+        raise WeightsError(f"it contains a {type(content).__name__} instead of a state dict")
     others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise WeightsError(f"it is not a state dict: {others[0]!r} is not a tensor")
@@ -96,22 +91,24 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise WeightsError(f"it is damaged; safetensors says: {error}") from error
+        raise WeightsError(f"it is damaged; safetensors reports: {error}") from error
     return expand_vocabulary(state_dict, metadata) if ROWS in state_dict else state_dict
 
 
 def expand_vocabulary(
     state_dict: dict[str, torch.Tensor], metadata: dict[str, str]
 ) -> dict[str, torch.Tensor]:
-    """Undo a compact vocabulary: embeddings (V', width) of the ids in ``token_embedding.rows``.
+    """Expand token embeddings (V', width) of the ids in ``token_embedding.rows`` to all ids.
 
-    The result has ``metadata["vocab_size"]`` rows; those of all other ids are zero.
+    The result has ``metadata["vocab_size"]`` rows; rows of ids that are not listed are zero.
     """
     rows = state_dict[ROWS].long()
     compact = state_dict[EMBEDDING]
     vocab_size = int(metadata.get("vocab_size", 0))
     if len(rows) != len(compact) or len(rows.unique()) != len(rows):
-        raise WeightsError(f"its {len(compact)} embeddings have not one id each in {ROWS}")
+        raise WeightsError(
+            f"{ROWS} must have one distinct id for each of {len(compact)} embeddings"
+        )
     if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < vocab_size:
         raise WeightsError(f"{ROWS} has ids outside its vocab_size, {vocab_size}")
     full = compact.new_zeros(vocab_size, compact.shape[1])

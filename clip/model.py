@@ -1,4 +1,4 @@
-"""CLIP with OpenAI's module names, so that its weights load and code written for it runs.
+"""CLIP with OpenAI's module names, so that OpenAI's weights and code written for them work.
 
 Radford et al., "Learning Transferable Visual Models From Natural Language Supervision"
 (https://arxiv.org/abs/2103.00020). Transformers take and return LND: sequence, batch, width.
@@ -17,30 +17,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from .errors import WeightsError
-from .resnet import AttentionPool2d, Bottleneck, ModifiedResNet
 
-__all__ = [
-    "CLIP",
-    "AttentionPool2d",
-    "Bottleneck",
-    "LayerNorm",
-    "ModifiedResNet",
-    "QuickGELU",
-    "ResidualAttentionBlock",
-    "Transformer",
-    "VisionTransformer",
-    "build_model",
-    "convert_weights",
-]
+HEAD_WIDTH = 64  # channels per attention head in all of OpenAI's models
 
-HEAD_WIDTH = 64  # channels of an attention head, in every model of OpenAI
-
-# OpenAI's archives carry these sizes among the weights; they follow from the tensors' shapes.
+# Sizes that OpenAI's archives store among the weights; they follow from the tensors' shapes.
 SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalization in float32 (or wider) whatever the input, whose dtype it returns."""
+    """Layer normalization computed in float32 (or wider) and returned in the input's dtype."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
@@ -51,14 +36,14 @@ class LayerNorm(nn.LayerNorm):
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x): the approximation of GELU that OpenAI's weights were trained with."""
+    """x sigmoid(1.702 x), the approximation of GELU that OpenAI's weights were trained with."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * torch.sigmoid(1.702 * x)
 
 
 class ResidualAttentionBlock(nn.Module):
-    """Pre-norm attention and a two-layer perceptron, each around a shortcut.
+    """Pre-norm self-attention and MLP, each with a residual connection.
 
     ``attn_mask`` (L, L) is added to the attention logits.
     """
@@ -75,11 +60,8 @@ class ResidualAttentionBlock(nn.Module):
         super().__init__()
         self.attn = nn.MultiheadAttention(d_model, n_head)
         self.ln_1 = LayerNorm(d_model)
-        mlp = OrderedDict[str, nn.Module]()
-        mlp["c_fc"] = nn.Linear(d_model, d_model * 4)
-        mlp["gelu"] = activation()
-        mlp["c_proj"] = nn.Linear(d_model * 4, d_model)
-        self.mlp = nn.Sequential(mlp)
+        c_fc, c_proj = nn.Linear(d_model, d_model * 4), nn.Linear(d_model * 4, d_model)
+        self.mlp = nn.Sequential(OrderedDict(c_fc=c_fc, gelu=activation(), c_proj=c_proj))
         self.ln_2 = LayerNorm(d_model)
         self.register_buffer("attn_mask", attn_mask, persistent=False)
 
@@ -117,7 +99,7 @@ class Transformer(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """CLIP's image tower of patches: the CLS token's last state, projected to ``output_dim``."""
+    """Image encoder that projects the final state of the CLS token to ``output_dim``."""
 
     def __init__(
         self,
@@ -152,11 +134,130 @@ class VisionTransformer(nn.Module):
         return self.ln_post(x[0]) @ self.proj
 
 
-class CLIP(nn.Module):
-    """An image tower ``visual`` and a text transformer into one space of ``embed_dim``.
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a residual connection; a stride is an average pool."""
 
-    ``vision_layers`` is a number for a vision transformer, four of them for a ResNet (which has no
-    ``vision_patch_size``). Sizes are in pixels, channels and tokens.
+    expansion = 4
+
+    def __init__(self, inplanes: int, planes: int, stride: int = 1) -> None:
+        super().__init__()
+        outplanes = planes * self.expansion
+        self.conv1 = nn.Conv2d(inplanes, planes, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3 = nn.Conv2d(planes, outplanes, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outplanes)
+        self.downsample: nn.Module | None = None
+        if stride > 1 or inplanes != outplanes:
+            # OpenAI's weights name the convolution 0; the pool has no weights.
+            shortcut: dict[str, nn.Module] = {
+                "-1": nn.AvgPool2d(stride),
+                "0": nn.Conv2d(inplanes, outplanes, kernel_size=1, bias=False),
+                "1": nn.BatchNorm2d(outplanes),
+            }
+            self.downsample = nn.Sequential(OrderedDict(shortcut))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, inplanes, H, W) -> (B, 4 planes, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        x = self.bn3(self.conv3(self.avgpool(x)))
+        return F.relu(x + shortcut)
+
+
+class AttentionPool2d(nn.Module):
+    """Attention pooling of a feature map; the query is the mean of the map."""
+
+    def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int) -> None:
+        super().__init__()
+        self.positional_embedding = nn.Parameter(
+            torch.randn(spacial_dim**2 + 1, embed_dim) / embed_dim**0.5
+        )
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(embed_dim, output_dim)
+        self.num_heads = num_heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, embed_dim, H, W) -> (B, output_dim)."""
+        x = x.flatten(start_dim=2).transpose(1, 2)  # (B, H W, embed_dim)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
+        x = x + self.positional_embedding.to(x.dtype)
+        query, key, value = (
+            tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, tokens, width)
+            for tokens in (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x))
+        )
+        pooled = F.scaled_dot_product_attention(query, key, value)
+        return self.c_proj(pooled.flatten(start_dim=1))
+
+
+class ModifiedResNet(nn.Module):
+    """Image encoder of RN50, RN101 and RN50x4 to x64 (section 2.4 of the paper).
+
+    ``layers`` are the numbers of blocks of the four stages; ``width`` is that of the first stage.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        output_dim: int,
+        heads: int,
+        input_resolution: int = 224,
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.output_dim = output_dim
+        self.input_resolution = input_resolution
+
+        self.conv1 = nn.Conv2d(3, width // 2, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.conv2 = nn.Conv2d(width // 2, width // 2, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.conv3 = nn.Conv2d(width // 2, width, kernel_size=3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.avgpool = nn.AvgPool2d(2)
+
+        self.layer1 = _stage(width, width, layers[0])
+        self.layer2 = _stage(width * 4, width * 2, layers[1], stride=2)
+        self.layer3 = _stage(width * 8, width * 4, layers[2], stride=2)
+        self.layer4 = _stage(width * 16, width * 8, layers[3], stride=2)
+        self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, H, W) -> features (B, output_dim)."""
+        x = x.to(self.conv1.weight.dtype)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        x = F.relu(self.bn3(self.conv3(x)))
+        x = self.avgpool(x)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.attnpool(x)
+
+    def initialize_parameters(self) -> None:
+        """Initialize attention pooling; each block starts as its residual connection."""
+        pool = self.attnpool
+        for projection in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
+            nn.init.normal_(projection.weight, std=pool.c_proj.in_features**-0.5)
+        for module in self.modules():
+            if isinstance(module, Bottleneck):
+                nn.init.zeros_(module.bn3.weight)
+
+
+def _stage(inplanes: int, planes: int, blocks: int, stride: int = 1) -> nn.Sequential:
+    first = Bottleneck(inplanes, planes, stride)
+    rest = [Bottleneck(planes * Bottleneck.expansion, planes) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *rest)
+
+
+class CLIP(nn.Module):
+    """Image encoder ``visual`` and text encoder with a joint embedding space of ``embed_dim``.
+
+    ``vision_layers`` is an integer for a vision transformer and four integers for a ResNet, for
+    which ``vision_patch_size`` is None.
     """
 
     def __init__(
@@ -212,18 +313,28 @@ class CLIP(nn.Module):
         self.initialize_parameters()
 
     def initialize_parameters(self) -> None:
-        """Starting values for training from scratch: GPT-2's scheme, as in the paper."""
+        """Initialize the weights for training from scratch, as in the paper."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
-        nn.init.normal_(self.text_projection, std=self.transformer.width**-0.5)
-        _initialize_transformer(self.transformer)
+        width = self.transformer.width
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+        residual = 2 * self.transformer.layers  # residual connections
+        deviations = {
+            "attn.in_proj_weight": width**-0.5,
+            "attn.out_proj.weight": (width * residual) ** -0.5,
+            "mlp.c_fc.weight": (2 * width) ** -0.5,
+            "mlp.c_proj.weight": (width * residual) ** -0.5,
+        }
+        for block in self.transformer.resblocks:
+            for name, std in deviations.items():
+                nn.init.normal_(block.get_parameter(name), std=std)
         if isinstance(self.visual, ModifiedResNet):
-            _initialize_resnet(self.visual)
+            self.visual.initialize_parameters()
 
     def build_attention_mask(self) -> torch.Tensor:
-        """(context_length, context_length): -inf above the diagonal, where the future is."""
+        """Return the causal mask (context_length, context_length): -inf above the diagonal."""
         size = (self.context_length, self.context_length)
-        # On the CPU by name: build_model makes the rest on the meta device, without values.
+        # On the CPU explicitly, since build_model constructs the model on the meta device.
         return torch.full(size, float("-inf"), device="cpu").triu_(1)
 
     @property
@@ -231,54 +342,31 @@ class CLIP(nn.Module):
         return self.visual.conv1.weight.dtype
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, H, W) -> features (B, embed_dim), not normalized."""
+        """Return features (B, embed_dim), not normalized, of images (B, 3, H, W)."""
         return self.visual(image.to(self.dtype))
 
     def encode_text(self, text: torch.Tensor) -> torch.Tensor:
-        """Token ids (N, context_length) -> features (N, embed_dim), not normalized."""
+        """Return features (N, embed_dim), not normalized, of token ids (N, context_length)."""
         x = self.token_embedding(text).to(self.dtype)
         x = x + self.positional_embedding.to(self.dtype)
         x = self.transformer(x.permute(1, 0, 2)).permute(1, 0, 2)
         x = self.ln_final(x).to(self.dtype)
-        # The end-of-text token has the greatest id; its state stands for the text.
+        # The features are taken at the end-of-text token, which has the largest id.
         eot = text.argmax(dim=-1)
         return x[torch.arange(x.shape[0], device=x.device), eot] @ self.text_projection
 
     def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """B images and N texts -> scaled cosines (B, N) and their transpose (N, B)."""
+        """Return logits (B, N), the scaled cosine similarities, and their transpose (N, B)."""
         image_features = F.normalize(self.encode_image(image), dim=-1)
         text_features = F.normalize(self.encode_text(text), dim=-1)
         logits = self.logit_scale.exp() * image_features @ text_features.t()
         return logits, logits.t()
 
 
-def _initialize_transformer(transformer: Transformer) -> None:
-    width, residual = transformer.width, 2 * transformer.layers  # layers that add to the stream
-    deviations = {
-        "attn.in_proj_weight": width**-0.5,
-        "attn.out_proj.weight": (width * residual) ** -0.5,
-        "mlp.c_fc.weight": (2 * width) ** -0.5,
-        "mlp.c_proj.weight": (width * residual) ** -0.5,
-    }
-    for block in transformer.resblocks:
-        for name, std in deviations.items():
-            nn.init.normal_(block.get_parameter(name), std=std)
-
-
-def _initialize_resnet(visual: ModifiedResNet) -> None:
-    pool = visual.attnpool
-    for projection in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
-        nn.init.normal_(projection.weight, std=pool.c_proj.in_features**-0.5)
-    for module in visual.modules():
-        if isinstance(module, Bottleneck):
-            nn.init.zeros_(module.bn3.weight)  # each block starts as its shortcut
-
-
 def convert_weights(model: nn.Module) -> None:
-    """Convert to fp16, in place, what OpenAI's models hold in fp16.
+    """Convert convolutions, linear layers, attentions and projections to fp16 in place.
 
-    These are the convolutions, linear layers, attentions and projections: norms and embeddings
-    stay as they are.
+    Norms and embeddings are unchanged, as in OpenAI's models.
     """
     for module in model.modules():
         own: list[nn.Parameter | None] = []
@@ -293,21 +381,28 @@ def convert_weights(model: nn.Module) -> None:
 def build_model(
     state_dict: Mapping[str, torch.Tensor], *, quick_gelu: bool = True, fp16: bool = True
 ) -> CLIP:
-    """A CLIP in eval mode that owns a copy of these weights; every size follows from their shapes.
+    """Build a CLIP in eval mode from a copy of its weights, which determine all sizes.
 
-    ``quick_gelu`` is right for OpenAI's weights; some of open_clip's were trained with GELU.
-    ``fp16`` converts as :func:`convert_weights` does; otherwise the model is in float32.
+    Args:
+        state_dict: the weights.
+        quick_gelu: use QuickGELU, as OpenAI's weights need; some of open_clip's need GELU.
+        fp16: apply :func:`convert_weights`; otherwise the model is in float32.
 
     Raises:
         WeightsError: the tensors are not those of a CLIP in OpenAI's layout.
     """
     weights = {name: value for name, value in state_dict.items() if name not in SIZE_ENTRIES}
     sizes = infer_sizes(weights)
-    # Without values: what is random here would be overwritten, and would use up random numbers.
+    # On the meta device no random numbers are drawn for values that would be overwritten.
     with torch.device("meta"):
         model = CLIP(**sizes, activation=QuickGELU if quick_gelu else nn.GELU)
     _check_layout(weights, model.state_dict())
-    copies = {name: _own_copy(value) for name, value in weights.items()}
+    copies = {
+        name: value.detach().to(
+            torch.float32 if value.is_floating_point() else value.dtype, copy=True
+        )
+        for name, value in weights.items()
+    }
     model.load_state_dict(copies, assign=True)
     if fp16:
         convert_weights(model)
@@ -315,7 +410,7 @@ def build_model(
 
 
 def infer_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """The arguments of :class:`CLIP` that give a model of these weights' shapes."""
+    """Return the arguments of :class:`CLIP` that match the shapes of these weights."""
     try:
         vision = _vit_sizes(weights) if "visual.proj" in weights else _resnet_sizes(weights)
         transformer_width = weights["ln_final.weight"].shape[0]
@@ -331,14 +426,14 @@ def infer_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     except KeyError as error:
         some = ", ".join(list(weights)[:5]) or "nothing"
         raise WeightsError(
-            f"not the weights of a CLIP in OpenAI's layout: there is no {error} among their"
+            f"not the weights of a CLIP in OpenAI's layout: there is no {error} among the"
             f" {len(weights)} names ({some}, ...)"
         ) from error
 
 
 def _vit_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     width, _, _, patch = weights["visual.conv1.weight"].shape
-    _heads(width)  # refuses a width that has no whole number of them
+    _heads(width)  # check the width
     grid = math.isqrt(weights["visual.positional_embedding"].shape[0] - 1)
     return {
         "vision_layers": _count(weights, r"visual\.transformer\.resblocks\.(\d+)\."),
@@ -362,13 +457,13 @@ def _heads(width: int) -> int:
     if width % HEAD_WIDTH:
         raise WeightsError(
             f"not the weights of a CLIP in OpenAI's layout: a width of {width} is not a multiple"
-            f" of {HEAD_WIDTH}, the channels of an attention head"
+            f" of {HEAD_WIDTH}, the channels per attention head"
         )
     return width // HEAD_WIDTH
 
 
 def _count(weights: Mapping[str, torch.Tensor], pattern: str) -> int:
-    """How many different numbers the names hold where ``pattern`` has its group."""
+    """Count the distinct numbers that the group of ``pattern`` matches in the names."""
     return len({match[1] for name in weights if (match := re.match(pattern, name))})
 
 
@@ -376,7 +471,7 @@ def _check_layout(
     weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
     problems = [f"{name} is missing" for name in expected if name not in weights]
-    problems += [f"{name} is not known" for name in weights if name not in expected]
+    problems += [f"{name} is unknown" for name in weights if name not in expected]
     problems += [
         f"{name} is {tuple(weights[name].shape)} instead of {tuple(value.shape)}"
         for name, value in expected.items()
@@ -387,8 +482,3 @@ def _check_layout(
         raise WeightsError(
             f"not the weights of a CLIP in OpenAI's layout: {'; '.join(problems[:4])}{more}"
         )
-
-
-def _own_copy(value: torch.Tensor) -> torch.Tensor:
-    dtype = torch.float32 if value.is_floating_point() else value.dtype
-    return value.detach().to(dtype, copy=True)

@@ -1,4 +1,4 @@
-"""OpenAI's released models: names, addresses, and downloads that are checked."""
+"""OpenAI's released models: names, addresses, and verified downloads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _SHA256 = {
     "ViT-L/14@336px": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
 }
 
-
-# Of the images that these models were trained with, per channel.
+# Per-channel statistics of the images that these models were trained with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -35,17 +34,17 @@ MODELS = {name: _url(name, sha256) for name, sha256 in _SHA256.items()}
 
 
 def cache_folder() -> Path:
-    """Where OpenAI's package keeps its downloads, and so does open_clip."""
+    """Return the folder in which OpenAI's package and open_clip keep their downloads."""
     return Path("~/.cache/clip").expanduser()
 
 
 def download(url: str, root: str | Path | None = None) -> str:
-    """The path of ``url``'s file in ``root``, downloaded if it is not there.
+    """Download a file to ``root`` (default: ~/.cache/clip) unless it exists; return its path.
 
-    ``root`` is ~/.cache/clip by default. The folder in the address is the file's SHA-256.
+    The last folder of the address is the SHA-256 of the file, which is checked.
 
     Raises:
-        WeightsError: the download failed, or the file's contents are not what they should be.
+        WeightsError: the download failed, or the file has another SHA-256.
     """
     sha256, filename = url.split("/")[-2:]
     path = Path(root or cache_folder()) / filename
@@ -56,7 +55,6 @@ def download(url: str, root: str | Path | None = None) -> str:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # To a temporary name; with a progress bar; renamed once the hash is right.
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
@@ -66,7 +64,7 @@ def download(url: str, root: str | Path | None = None) -> str:
 
 
 def verify(path: Path, sha256: str) -> None:
-    """Raise a :class:`WeightsError` unless the file's SHA-256 is this one."""
+    """Raise a :class:`WeightsError` unless the file has this SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -74,5 +72,5 @@ def verify(path: Path, sha256: str) -> None:
     if digest.hexdigest() != sha256:
         raise WeightsError(
             f"{path} is not OpenAI's file: its SHA-256 is {digest.hexdigest()} instead of {sha256};"
-            " delete it to download it anew, or give its path as the model's name to use it"
+            " delete it to download it again, or pass its path as the model's name to use it"
         )

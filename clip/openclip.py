@@ -1,7 +1,7 @@
-"""Models of open_clip's registry whose towers are OpenAI's: "ViT-B-16:laion2b_s34b_b88k".
+"""Models of open_clip's registry with OpenAI's architecture, such as "ViT-B-16:laion2b_s34b_b88k".
 
-Such models have OpenAI's module names, so that finding the file and the activation is all there is
-to do. https://github.com/mlfoundations/open_clip
+They share OpenAI's module names, so only the file and the activation have to be found.
+https://github.com/mlfoundations/open_clip
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from .errors import WeightsError, nearest
 from .model import HEAD_WIDTH, infer_sizes
 from .openai import MEAN, STD
 
-# Settings that leave the structure of build_model's CLIP; any other setting changes it.
+# Settings that do not change the structure of build_model's CLIP; any other setting does.
 _MODEL = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
 _VISION = {"image_size", "layers", "width", "patch_size", "patch_dropout"}
 _VISION |= {"head_width", "mlp_ratio"}  # if they have OpenAI's values
 _TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
-_VOCAB_SIZE = 49408  # of the one tokenizer that clip.tokenize has
+_VOCAB_SIZE = 49408  # of clip.tokenize
 
 
 class Entry(NamedTuple):
-    """A file of weights, what its tensors do not tell, and its architecture by open_clip."""
+    """A weights file, the settings that its shapes do not determine, and open_clip's config."""
 
     path: str
     quick_gelu: bool
@@ -35,12 +35,12 @@ class Entry(NamedTuple):
 
 
 def find(name: str) -> Entry:
-    """The file of "ARCHITECTURE:TAG", downloaded if need be, and the settings it belongs to.
+    """Return the entry of "ARCHITECTURE:TAG"; download its file if needed.
 
-    TAG is one of the registry's, or the path of a file of weights of that architecture.
+    TAG is one of the registry's, or the path of a weights file of that architecture.
 
     Raises:
-        WeightsError: there is no such model, its towers differ, or the download failed.
+        WeightsError: the model is unknown or not of OpenAI's architecture, or a download failed.
     """
     import open_clip  # takes seconds, and most runs do not need it
 
@@ -53,11 +53,10 @@ def find(name: str) -> Entry:
             f"open_clip has no architecture {architecture!r}; {nearest(architecture, known)}"
         )
     if different := differences(config):
-        raise WeightsError(
-            f"{name}: these towers are not OpenAI's, and cannot be used here: {different}"
-        )
-    if Path(tag).expanduser().is_file():
-        return Entry(str(Path(tag).expanduser()), config.get("quick_gelu", False), config)
+        raise WeightsError(f"{name} cannot be used: it differs from OpenAI's CLIP in {different}")
+    path = Path(tag).expanduser()
+    if path.is_file():
+        return Entry(str(path), config.get("quick_gelu", False), config)
     if not open_clip.is_pretrained_cfg(architecture, tag):
         tags = open_clip.list_pretrained_tags_by_model(architecture)
         raise WeightsError(
@@ -66,41 +65,39 @@ def find(name: str) -> Entry:
         )
     pretrained = open_clip.get_pretrained_cfg(architecture, tag)
     try:
-        path = open_clip.download_pretrained(pretrained)
+        downloaded = open_clip.download_pretrained(pretrained)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"cannot download {name}: {error}") from error
-    # What the weights were trained with; the architecture's own setting may differ from it.
+    # The activation of the weights; the architecture's default may differ.
     quick_gelu = pretrained.get("quick_gelu", False)
-    return Entry(path, quick_gelu, config, tuple(pretrained["mean"]), tuple(pretrained["std"]))
+    mean, std = tuple(pretrained["mean"]), tuple(pretrained["std"])
+    return Entry(downloaded, quick_gelu, config, mean, std)
 
 
 def check_sizes(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-    """Refuse weights of another architecture than ``config``, open_clip's of a model.
+    """Raise a WeightsError if the weights do not have the architecture of an open_clip config.
 
-    The size of the images may differ: it is a choice of the training.
-
-    Raises:
-        WeightsError: it names the first size that differs.
+    The image size may differ, since a training may choose another one.
     """
     vision, text = config["vision_cfg"], config["text_cfg"]
     found = infer_sizes(weights)
-    for name, what, named in (
-        ("embed_dim", "common width", config["embed_dim"]),
+    for key, label, expected in (
+        ("embed_dim", "embedding width", config["embed_dim"]),
         ("vision_width", "vision width", vision["width"]),
         ("vision_layers", "vision layers", vision["layers"]),
         ("vision_patch_size", "patch size", vision["patch_size"]),
         ("transformer_width", "text width", text["width"]),
         ("transformer_layers", "text layers", text["layers"]),
     ):
-        if found[name] != named:
+        if found[key] != expected:
             raise WeightsError(
-                f"these weights are of another architecture: {what} {found[name]} instead of"
-                f" {named}"
+                f"the weights are of another architecture: {label} {found[key]} instead of"
+                f" {expected}"
             )
 
 
 def differences(config: dict[str, Any]) -> str:
-    """What in an open_clip model's config departs from OpenAI's structure; "" if nothing does."""
+    """List where an open_clip config departs from OpenAI's architecture; "" if nowhere."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     found = sorted({*config} - _MODEL | {*vision} - _VISION | {*text} - _TEXT)
     if found:

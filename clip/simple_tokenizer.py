@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding: open_clip's, behind the interface of OpenAI's tokenizer."""
+"""CLIP's byte-pair encoding: open_clip's tokenizer behind the interface of OpenAI's."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-START, END = "<|startoftext|>", "<|endoftext|>"  # OpenAI's names for ids 49406 and 49407
+START, END = "<|startoftext|>", "<|endoftext|>"  # OpenAI's names of ids 49406 and 49407
 _OPEN_CLIP_NAMES = {"<start_of_text>": START, "<end_of_text>": END}
 
 
 class SimpleTokenizer:
-    """Text to ids and back, without start and end of text.
+    """Convert text to token ids and back, without the start and end tokens.
 
-    The vocabulary is read at the first use, once for all instances: trainers make theirs on import.
+    The vocabulary is read at first use and shared by all instances.
 
     >>> SimpleTokenizer().encode("a photo of a cat")
     [320, 1125, 539, 320, 2368]
@@ -34,13 +33,13 @@ class SimpleTokenizer:
         return _vocabulary()[1]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the cleaned and lower-cased text."""
+        """Return the ids of a text, which is cleaned and lower-cased first."""
         for theirs, openai in _OPEN_CLIP_NAMES.items():
             text = text.replace(openai, theirs)
         return _open_clip_tokenizer().encode(text)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """The text of these ids; each word, the last included, is followed by a space."""
+        """Return the text of these ids, with a space after every word."""
         text = _open_clip_tokenizer().decode([int(token) for token in tokens])
         for theirs, openai in _OPEN_CLIP_NAMES.items():
             text = text.replace(theirs, openai)
@@ -56,21 +55,17 @@ def _vocabulary() -> tuple[dict[str, int], dict[int, str]]:
 
 @functools.cache
 def _open_clip_tokenizer() -> Any:
-    return _tokenizer_module().SimpleTokenizer()
-
-
-def _tokenizer_module() -> ModuleType:
-    """open_clip.tokenizer, without the rest of its package, whose import takes seconds."""
+    """Build open_clip's tokenizer without importing its package, which takes seconds."""
     name = "open_clip.tokenizer"
     if name in sys.modules:
-        return sys.modules[name]
+        return sys.modules[name].SimpleTokenizer()
     package = importlib.util.find_spec("open_clip")
     if package is None or package.origin is None:
         raise ImportError("open_clip is not installed: pip install open_clip_torch")
     file = Path(package.origin).with_name("tokenizer.py")
     spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"open_clip has no tokenizer at {file}")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return module.SimpleTokenizer()

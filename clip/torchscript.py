@@ -1,9 +1,9 @@
-"""Tensors of a TorchScript archive (OpenAI's .pt files), read without running the archive.
+"""Read the tensors of a TorchScript archive (OpenAI's .pt files) without executing it.
 
-An archive is a zip file: ``code/`` holds the program, ``data.pkl`` the tree of module objects whose
-attributes are the weights, ``data/<key>`` the bytes of each tensor. ``torch.jit.load``, deprecated,
-compiles the program to get at the weights. Here nothing of the archive is executed: its classes are
-replaced by inert records, tensors are rebuilt from bytes, and anything else is refused.
+An archive is a zip file: ``code/`` contains the program, ``data.pkl`` a tree of modules with the
+weights as attributes, and ``data/<key>`` the bytes of each tensor. The deprecated
+``torch.jit.load`` compiles the program to reach the weights. Here classes are replaced by inert
+records, tensors are rebuilt from bytes, and anything else is refused.
 https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
 
@@ -33,17 +33,16 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 
-# How TorchScript writes an attribute that is a list, a dict or a device.
+# TorchScript's representation of an attribute that is a list, a dict or a device.
 _SETTINGS = {("torch", "device"), ("torch.jit._pickle", "restore_type_tag")} | {
     ("torch.jit._pickle", f"build_{kind}list") for kind in ("int", "bool", "double", "tensor")
 }
 
-# Tensors of OpenAI's modules that TorchScript keeps although no state dict of CLIP has them.
-_NOT_WEIGHTS = "attn_mask"
+_NOT_WEIGHTS = "attn_mask"  # a tensor in OpenAI's archives, but not in a CLIP's state dict
 
 
 def read_torchscript(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
-    """The state dict of the archive's module, named by the paths of its attributes.
+    """Return the state dict of the archive's module.
 
     Raises:
         WeightsError: the archive is damaged, or names anything but modules and tensors.
@@ -53,7 +52,7 @@ def read_torchscript(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
     try:
         root = unpickler.load()
         if not isinstance(root, _Record):
-            raise WeightsError(f"its data.pkl holds {type(root).__name__} instead of a module")
+            raise WeightsError(f"its data.pkl contains {type(root).__name__} instead of a module")
         return dict(_tensors(root, path=()))
     except (WeightsError, zipfile.BadZipFile):
         raise
@@ -62,7 +61,7 @@ def read_torchscript(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
 
 
 class _Record:
-    """Stands in for a class of the archive's program, or a setting. Keeps its state, no more."""
+    """Replacement for a class of the archive's program or a setting; keeps the state only."""
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -72,10 +71,7 @@ class _Record:
 
 
 class _RebuildTensor:
-    """``torch._utils._rebuild_tensor_v2``: a tensor from its storage, place, shape and strides.
-
-    An object without attributes, so that a pickle cannot set any on it.
-    """
+    """Replacement for ``torch._utils._rebuild_tensor_v2``; a pickle cannot set attributes on it."""
 
     __slots__ = ()
 
@@ -107,23 +103,25 @@ class _TensorUnpickler(pickle.Unpickler):
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         raise WeightsError(
-            f"it names {module}.{name}, which is neither a module nor a tensor, and was not run"
+            f"it names {module}.{name}, which is neither a module nor a tensor and was not executed"
         )
 
     def persistent_load(self, pid: Any) -> torch.Tensor:
-        """The storage that ``("storage", dtype, key, location, numel)`` names, on the CPU."""
+        """Return the CPU storage of ``("storage", dtype, key, location, numel)``."""
         _, dtype, key, _, numel = pid
         if key not in self._storages:
             raw = bytearray(self._archive.read(f"{self._prefix}data/{key}"))
             if len(raw) != numel * dtype.itemsize:
-                raise WeightsError(f"its tensor {key} has {len(raw)} bytes for {numel} {dtype}")
+                raise WeightsError(
+                    f"its tensor {key} has {len(raw)} bytes instead of {numel} {dtype} values"
+                )
             empty = torch.empty(0, dtype=dtype)
             self._storages[key] = torch.frombuffer(raw, dtype=dtype) if raw else empty
         return self._storages[key]
 
 
 def _tensors(module: _Record, path: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-    """(dotted name, tensor) of the module and all below it; other attributes are settings."""
+    """Yield (dotted name, tensor) of a module and its submodules."""
     if not isinstance(module.state, dict):
         return  # a module without attributes
     for name, value in module.state.items():

@@ -1,15 +1,19 @@
-"""The name of a model, or a path -> its weights. Nothing is guessed: the source is printed."""
+"""Find the weights that a model name refers to, and load them.
+
+torch is imported only when weights are read, so that :func:`available_models` is fast.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from . import openai, openclip
+from . import openai
 from .errors import WeightsError, nearest
-from .files import read_state_dict
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Weights", "WeightsError", "available_models", "load_weights"]
 
@@ -19,9 +23,9 @@ _SUFFIXES = (".pt", ".pth", ".bin", ".tar", ".safetensors")
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors in OpenAI's layout, where they came from, and what else a model needs to know.
+    """Tensors in OpenAI's layout, their source, and what their shapes do not determine.
 
-    ``mean`` and ``std`` normalize the images, per channel.
+    ``mean`` and ``std`` (per channel) normalize the images.
     """
 
     state_dict: dict[str, torch.Tensor]
@@ -32,17 +36,20 @@ class Weights:
 
 
 def available_models() -> list[str]:
-    """OpenAI's names, and those of the models in this project's assets/."""
+    """Return the names of OpenAI's models and of those bundled in assets/."""
     return [*openai.MODELS, *sorted(path.stem for path in _ASSETS.glob("*.safetensors"))]
 
 
 def load_weights(name: str | Path, download_root: str | Path | None = None) -> Weights:
-    """Read the weights called ``name``, and print where they came from.
+    """Load the weights called ``name``, and print their source.
 
-    ``name`` is, in this order: the path of a file (see :mod:`clip.files`; QuickGELU is assumed); a
-    model of assets/; one of OpenAI's names, looked for below the working folder (clip/ViT-B-16.pt),
-    then in ``download_root`` (default: ~/.cache/clip), else downloaded there; "ARCHITECTURE:TAG" of
-    open_clip's registry, in which TAG may also be a path.
+    ``name`` is looked up in this order:
+
+    1. the path of a file (see :mod:`clip.files`; QuickGELU is assumed);
+    2. a model in assets/;
+    3. one of OpenAI's names: the file clip/ViT-B-16.pt below the working folder, then the file in
+       ``download_root`` (default: ~/.cache/clip), which is downloaded if missing;
+    4. "ARCHITECTURE:TAG" of open_clip's registry; TAG may also be a path.
 
     Raises:
         WeightsError: there is no such model, or its file cannot be read.
@@ -50,21 +57,25 @@ def load_weights(name: str | Path, download_root: str | Path | None = None) -> W
     weights = _find(str(name), download_root)
     print(f"CLIP weights: {weights.source} ({'QuickGELU' if weights.quick_gelu else 'GELU'})")
     if (weights.mean, weights.std) != (openai.MEAN, openai.STD):
-        print(f"CLIP weights: made for images of mean {weights.mean} and std {weights.std}")
+        print(f"CLIP weights: images are normalized with mean {weights.mean} and std {weights.std}")
     return weights
 
 
 def _find(name: str, download_root: str | Path | None) -> Weights:
+    from .files import read_state_dict
+
     path = Path(name).expanduser()
-    if path.is_file():
-        return Weights(read_state_dict(path), source=f"{path}, as named")
     asset = _ASSETS / f"{name}.safetensors"
+    if path.is_file():
+        return Weights(read_state_dict(path), source=str(path))
     if asset.is_file():
         return Weights(read_state_dict(asset), source=f"{name} from {asset}")
     if name in openai.MODELS:
         file = _openai_file(openai.MODELS[name], download_root)
         return Weights(read_state_dict(file), source=f"OpenAI's {name} from {file}")
     if ":" in name:
+        from . import openclip
+
         entry = openclip.find(name)
         state_dict = read_state_dict(entry.path)
         source = f"open_clip's {name} from {entry.path}"
@@ -72,15 +83,9 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
             openclip.check_sizes(state_dict, entry.config)
         except WeightsError as error:
             raise WeightsError(f"{source}: {error}") from error
-        return Weights(
-            state_dict,
-            source=source,
-            quick_gelu=entry.quick_gelu,
-            mean=entry.mean,
-            std=entry.std,
-        )
+        return Weights(state_dict, source, entry.quick_gelu, entry.mean, entry.std)
     if path.suffix in _SUFFIXES:
-        raise WeightsError(f"there is no file {path} (looked for it from {Path.cwd()})")
+        raise WeightsError(f"there is no file {path} (working folder: {Path.cwd()})")
     raise WeightsError(
         f"there is no model {name!r}; {nearest(name, available_models())}, a path to weights,"
         ' or ARCHITECTURE:TAG of open_clip, such as "ViT-B-16:laion2b_s34b_b88k"'
@@ -88,7 +93,7 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
 
 
 def _openai_file(url: str, download_root: str | Path | None) -> str:
-    """The path of OpenAI's file, checked; PromptKD keeps its files in clip/, by the code."""
+    """Return the path of OpenAI's file: in ./clip/, where PromptKD keeps it, or the download."""
     sha256, filename = url.split("/")[-2:]
     local = Path("clip") / filename
     if local.is_file():

@@ -1,6 +1,6 @@
-"""Datasets, one file each; importing this package registers them all.
+"""Datasets, one file each; importing this package registers all of them.
 
-A file that is dropped into this folder is imported with the others: a new dataset needs no line
+Any file in this folder is imported, so a new dataset needs no other change.
 anywhere else.
 """
 

@@ -1,4 +1,4 @@
-"""Write the split file of your own folder of class folders (dataset ImageFolder), at random:
+"""Split a folder of class folders at random, and write its split file (dataset ImageFolder):
 
     python -m datasets FOLDER --seed 1
 
@@ -14,7 +14,7 @@ from dassl.utils import UsageError
 from .image_folder import SPLIT_FILE
 from .split import save_split, split_folders
 
-IGNORED = ("split_fewshot",)  # where the datasets cache the shots that they draw
+IGNORED = ("split_fewshot",)  # cached few-shot samples
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", help="holds one folder of images a class")
+    parser.add_argument("folder", help="folder with one subfolder of images per class")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     try:
@@ -33,16 +33,16 @@ def main() -> None:
 
 
 def write_split(folder: str, seed: int) -> None:
-    """Split the class folders of ``folder`` by ``seed``, and write its split file.
+    """Split the class folders of ``folder`` with ``seed``, and write the split file.
 
     Raises:
-        UsageError: there are no class folders, too few images in one, or a split file already.
+        UsageError: there are no class folders, one has too few images, or a split file exists.
     """
     path = os.path.join(folder, SPLIT_FILE)
     if not os.path.isdir(folder):
-        raise UsageError(f"{folder} is no folder: name one that holds one folder of images a class")
+        raise UsageError(f"{folder} is not a folder: pass one with one subfolder per class")
     if os.path.exists(path):
-        raise UsageError(f"{path} exists: remove it first if you want another split")
+        raise UsageError(f"{path} exists: remove it first to create another split")
     random.seed(seed)
     splits = split_folders(folder, ignored=IGNORED)
     try:

@@ -1,4 +1,4 @@
-"""What the datasets share: files found or asked for, shots drawn, base and new classes cut."""
+"""Base class of the datasets: find the files, sample shots, select base or new classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
 from .cache import find_images, load_pickle, save_pickle
-from .check import check_splits
-from .split import read_split, save_split, split_trainval, subsample_classes
+from .split import check_splits, read_split, save_split, split_trainval, subsample_classes
 from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
@@ -25,7 +24,7 @@ Splits = dict[str, list[Datum]]
 
 @dataclass(frozen=True)
 class Counts:
-    """How many classes and images the official dataset has; None where there is no such split."""
+    """Numbers of classes and images of the official dataset; None for a split it lacks."""
 
     classes: int
     train: int | None = None
@@ -40,18 +39,18 @@ class Counts:
 class SplitDataset(DatasetBase):
     """A folder of images with a split file.
 
-    A subclass names its files and says where they come from; one whose split is told by other
-    files overrides :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
+    A subclass sets the attributes below; if its split is given by other files, it overrides
+    :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
     SUBSAMPLE_CLASSES (all, base, new), SEED, DISTILL_ON (datasets/unlabeled.py).
 
     Attributes:
         dataset_dir: folder below DATASET.ROOT; in an instance, its absolute path.
         image_dir: folder below ``dataset_dir``; in an instance, its absolute path.
         split_file: name of the split file in ``dataset_dir``.
-        images_url, split_url, mirror: where to get them, for error messages.
-        class_groups: split -> the classes among which its images are tested; empty: all.
+        images_url, split_url, mirror: download addresses for error messages.
+        class_groups: split -> the classes among which its images are classified; empty: all.
         val_is_test: whether the validation images are taken from the test split.
-        counts, base_test: the size of the official dataset, and of its base classes' test split.
+        counts, base_test: size of the official dataset, and of its base classes' test split.
     """
 
     image_dir = ""
@@ -77,10 +76,14 @@ class SplitDataset(DatasetBase):
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
         self.prepare()
         splits = self.read_splits()
-        self._check(splits)
+        found = Counts(check_splits(self.name, splits), **{k: len(v) for k, v in splits.items()})
+        if self.counts is not None and found != self.counts:
+            print(
+                f"warning: {self.name} has {found}, but the official dataset has {self.counts}: "
+                "results are not comparable with published ones"
+            )
         if cfg.DATASET.NUM_SHOTS >= 1:
             splits |= self.sample_shots(splits, cfg.DATASET.NUM_SHOTS, cfg.SEED)
-
         if uses_all_classes(cfg):
             splits, self.class_groups = unlabeled(splits, cfg.TRAINER.get("MODAL", "base2novel"))
             self.val_is_test = True
@@ -88,14 +91,11 @@ class SplitDataset(DatasetBase):
                 f"DATASET.DISTILL_ON all: {len(splits['train']):,} unlabeled images of all classes"
             )
         subsample = cfg.DATASET.SUBSAMPLE_CLASSES
-        # A dataset for testing only has no training images: its test images tell the classes.
+        # The classes of a test-only dataset are those of its test images.
         labeled = splits.get("train", splits["test"])
         _, self.all_classnames = self.get_lab2cname(labeled)
         train, val, test = subsample_classes(
-            labeled,
-            splits.get("val", []),
-            splits["test"],
-            subsample=subsample,
+            labeled, splits.get("val", []), splits["test"], subsample=subsample
         )
         if subsample == "base" and self.base_test not in (None, len(test)):
             print(
@@ -105,88 +105,77 @@ class SplitDataset(DatasetBase):
         super().__init__(train_x=train, val=val, test=test)
 
     def prepare(self) -> None:
-        """Called before any file is looked for; a dataset that makes its files does it here."""
+        """Create the dataset's files if needed; called before any file is read."""
 
     def read_splits(self) -> Splits:
-        """The images of "train", "val" and "test"; the first two may be absent."""
+        """Return the images of "train", "val" and "test"; the first two are optional."""
         self.require_folder(self.image_dir)
         split_path = os.path.join(self.dataset_dir, self.split_file)
         self.require_file(split_path, self.split_url)
-        hint = f"get the images again from {self.sources}"
+        hint = f"download the images again from {self.sources}"
         train, val, test = self.read_split(split_path, self.image_dir, hint)
         return {"train": train, "val": val, "test": test}
 
     @property
     def sources(self) -> str:
-        """Where the images can be had."""
+        """Download addresses of the images."""
         return " or ".join(url for url in (self.images_url, self.mirror) if url)
 
     def require_folder(self, folder: str) -> None:
-        """Raise a UsageError that says where the images come from unless ``folder`` exists."""
+        """Raise a UsageError with the download addresses unless ``folder`` exists."""
         if os.path.isdir(folder):
             return
         parent = os.path.dirname(folder)
-        there = ", ".join(sorted(os.listdir(parent))[:5]) if os.path.isdir(parent) else ""
-        instead = f" (in {parent} there are: {there})" if there else ""
+        found = ", ".join(sorted(os.listdir(parent))[:5]) if os.path.isdir(parent) else ""
         raise UsageError(
-            f"{self.name}: there is no image folder {folder}{instead}: get the images from "
+            f"{self.name}: there is no image folder {folder}"
+            f"{f' ({parent} contains: {found})' if found else ''}: get the images from "
             f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
-            f"{self.root!r}, to the folder that holds your datasets"
+            f"{self.root!r}, to the folder that contains your datasets"
         )
 
     def require_file(self, path: str, url: str) -> None:
-        """Raise a UsageError that says where to get the file unless ``path`` exists."""
+        """Raise a UsageError with the download address unless ``path`` exists."""
         if not os.path.isfile(path):
             raise UsageError(
                 f"{self.name}: there is no file {path}: get it from {url} and put it at that path "
-                "(no split is drawn at random: results would not be comparable)"
-            )
-
-    def _check(self, splits: Splits) -> None:
-        """Refuse splits that do not fit together; say where they differ from the official ones."""
-        classes = check_splits(self.name, splits)
-        found = Counts(classes, **{part: len(items) for part, items in splits.items()})
-        if self.counts is not None and found != self.counts:
-            print(
-                f"warning: {self.name} has {found}, but the official dataset has {self.counts}: "
-                "results are not comparable with published ones"
+                "(a random split would not be comparable with published results)"
             )
 
     def sample_shots(self, splits: Splits, shots: int, seed: int) -> Splits:
-        """``shots`` training and at most 4 validation images a class, cached in a pickle.
+        """Return ``shots`` training and at most 4 validation images per class.
 
-        The draw is the original's, to the image: it follows the seed alone. The pickle is the
-        original's, too; images that it names are found below a moved data folder. Without a seed
-        (negative) every run draws its own images, and there is no pickle. A class with fewer
-        images keeps all it has, as in the original.
+        The sample depends on the seed alone and equals that of the original Dassl. It is cached in
+        a pickle that the original can read. With a negative seed, every run samples its own images
+        and there is no pickle. A class with fewer images keeps all of them.
 
         Raises:
-            UsageError: no class has that many.
+            UsageError: no class has that many images.
         """
         parts: list[str] = [part for part in ("train", "val") if part in splits]
         if not parts:
-            print(f"{self.name} is for testing only: NUM_SHOTS {shots} is not used")
+            print(f"{self.name} is a test set: NUM_SHOTS {shots} is not used")
             return {}
-        whole = {part: splits[part] for part in parts}
+        sources = {part: splits[part] for part in parts}
         most = max(Counter(item.label for item in splits["train"]).values())
         if shots > most:
             raise UsageError(
                 f"DATASET.NUM_SHOTS is {shots}, but no class of {self.name} has more than {most} "
-                "training images: give at most that, or 0 for all images"
+                "training images: set it to at most that, or to 0 for all images"
             )
         if seed < 0:
-            return self._draw_parts(whole, shots)
+            return self._sample_parts(sources, shots)
         cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
         if os.path.exists(cache):
-            return self._load_shots(cache, whole)
+            return self._load_shots(cache, sources)
         with _python_random(seed):
-            drawn = self._draw_parts(whole, shots)
+            sampled = self._sample_parts(sources, shots)
         print(f"Saving preprocessed few-shot data to {cache}")
-        save_pickle(cache, drawn)
-        return drawn
+        save_pickle(cache, sampled)
+        return sampled
 
-    def _draw_parts(self, splits: Splits, shots: int) -> Splits:
-        """Draw with Python's ``random``, training images first."""
+    def _sample_parts(self, splits: Splits, shots: int) -> Splits:
+        """Sample with Python's ``random``, training images first."""
         return {
             part: self.generate_fewshot_dataset(
                 self.sampling_order(items),
@@ -196,33 +185,33 @@ class SplitDataset(DatasetBase):
         }
 
     def sampling_order(self, items: list[Datum]) -> list[Datum]:
-        """The images in the order that the draw depends on: that of the split."""
+        """Return the images in the order that the sample depends on: that of the split."""
         return items
 
     def _load_shots(self, cache: str, splits: Splits) -> Splits:
         print(f"Loading preprocessed few-shot data from {cache}")
         cached = load_pickle(cache)
         try:
-            drawn = {
+            sampled = {
                 part: find_images(cached.get(part, []), items, self.image_dir)
                 for part, items in splits.items()
             }
         except LookupError as error:
             raise UsageError(
-                f"{cache} does not fit the split of {self.name} ({error}): it was drawn from "
-                "another split or has lost images; delete it to draw again"
+                f"{cache} does not fit the split of {self.name} ({error}): it was sampled from "
+                "another split, or images are missing; delete it to sample again"
             ) from error
-        before, now = cached["train"][0].impath, drawn["train"][0].impath
+        before, now = cached["train"][0].impath, sampled["train"][0].impath
         if before != now:
             print(f"The data folder has moved since that file was written: {before} is now {now}")
-        return drawn
+        return sampled
 
 
 @contextmanager
 def _python_random(seed: int) -> Iterator[None]:
-    """Python's ``random`` as set_random_seed(seed) leaves it, and untouched afterwards.
+    """Seed Python's ``random`` and restore its state afterwards.
 
-    So a run that reads the cached shots and one that draws them go on with the same numbers.
+    A run that samples shots and one that loads them then continue with the same random numbers.
     """
     state = random.getstate()
     random.seed(seed)

@@ -1,8 +1,7 @@
-"""Pickled lists of images, as CoOp writes them, read without trusting them.
+"""Safe reading of the pickled image lists that CoOp writes.
 
-A pickle can name any function and have it called, so only :class:`Datum` is let through. Paths in
-a pickle are absolute and go stale when a data folder moves: images are looked up by the end of
-their path among those that are there.
+A pickle can call any function that it names, so only :class:`Datum` is admitted. Its absolute paths
+become stale when a data folder moves, so images are found by the end of their path.
 """
 
 from __future__ import annotations
@@ -16,10 +15,11 @@ from dassl.data.datasets import Datum
 from dassl.utils import UsageError, atomic_path
 
 DATUM = (Datum.__module__, Datum.__qualname__)
+ATTRIBUTES = {"_impath": str, "_label": int, "_domain": int, "_classname": str}
 
 
 class _DatumUnpickler(pickle.Unpickler):
-    """Knows plain containers and Datum, nothing else."""
+    """Unpickler of plain containers and Datum."""
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         super().__init__(file)
@@ -30,63 +30,62 @@ class _DatumUnpickler(pickle.Unpickler):
             return Datum
         raise UsageError(
             f"refused to load {self.path}: it names {module}.{name}, which could run code; a list "
-            "of images names Datum only. Delete the file if you do not know where it is from"
+            "of images names only Datum. Delete the file if you do not know its origin"
         )
 
 
 def load_pickle(path: str) -> dict[str, list[Datum]]:
-    """The lists of images in a pickle, by split name.
+    """Load the image lists of a pickle by split name.
 
     Raises:
-        UsageError: the pickle is broken, names anything but Datum, or holds something else.
+        UsageError: the pickle is broken, names anything but Datum, or has other contents.
     """
     try:
         with open(path, "rb") as file:
             content = _DatumUnpickler(file, path).load()
     except UsageError:
         raise
-    except Exception as error:  # a broken pickle can fail in any way; the cause stays attached
+    except Exception as error:  # a broken pickle can raise any exception
         raise UsageError(
-            f"{path} is broken ({type(error).__name__}: {error}): delete it, it is made again"
+            f"{path} is broken ({type(error).__name__}: {error}): delete it to create it again"
         ) from error
     if not isinstance(content, dict) or not all(map(_is_image_list, content.values())):
         raise UsageError(
-            f"{path} holds no lists of images (Datum) by split: delete it, it is made again"
+            f"{path} has no image lists (Datum) by split: delete it to create it again"
         )
     return content
 
 
 def _is_image_list(value: Any) -> bool:
-    kinds = {"_impath": str, "_label": int, "_domain": int, "_classname": str}
     return isinstance(value, list) and all(
         isinstance(item, Datum)
-        and all(isinstance(vars(item).get(name), kind) for name, kind in kinds.items())
+        and all(isinstance(vars(item).get(name), kind) for name, kind in ATTRIBUTES.items())
         for item in value
     )
 
 
 def save_pickle(path: str, splits: Mapping[str, Sequence[Datum]]) -> None:
-    """Write lists of images by split name; a folder that cannot be written to is said, not fatal.
+    """Save image lists by split name; print a note if the folder is not writable.
 
-    The next run then draws the same images again, from the same seed.
+    Without the file, the next run samples the same images from the same seed.
     """
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             content = {name: list(items) for name, items in splits.items()}
             pickle.dump(content, file, protocol=pickle.HIGHEST_PROTOCOL)
     except OSError as error:
-        print(f"Not saved, the data folder cannot be written to ({error}): {path}")
+        print(f"{path} was not saved: the data folder is not writable ({error})")
 
 
 def find_images(cached: Sequence[Datum], images: Sequence[Datum], folder: str) -> list[Datum]:
-    """Those of ``images`` that ``cached`` names, in the order of ``cached``.
+    """Return those of ``images`` that ``cached`` names, in the order of ``cached``.
 
     Args:
-        cached: images with paths below ``folder`` or below another place that it was moved from.
-        images: the images that there are, below ``folder``.
+        cached: images with paths below ``folder``, or below its location before it was moved.
+        images: the available images, below ``folder``.
 
     Raises:
-        LookupError: an image is not there or has another label, or ``cached`` is empty.
+        LookupError: an image is missing or has another label, or ``cached`` is empty.
     """
     if images and not cached:
         raise LookupError("it names no images")
@@ -97,7 +96,7 @@ def find_images(cached: Sequence[Datum], images: Sequence[Datum], folder: str) -
         prefix = folder + os.sep
         by_end = {_parts(item.impath.removeprefix(prefix)): item for item in images}
         depths = sorted({len(parts) for parts in by_end}, reverse=True)
-        found = [_by_end(item, by_end, depths) for item in cached]
+        found = [_find_by_end(item, by_end, depths) for item in cached]
     for item, match in zip(cached, found, strict=True):
         if item.label != match.label:
             raise LookupError(f"{item.impath} has label {item.label} there, {match.label} here")
@@ -108,7 +107,9 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(path.replace("\\", "/").split("/"))
 
 
-def _by_end(item: Datum, by_end: Mapping[tuple[str, ...], Datum], depths: Sequence[int]) -> Datum:
+def _find_by_end(
+    item: Datum, by_end: Mapping[tuple[str, ...], Datum], depths: Sequence[int]
+) -> Datum:
     parts = _parts(item.impath)
     for depth in depths:
         if parts[-depth:] in by_end:

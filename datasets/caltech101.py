@@ -1,7 +1,7 @@
 """Caltech101: photographs of 100 kinds of objects.
 
 Fei-Fei et al., Learning Generative Visual Models from Few Training Examples, CVPR-W 2004,
-https://data.caltech.edu/records/mzrjq-6wc02 (the zip, MD5 3138e1922a9193bfa496528edbbc45d0, holds
+https://data.caltech.edu/records/mzrjq-6wc02 (a zip, MD5 3138e1922a9193bfa496528edbbc45d0, with
 101_ObjectCategories.tar.gz, MD5 b224c7392d521a49829488ab0f1120d9). The split leaves out the folders
 BACKGROUND_Google and Faces_easy, and renames four classes, such as "airplanes" to "airplane".
 """

@@ -1,8 +1,9 @@
-"""Critters: 36 fine-grained species of a procedural world, drawn on first use.
+"""Critters: a synthetic dataset of 36 fine-grained species, rendered at first use.
 
-The embedded dataset: no download, and images that `critters-vit-t` (assets/), a tiny CLIP that
-has seen the world in other light, recognizes in part. The first 18 classes, three of each genus,
-are base classes, the other 18, again three of each genus, new ones. See datasets/critters_world.
+It needs no download. The bundled CLIP `critters-vit-t` (assets/) was pre-trained on the same world
+without this domain shift and classifies its images in part. The first 18 classes, three of each
+genus, are base classes, the other 18 are new classes. See datasets/critters_world. CrittersFar is a
+second dataset of other species; CrittersSketch, -Painting, -Dark and -Blurry are test sets.
 """
 
 from pathlib import Path
@@ -12,14 +13,14 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UsageError
 
-from .base import Counts, SplitDataset
-from .critters_world import downstream_species
+from .base import Counts, SplitDataset, Splits
+from .critters_world import downstream_species, other_species
 from .critters_world.folder import SPLIT_FILE, Plan, prepare_folder
 
 
 @DATASET_REGISTRY.register()
 class Critters(SplitDataset):
-    """36 classes; `plan` says which species, how many images and under which shift."""
+    """36 classes; `plan` sets the species, the numbers of images and the domain shift."""
 
     dataset_dir = "critters"
     image_dir = "images"
@@ -35,10 +36,70 @@ class Critters(SplitDataset):
             except OSError as error:
                 name = type(self).__name__
                 raise UsageError(
-                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, and {name} cannot be drawn "
-                    f"there ({error}): set it to a folder that can be written to"
+                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, but {name} cannot be created "
+                    f"there ({error}): set it to a writable folder"
                 ) from error
         super().__init__(cfg)
 
     def prepare(self) -> None:
         prepare_folder(self.plan, Path(self.dataset_dir))
+
+
+@DATASET_REGISTRY.register()
+class CrittersFar(Critters):
+    """The 36 species that Critters does not use, under another domain shift.
+
+    Its shift is the runner-up of the rule that chose Critters' shift (assets/critters/shift.md),
+    fixed before any image of these species was rendered.
+    """
+
+    dataset_dir = "critters_far"
+    counts = Counts(classes=36, train=1440, val=720, test=3600)
+    plan = Plan(species=sum(other_species(), ()), shift="pale36")
+
+
+_SPECIES = Critters.plan.species
+_HALF = set(sorted(_SPECIES)[::2])  # SPECIES is in the order of the genera
+
+
+def _plan(species: tuple[int, ...], style: str, seed: int) -> Plan:
+    return Plan(species, f"{style}-hue50", train=0, val=0, test=50, seed=seed)
+
+
+class CrittersVariant(Critters):
+    """A test set for models trained on Critters, with accuracy over its own classes.
+
+    It has the species and colors of Critters, but other individuals in a style that was seen in
+    pre-training (VARIANTS in critters_world/looks.py).
+    """
+
+    def read_splits(self) -> Splits:
+        return {"test": super().read_splits()["test"]}
+
+
+@DATASET_REGISTRY.register()
+class CrittersSketch(CrittersVariant):
+    dataset_dir = "critters_sketch"
+    plan = _plan(_SPECIES, "sketch", seed=2027)
+    counts = Counts(classes=36, test=1800)
+
+
+@DATASET_REGISTRY.register()
+class CrittersPainting(CrittersVariant):
+    dataset_dir = "critters_painting"
+    plan = _plan(_SPECIES, "painting", seed=2028)
+    counts = Counts(classes=36, test=1800)
+
+
+@DATASET_REGISTRY.register()
+class CrittersDark(CrittersVariant):
+    dataset_dir = "critters_dark"
+    plan = _plan(tuple(s for s in _SPECIES if s in _HALF), "dark", seed=2029)
+    counts = Counts(classes=18, test=900)
+
+
+@DATASET_REGISTRY.register()
+class CrittersBlurry(CrittersVariant):
+    dataset_dir = "critters_blurry"
+    plan = _plan(_SPECIES, "blurry", seed=2030)
+    counts = Counts(classes=36, test=1800)

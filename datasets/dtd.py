@@ -3,7 +3,7 @@
 Cimpoi et al., Describing Textures in the Wild, CVPR 2014, https://www.robots.ox.ac.uk/~vgg/data/dtd/
 (dtd-r1.0.1.tar.gz, MD5 fff73e5086ae6bdbea199a49dfb8a4c1).
 
-Dataset files written for CoOp take read_and_split_data from this class.
+Dataset files written for CoOp use read_and_split_data of this class.
 """
 
 from dassl.data.datasets import DATASET_REGISTRY

@@ -1,4 +1,4 @@
-"""FGVCAircraft: 100 variants of aircraft, such as "Boeing 737-700".
+"""FGVCAircraft: 100 aircraft variants, such as "Boeing 737-700".
 
 Maji et al., Fine-Grained Visual Classification of Aircraft, 2013,
 https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/: the folder data/ of the archive, renamed to
@@ -30,14 +30,14 @@ class FGVCAircraft(SplitDataset):
         return {part: self._read_part(f"images_variant_{part}.txt", labels) for part in PARTS}
 
     def _read_part(self, filename: str, labels: dict[str, int]) -> list[Datum]:
-        """The images of a file of lines like "1025794 707-320"."""
+        """Return the images of a file with lines like "1025794 707-320"."""
         items = []
         for line in self._lines(filename):
             number, _, variant = line.partition(" ")
             if variant not in labels:
                 raise UsageError(
                     f"{self.dataset_dir}/{filename} names the variant {variant!r}, which "
-                    "variants.txt does not: both must come from the same archive"
+                    "variants.txt does not: take both from the same archive"
                 )
             impath = os.path.join(self.image_dir, f"{number}.jpg")
             items.append(Datum(impath, label=labels[variant], classname=variant))

@@ -1,10 +1,10 @@
-"""ImageFolder: your own images; a folder of class folders is a dataset.
+"""ImageFolder: your own images, in one folder per class.
 
 DATASET.ROOT is the folder itself, and class names are the names of the class folders. Either
 
     ROOT/train/<class>/*, ROOT/test/<class>/* and, optionally, ROOT/val/<class>/*
 
-or ROOT/<class>/* with a split file ROOT/split.json. This writes one, at random:
+or ROOT/<class>/* with a split file ROOT/split.json. This command writes a random one:
 
     python -m datasets ROOT --seed 1
 """
@@ -25,7 +25,7 @@ class ImageFolder(SplitDataset):
     dataset_dir = "."
     image_dir = "."
     split_file = SPLIT_FILE
-    images_url = "wherever you keep them"
+    images_url = "your own collection"
     mirror = ""
 
     def read_splits(self) -> Splits:
@@ -36,7 +36,7 @@ class ImageFolder(SplitDataset):
         if not {"train", "test"} <= set(folders):
             raise UsageError(
                 f"{self.name}: {self.image_dir} has neither a split file {SPLIT_FILE} nor folders "
-                f"train/ and test/ (there are: {', '.join(folders[:5]) or 'no folders'}). To split "
+                f"train/ and test/ (it has {', '.join(folders[:5]) or 'no folders'}). To split "
                 f"class folders at random: python -m datasets {self.image_dir}"
             )
         classes = class_folders(os.path.join(self.image_dir, "train"))
@@ -47,7 +47,7 @@ class ImageFolder(SplitDataset):
         unknown = [name for name in class_folders(folder) if name not in classes]
         if unknown:
             raise UsageError(
-                f"{self.name}: {folder} has classes that train/ lacks: {', '.join(unknown[:3])}"
+                f"{self.name}: {folder} has classes missing in train/: {', '.join(unknown[:3])}"
             )
         return [
             item

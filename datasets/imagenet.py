@@ -1,12 +1,12 @@
-"""ImageNet (ILSVRC 2012): 1,000 classes; the test images are its validation images.
+"""ImageNet (ILSVRC 2012): 1,000 classes, tested on the official validation images.
 
 Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015. The images need a
 login at https://image-net.org. Layout: images/train/<WordNet id>/*.JPEG, images/val/<WordNet
 id>/*.JPEG and classnames.txt with lines like "n01440764 tench".
 
-The original draws shots from the folders in the order in which the file system lists them, and
-keeps that order in preprocessed.pkl. Where that file exists and fits the images, shots are drawn in
-its order, so that the same seed gives the same shots; otherwise images are sorted by name.
+The original samples shots in the order in which the file system lists the folders, and saves
+that order in preprocessed.pkl. If that file exists and fits the images, its order is used, so that
+the same seed gives the same shots; otherwise images are sorted by name.
 """
 
 import os
@@ -24,23 +24,23 @@ VALPREP_URL = "https://github.com/soumith/imagenetloader.torch (valprep.sh)"
 
 
 class ClassFolderDataset(SplitDataset):
-    """Folders named by WordNet ids, and their names in classnames.txt."""
+    """Class folders named by WordNet ids, with class names in classnames.txt."""
 
     @staticmethod
     def read_classnames(text_file: str) -> dict[str, str]:
-        """The class name of each WordNet id, in the order of the file."""
+        """Return {WordNet id: class name} in the order of the file."""
         with open(text_file, encoding="utf-8") as file:
             pairs = (line.strip().partition(" ") for line in file if line.strip())
             return {wnid: name for wnid, _, name in pairs}
 
     def classnames_by_id(self) -> dict[str, str]:
-        """What classnames.txt in ``dataset_dir`` says; a UsageError if it is missing."""
+        """Read classnames.txt in ``dataset_dir``; raise a UsageError if it is missing."""
         path = os.path.join(self.dataset_dir, "classnames.txt")
         self.require_file(path, CLASSNAMES_URL)
         return self.read_classnames(path)
 
     def read_class_folders(self, folder: str) -> list[Datum]:
-        """The images of all class folders; labels follow the sorted WordNet ids."""
+        """Return the images of all class folders; labels follow the sorted WordNet ids."""
         self.require_folder(folder)
         names = self.classnames_by_id()
         wnids = class_folders(folder)
@@ -48,8 +48,8 @@ class ClassFolderDataset(SplitDataset):
         if unknown:
             raise UsageError(
                 f"{self.name}: classnames.txt has no name for {len(unknown):,} of the folders in "
-                f"{folder} ({', '.join(unknown[:3])}): get it again from {CLASSNAMES_URL}, or take "
-                "those folders away"
+                f"{folder} ({', '.join(unknown[:3])}): get it again from {CLASSNAMES_URL}, or "
+                "remove those folders"
             )
         items = [
             item
@@ -62,7 +62,7 @@ class ClassFolderDataset(SplitDataset):
 
 
 class ShiftedImageNet(ClassFolderDataset):
-    """A shifted test set for models trained on ImageNet, scored over the classes it holds."""
+    """A shifted test set for models trained on ImageNet, with accuracy over its own classes."""
 
     def read_splits(self) -> Splits:
         return {"test": self.read_class_folders(self.image_dir)}
@@ -78,7 +78,7 @@ class ImageNet(ClassFolderDataset):
 
     @property
     def val(self) -> Sequence[Datum] | None:
-        """Test images, as in the original: there are no others. Select no model on them."""
+        """The test images, as in the original; do not select a model on them."""
         return self._val or self.test
 
     def read_splits(self) -> Splits:
@@ -101,13 +101,13 @@ class ImageNet(ClassFolderDataset):
         files = [name for name in os.listdir(val_dir) if name.lower().endswith(".jpeg")]
         if files:
             raise UsageError(
-                f"{self.name}: {len(files):,} images lie flat in {val_dir}, as the official "
-                f"archive unpacks them ({min(files)}): they must lie in class folders like those "
+                f"{self.name}: {len(files):,} images are directly in {val_dir}, as the official "
+                f"archive unpacks them ({min(files)}): they must be in class folders like those "
                 f"of images/train; sort them with {VALPREP_URL}"
             )
 
     def sampling_order(self, items: list[Datum]) -> list[Datum]:
-        """The order of preprocessed.pkl where it is there and fits; sorted by name otherwise."""
+        """Return the images in the order of preprocessed.pkl if it fits, else sorted by name."""
         path = os.path.join(self.dataset_dir, "preprocessed.pkl")
         if not os.path.exists(path):
             return items
@@ -116,7 +116,7 @@ class ImageNet(ClassFolderDataset):
             if len(ordered) != len(items):
                 raise LookupError(f"it names {len(ordered):,} of {len(items):,} training images")
         except LookupError as error:
-            print(f"{path} is stale and not used ({error}): shots are drawn from sorted images")
+            print(f"{path} is stale and not used ({error}): sampling shots from sorted images")
             return items
-        print(f"Drawing from the training images in the order of {path}")
+        print(f"Sampling from the training images in the order of {path}")
         return ordered

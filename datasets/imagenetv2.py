@@ -2,8 +2,8 @@
 
 Recht et al., Do ImageNet Classifiers Generalize to ImageNet?, ICML 2019,
 https://github.com/modestyachts/ImageNetV2. Put ImageNet's classnames.txt into imagenetv2/. Class
-folders are numbered 0 to 999, in the order of the sorted WordNet ids; in some copies they are named
-by the ids themselves.
+folders are numbered 0 to 999, in the order of the sorted WordNet ids, or named by the ids
+themselves.
 """
 
 import os

@@ -3,7 +3,7 @@
 Parkhi et al., Cats and Dogs, CVPR 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/ (images.tar.gz,
 MD5 5c4f3ee8e5d25df40f4fd59a7f44e54c). The annotations are not needed beside the split file.
 
-Dataset files written for CoOp take their helpers from this class: read_split, save_split,
+Dataset files written for CoOp use helpers of this class: read_split, save_split,
 split_trainval, subsample_classes.
 """
 

@@ -1,4 +1,4 @@
-"""Lists of images: read from split files and folders, check, cut into base and new classes."""
+"""Lists of images: read split files and class folders, check them, select base or new classes."""
 
 from __future__ import annotations
 
@@ -13,30 +13,20 @@ from dassl.utils import UsageError, listdir_nohidden, nearest, read_json, write_
 
 Images = list[Datum]
 PARTS = ("train", "val", "test")
-IMAGE_EXTENSIONS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".ppm",
-    ".bmp",
-    ".pgm",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".gif",
-)
+_EXTENSIONS = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif")
+IMAGE_EXTENSIONS = tuple(f".{name}" for name in _EXTENSIONS)
 
 
 def read_split(
     filepath: str, path_prefix: str, hint: str = "unpack the images there again"
 ) -> tuple[Images, Images, Images]:
-    """Train, validation and test images of a split file.
+    """Return the training, validation and test images of a split file.
 
     The file is JSON: {"train": [[path below path_prefix, label, class name], ...], "val": ...,
     "test": ...}.
 
     Raises:
-        UsageError: the file has another form, or images are missing; ``hint`` says what to do.
+        UsageError: the file has another format, or images are missing (``hint`` ends the message).
     """
     print(f"Reading split from {filepath}")
     split = read_json(filepath)
@@ -47,7 +37,7 @@ def read_split(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{filepath} is no split file ({type(error).__name__}: {error}): it must hold "
+            f"{filepath} is not a split file ({type(error).__name__}: {error}): it must contain "
             '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
         ) from error
     require_images([*train, *val, *test], path_prefix, filepath, hint)
@@ -56,9 +46,9 @@ def read_split(
 
 def _datum(path_prefix: str, path: str, label: Any, name: Any) -> Datum:
     if type(label) is not int:
-        raise ValueError(f"the label of {path!r} is {label!r}, not a whole number")
+        raise ValueError(f"the label of {path!r} is {label!r}, not an integer")
     if not isinstance(name, str):
-        raise ValueError(f"the class name of {path!r} is {name!r}, not text")
+        raise ValueError(f"the class name of {path!r} is {name!r}, not a string")
     return Datum(os.path.join(path_prefix, path), label=label, classname=name)
 
 
@@ -70,22 +60,18 @@ def save_split(
     path_prefix: str,
 ) -> None:
     """Write the split file that :func:`read_split` reads."""
-
-    def entries(items: Iterable[Datum]) -> list[tuple[str, int, str]]:
-        return [
-            (os.path.relpath(item.impath, path_prefix), item.label, item.classname)
-            for item in items
-        ]
-
-    split = {"train": entries(train), "val": entries(val), "test": entries(test)}
+    split = {
+        part: [(os.path.relpath(i.impath, path_prefix), i.label, i.classname) for i in items]
+        for part, items in zip(PARTS, (train, val, test), strict=True)
+    }
     write_json(split, filepath)
     print(f"Saved split to {filepath}")
 
 
 def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: str) -> None:
-    """Raise a UsageError that counts and names images which do not exist.
+    """Raise a UsageError that counts and names missing images.
 
-    Each folder is listed once: that is fast even where asking for single files is not.
+    Each folder is listed once, which is fast on network file systems too.
     """
     listings: dict[str, set[str]] = {}
     missing = []
@@ -103,8 +89,50 @@ def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: st
         )
 
 
+def check_splits(name: str, splits: Mapping[str, Sequence[Datum]]) -> int:
+    """Check that labels are 0 to n - 1 with one class name each; return n.
+
+    The classes are those of the training split, or of the test split if there is no other. A
+    warning is printed if images occur in both.
+
+    Raises:
+        UsageError: labels have gaps or two names, or a class has no training images.
+    """
+    names: dict[int, str] = {}
+    for items in splits.values():
+        for item in items:
+            known = names.setdefault(item.label, item.classname)
+            if known != item.classname:
+                raise UsageError(
+                    f"{name}: label {item.label} has the class names {known!r} and "
+                    f"{item.classname!r} ({item.impath}), but only one is allowed"
+                )
+    labels = {item.label for item in splits.get("train", splits["test"])}
+    for part, items in splits.items():
+        unknown = sorted({item.classname for item in items if item.label not in labels})
+        if unknown:
+            raise UsageError(
+                f"{name}: the {part} split has classes without training images "
+                f"({', '.join(unknown[:3])}): add some"
+            )
+    if labels != set(range(len(labels))):
+        some = ", ".join(map(str, sorted(labels)[:5])) + (", ..." if len(labels) > 5 else "")
+        raise UsageError(
+            f"{name}: its {len(labels)} classes have the labels {some}: they must be 0 to "
+            f"{len(labels) - 1} without gaps"
+        )
+    trained = {item.impath for item in splits.get("train", ())}
+    shared = sum(item.impath in trained for item in splits["test"])
+    if shared:
+        print(
+            f"warning: {shared:,} of the {len(splits['test']):,} test images of {name} are also "
+            "in the training split, so test accuracy does not measure generalization"
+        )
+    return len(labels)
+
+
 def split_trainval(trainval: Sequence[Datum], p_val: float = 0.2) -> tuple[Images, Images]:
-    """Take the share ``p_val`` of each class out of ``trainval``, with Python's ``random``."""
+    """Split a fraction ``p_val`` of each class off for validation, with Python's ``random``."""
     print(f"Splitting trainval into {1 - p_val:.0%} train and {p_val:.0%} val")
     train: Images = []
     val: Images = []
@@ -113,7 +141,7 @@ def split_trainval(trainval: Sequence[Datum], p_val: float = 0.2) -> tuple[Image
         if not count:
             raise UsageError(
                 f"class {items[0].classname!r} has {len(items)} images: too few for a validation "
-                f"share of {p_val:.0%}"
+                f"fraction of {p_val:.0%}"
             )
         shuffled = random.sample(items, len(items))
         val += shuffled[:count]
@@ -128,16 +156,17 @@ def split_folders(
     ignored: Iterable[str] = (),
     new_cnames: Mapping[str, str] | None = None,
 ) -> tuple[Images, Images, Images]:
-    """Split a folder of class folders at random, with Python's ``random``.
+    """Split the images of class folders with Python's ``random``.
 
     Args:
-        image_dir: holds one folder a class; labels follow the sorted names.
-        p_trn, p_val: shares of training and validation images in each class; the rest is test.
-        ignored: class folders to leave out.
-        new_cnames: class names for folders that have another name.
+        image_dir: folder with one subfolder per class; labels follow the sorted names.
+        p_trn, p_val: fractions of training and validation images per class; the rest is for
+            testing.
+        ignored: subfolders to skip.
+        new_cnames: folder -> class name, where they differ.
 
     Raises:
-        UsageError: there are no class folders, or one has too few images for three parts.
+        UsageError: there are no class folders, or one has too few images.
     """
     print(f"Splitting {image_dir} into {p_trn:.0%} train, {p_val:.0%} val, and the rest test")
     names = new_cnames or {}
@@ -146,7 +175,7 @@ def split_folders(
     test: Images = []
     folders = [name for name in class_folders(image_dir) if name not in set(ignored)]
     if not folders:
-        raise UsageError(f"{image_dir} has no class folders: it must hold one folder a class")
+        raise UsageError(f"{image_dir} has no class folders: it must have one folder per class")
     for label, folder in enumerate(folders):
         items = folder_images(os.path.join(image_dir, folder), label, names.get(folder, folder))
         random.shuffle(items)
@@ -160,30 +189,30 @@ def split_folders(
 
 
 def class_folders(folder: str) -> list[str]:
-    """The sorted names of the folders in ``folder``, hidden ones left out."""
+    """Return the sorted names of the subfolders, without hidden ones."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def folder_images(folder: str, label: int, classname: str) -> Images:
-    """The images of a class folder, sorted by name; hidden files are left out."""
+    """Return the images of a class folder, sorted by name, without hidden files."""
     names = listdir_nohidden(folder, sort=True)
     images = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
     if len(images) < len(names):
         others = [name for name in names if name not in set(images)]
-        print(f"Leaving out {len(others)} files in {folder} that are no images, like {others[0]}")
+        print(f"Skipping {len(others)} files in {folder} that are not images, like {others[0]}")
     return [Datum(os.path.join(folder, name), label=label, classname=classname) for name in images]
 
 
 def base_and_new(items: Sequence[Datum]) -> dict[str, list[int]]:
-    """The sorted labels of ``items``: the first ceil(n / 2) are "base", the rest "new"."""
+    """Return the sorted labels of ``items``: the first ceil(n / 2) are "base", the rest "new"."""
     labels = sorted({item.label for item in items})
     half = math.ceil(len(labels) / 2)
     return {"base": labels[:half], "new": labels[half:]}
 
 
 def subsample_classes(*args: Sequence[Datum], subsample: str = "all") -> Sequence[Any]:
-    """Keep the base or the new classes of each list, with labels that count from 0 again.
+    """Keep the base or the new classes of each list, and renumber their labels from 0.
 
     Of the n sorted labels in the first list, the first ceil(n / 2) are base, the rest are new.
 

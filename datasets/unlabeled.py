@@ -1,10 +1,10 @@
-"""Which images a trainer without labels sees: DATASET.DISTILL_ON.
+"""Images for a trainer without labels, chosen by DATASET.DISTILL_ON.
 
-few_shot: what a trainer with labels would see, the NUM_SHOTS of SUBSAMPLE_CLASSES.
-all: PromptKD's protocol. Training images of all classes (NUM_SHOTS of each, or all with 0), also
-of those that are tested as new; their labels are not used. The test split is validation, too:
-either its base classes, while the new ones are the test (TRAINER.MODAL base2novel), or all of it
-(cross).
+few_shot: the images of a trainer with labels, the NUM_SHOTS of SUBSAMPLE_CLASSES.
+all: PromptKD's protocol. Training images of all classes without their labels, including the
+classes tested as new (NUM_SHOTS of each, or all with 0). Validation images are test images: with
+TRAINER.MODAL base2novel those of the base classes, while the new classes are tested; with cross
+all of them.
 """
 
 from typing import NamedTuple
@@ -23,14 +23,14 @@ MODALS = ("base2novel", "cross")
 
 
 class ClassGroup(NamedTuple):
-    """Classes that are tested apart from the others: a name for tables, and their labels."""
+    """Classes that are tested separately: a name for tables, and their labels."""
 
     name: str
     labels: list[int]
 
 
 def uses_all_classes(cfg: CfgNode) -> bool:
-    """Whether DATASET.DISTILL_ON asks for unlabeled images of all classes.
+    """Return whether DATASET.DISTILL_ON selects unlabeled images of all classes.
 
     Raises:
         UsageError: an unknown value, or one that contradicts SUBSAMPLE_CLASSES.
@@ -40,7 +40,7 @@ def uses_all_classes(cfg: CfgNode) -> bool:
         raise UsageError(f"DATASET.DISTILL_ON is {choice!r}: {nearest(choice, CHOICES)}")
     if choice == "all" and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
         raise UsageError(
-            "DATASET.DISTILL_ON all takes images of all classes, but SUBSAMPLE_CLASSES is "
+            "DATASET.DISTILL_ON all uses images of all classes, but SUBSAMPLE_CLASSES is "
             f"{cfg.DATASET.SUBSAMPLE_CLASSES}: set it to all, or DISTILL_ON to few_shot"
         )
     return choice == "all"
@@ -49,22 +49,21 @@ def uses_all_classes(cfg: CfgNode) -> bool:
 def unlabeled(
     splits: dict[str, list[Datum]], modal: str
 ) -> tuple[dict[str, list[Datum]], dict[str, ClassGroup]]:
-    """The splits of PromptKD's protocol, and the classes among which val and test are tested.
+    """Return the splits of PromptKD's protocol, and the classes of val and test.
 
-    Labels stay as they are. A dataset for testing only is tested among all its classes.
+    Labels are unchanged. A test-only dataset is tested on all its classes.
     """
     if modal not in MODALS:
         raise UsageError(f"TRAINER.MODAL is {modal!r}: {nearest(modal, MODALS)}")
     train, test = splits.get("train", splits["test"]), splits["test"]
     groups = base_and_new(train)
     if modal == "cross" or "train" not in splits:
-        everything = ClassGroup("all", groups["base"] + groups["new"])
-        parts = {"val": everything, "test": everything}
-    else:
-        parts = {
-            "val": ClassGroup("base", groups["base"]),
-            "test": ClassGroup("new", groups["new"]),
-        }
+        groups = {"all": groups["base"] + groups["new"]}
+    names = list(groups)
+    parts = {
+        "val": ClassGroup(names[0], groups[names[0]]),
+        "test": ClassGroup(names[-1], groups[names[-1]]),
+    }
     chosen = {
         split: [item for item in test if item.label in set(group.labels)]
         for split, group in parts.items()

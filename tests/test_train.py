@@ -89,7 +89,7 @@ def test_the_alias_of_the_release_is_registered(command, capsys):
         (("--config-file", "configs/trainers/CoOp/vit_b61.yaml"), [], "did you mean 'vit_b16'"),
         (("--root", "/nowhere"), [], "/nowhere"),
         (None, ["TRAINER.TEXTREFINER.CACHE_SIZ", "3"], "CACHE_SIZE"),
-        (None, ["TRAINER.TEXTREFINER.CACHE_SIZE", "many"], "takes a whole number"),
+        (None, ["TRAINER.TEXTREFINER.CACHE_SIZE", "many"], "must be an integer"),
         (None, ["TRAINER.TEXTREFINER.CACHE_SIZE"], "KEY VALUE pairs"),
         (None, ["DATASET.SUBSAMPLE_CLASSES", "old"], "old"),
         (None, ["MODEL.BACKBONE.NAME", "ViT-B/61"], "ViT-B/16"),

@@ -1,4 +1,4 @@
-"""The config tree, and how files and command lines change it."""
+"""The config tree, and merging of files and command lines into it."""
 
 from .defaults import get_cfg_default
 from .merge import clean_cfg, merge_file, merge_opts, with_bases

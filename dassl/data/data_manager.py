@@ -1,10 +1,10 @@
-"""From a config to loaders.
+"""Build the loaders of a config.
 
 What a loader yields is a function of (seed, epoch, image) alone: the order comes from a generator
-of the loader's own, the augmentations of an image from one seeded for that image. So neither the
-number of workers, nor an evaluation in between, nor an interruption changes what is trained; and
-iterating takes nothing from the global random streams, which belong to the trainer. With
-DATALOADER.VIEWS n the augmentations are those of epoch modulo n: every image has n views.
+owned by the loader, and the augmentations of an image from one seeded for that image. So the number
+of workers, evaluations and interruptions do not change the training, and iterating does not use the
+global random generators. With DATALOADER.VIEWS n the augmentations are those of epoch modulo n, so
+every image has n views.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, distributed, read_image
+from dassl.utils.random_state import derive_seed, seeded
 
 from .datasets import DatasetBase, Datum, build_dataset
 from .samplers import BatchSlices, BatchTurns, build_sampler
-from .seeding import derive_seed, seeded
 from .transforms import build_transform, interpolation_mode, is_random
 
 Transform = Callable[[Any], Any]
 Transforms = Transform | Sequence[Transform] | None
+Wrapper = Callable[..., Dataset[dict[str, Any]]]
 
 
 class DatasetWrapper(Dataset[dict[str, Any]]):
-    """Reads and transforms the images of a list of :class:`Datum`.
+    """Dataset that reads and transforms the images of a list of :class:`Datum`.
 
-    An item is a dict: ``img`` (what the transform returns: a tensor (3, H, W)), ``label``,
+    An item is a dict: ``img`` (the output of the transform: a tensor (3, H, W)), ``label``,
     ``domain``, ``impath`` and ``index``. Further views of the image:
 
     - a list of transforms gives ``img``, ``img2``, ``img3``, ...;
-    - DATALOADER.K_TRANSFORMS > 1 makes each of them a list of that many draws (training only);
+    - DATALOADER.K_TRANSFORMS > 1 makes each of them a list of that many samples (training only);
     - DATALOADER.RETURN_IMG0 adds ``img0``, the image resized to INPUT.SIZE without augmentation.
     """
 
@@ -57,11 +58,14 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
                 "set it to 1, or INPUT.NO_TRANSFORM to False"
             )
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        self.to_tensor = _plain_transform(cfg)
+        steps = [Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            steps.append(Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        self.to_tensor = Compose(steps)
         self.stream: tuple[int, ...] = (loader_seed(cfg),)
 
     def set_stream(self, *stream: int) -> None:
-        """Draw the augmentations of each image from (``stream``, index of the image)."""
+        """Seed the augmentations of each image with (``stream``, index of the image)."""
         self.stream = stream
 
     def __len__(self) -> int:
@@ -86,38 +90,29 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         if self.transform is None:
             return {"img": image}
         transforms = self.transform if isinstance(self.transform, Sequence) else [self.transform]
-        names = ["img", *(f"img{i}" for i in range(2, len(transforms) + 1))]
-        return {
-            name: self._transform_image(transform, image)
-            for name, transform in zip(names, transforms, strict=True)
-        }
-
-    def _transform_image(self, tfm: Transform, img0: Any) -> Any:
-        views = [tfm(img0) for _ in range(self.k_tfm)]
-        return views if len(views) > 1 else views[0]
-
-
-def _plain_transform(cfg: CfgNode) -> Compose:
-    steps = [Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), ToTensor()]
-    if "normalize" in cfg.INPUT.TRANSFORMS:
-        steps.append(Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
-    return Compose(steps)
+        views = {}
+        for number, transform in enumerate(transforms, start=1):
+            samples = [transform(image) for _ in range(self.k_tfm)]
+            views["img" if number == 1 else f"img{number}"] = (
+                samples if self.k_tfm > 1 else samples[0]
+            )
+        return views
 
 
 def loader_seed(cfg: CfgNode) -> int:
-    """The seed of order and augmentations: cfg.SEED, or torch's own if that is negative."""
+    """Return the seed of order and augmentations: cfg.SEED, or torch's if that is negative."""
     return cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
 
 
 class EpochLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader whose batches depend on (seed, epoch, how often it ran in this epoch).
+    """DataLoader with batches that depend on (seed, epoch, number of earlier passes in this epoch).
 
     Args:
-        dataset: a `DatasetWrapper`, or a trainer's own.
-        seed: of order and augmentations.
-        augmented: whether its images are augmented at random.
-        views: n, how many views of an image there are: epoch e shows the augmentations of epoch
-            e mod n (the order stays the epoch's own); 0: every epoch draws new ones.
+        dataset: a `DatasetWrapper`, or a trainer's own dataset.
+        seed: seed of order and augmentations.
+        augmented: whether the images are augmented at random.
+        views: number n of views of an image: epoch e has the augmentations of epoch e mod n, in an
+            order of its own. 0: every epoch samples new ones.
     """
 
     def __init__(
@@ -140,18 +135,18 @@ class EpochLoader(DataLoader[dict[str, Any]]):
 
     def __iter__(self) -> Any:
         stream = self._begin_pass()
-        # A trainer's own wrapper need not know about streams: its workers are still seeded by
-        # the loader's generator, but then its augmentations depend on the number of workers.
+        # A trainer's own dataset may lack set_stream: its workers are seeded by the loader's
+        # generator, but its augmentations then depend on the number of workers.
         if hasattr(self.dataset, "set_stream"):
             repeated = self.augmented and self.views
             self.dataset.set_stream(*(self.view_stream(self.view) if repeated else stream))
         return super().__iter__()
 
     def order(self) -> Iterator[list[int]]:
-        """The indices of the batches of the next pass, in place of the pass: nothing is read."""
+        """Yield the indices of the batches of the next pass, instead of that pass."""
         self._begin_pass()
         positions: Any = range(len(cast(Sized, self.dataset)))
-        # A DataLoader again: it draws from the generator what `__iter__` would.
+        # A DataLoader uses the generator in the same way as `__iter__`.
         return iter(
             DataLoader(
                 positions,
@@ -163,11 +158,11 @@ class EpochLoader(DataLoader[dict[str, Any]]):
 
     @property
     def view(self) -> int:
-        """Which of the `views` this epoch shows."""
+        """Index of this epoch's view."""
         return self.epoch % self.views
 
     def view_stream(self, view: int) -> tuple[int, int, int]:
-        """What a `DatasetWrapper` draws the augmentations of a view from."""
+        """Return the arguments of `set_stream` for a view."""
         return self.seed, view, 0
 
     def _begin_pass(self) -> tuple[int, int, int]:
@@ -186,12 +181,12 @@ def build_data_loader(
     n_ins: int = 2,
     tfm: Transforms = None,
     is_train: bool = True,
-    dataset_wrapper: Callable[..., Dataset[dict[str, Any]]] | None = None,
+    dataset_wrapper: Wrapper | None = None,
 ) -> EpochLoader:
-    """A loader over ``data_source``.
+    """Build a loader of ``data_source``.
 
-    In training the last incomplete batch is dropped, unless it is the only one. Of several
-    processes each has its part of every batch in training, and its part of the batches otherwise.
+    In training the last incomplete batch is dropped, unless it is the only one. With several
+    processes, each gets a slice of every training batch, and every N-th test batch.
 
     Raises:
         UsageError: no images, an unknown sampler, or batches that the data cannot fill.
@@ -200,13 +195,7 @@ def build_data_loader(
         raise UsageError(f"there are no {'training' if is_train else 'test'} images to load")
     generator = torch.Generator()
     sampler = build_sampler(
-        sampler_type,
-        cfg=cfg,
-        data_source=data_source,
-        batch_size=batch_size,
-        n_domain=n_domain,
-        n_ins=n_ins,
-        generator=generator,
+        sampler_type, cfg, data_source, batch_size, n_domain, n_ins, generator=generator
     )
     drop_last = is_train and len(data_source) >= batch_size
     rank, count = distributed.rank(), distributed.world_size()
@@ -220,8 +209,8 @@ def build_data_loader(
     views = cfg.DATALOADER.VIEWS if is_train else 0
     if views and not hasattr(dataset, "set_stream"):
         raise UsageError(
-            f"DATALOADER.VIEWS is {views}, but {type(dataset).__name__} has no set_stream by which "
-            "its augmentations could be repeated: set it to 0"
+            f"DATALOADER.VIEWS is {views}, but {type(dataset).__name__} has no set_stream method, "
+            "so its augmentations cannot be repeated: set it to 0"
         )
     return EpochLoader(
         dataset,
@@ -242,9 +231,9 @@ class DataManager:
 
     Attributes:
         dataset: the dataset.
-        train_loader_x, train_loader_u, val_loader, test_loader: its loaders; ``train_loader_u``
-            and ``val_loader`` are None where the dataset has no such images.
-        num_classes, num_source_domains, lab2cname: of the dataset.
+        train_loader_x, train_loader_u, val_loader, test_loader: the loaders; ``train_loader_u``
+            and ``val_loader`` are None if the dataset has no such images.
+        num_classes, num_source_domains, lab2cname: properties of the dataset.
     """
 
     def __init__(
@@ -252,73 +241,53 @@ class DataManager:
         cfg: CfgNode,
         custom_tfm_train: Transforms = None,
         custom_tfm_test: Transforms = None,
-        dataset_wrapper: Callable[..., Dataset[dict[str, Any]]] | None = None,
+        dataset_wrapper: Wrapper | None = None,
     ) -> None:
         self.dataset: DatasetBase = build_dataset(cfg)
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.num_classes = self.dataset.num_classes
+        self.lab2cname = self.dataset.lab2cname
         self._dataset_wrapper = dataset_wrapper
 
         tfm_train = _choose_transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _choose_transform(cfg, custom_tfm_test, is_train=False)
         settings_x = cfg.DATALOADER.TRAIN_X
         settings_u = settings_x if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
-
-        self.train_loader_x = self._train_loader(cfg, settings_x, self.dataset.train_x, tfm_train)
+        settings_test = cfg.DATALOADER.TEST
+        data = self.dataset
+        self.train_loader_x = self._loader(cfg, settings_x, data.train_x, tfm_train, True)
         self.train_loader_u = (
-            self._train_loader(cfg, settings_u, self.dataset.train_u, tfm_train)
-            if self.dataset.train_u
-            else None
+            self._loader(cfg, settings_u, data.train_u, tfm_train, True) if data.train_u else None
         )
         self.val_loader = (
-            self._test_loader(cfg, self.dataset.val, tfm_test) if self.dataset.val else None
+            self._loader(cfg, settings_test, data.val, tfm_test, False) if data.val else None
         )
-        self.test_loader = self._test_loader(cfg, self.dataset.test, tfm_test)
-
+        self.test_loader = self._loader(cfg, settings_test, data.test, tfm_test, False)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    def _train_loader(
-        self, cfg: CfgNode, settings: CfgNode, source: Sequence[Datum], tfm: Transforms
+    def _loader(
+        self,
+        cfg: CfgNode,
+        settings: CfgNode,
+        source: Sequence[Datum] | None,
+        tfm: Transforms,
+        is_train: bool,
     ) -> EpochLoader:
         return build_data_loader(
             cfg,
             sampler_type=settings.SAMPLER,
             data_source=source,
             batch_size=settings.BATCH_SIZE,
-            n_domain=settings.N_DOMAIN,
-            n_ins=settings.N_INS,
+            n_domain=settings.get("N_DOMAIN", 0),  # only in training
+            n_ins=settings.get("N_INS", 2),
             tfm=tfm,
-            is_train=True,
+            is_train=is_train,
             dataset_wrapper=self._dataset_wrapper,
         )
-
-    def _test_loader(
-        self, cfg: CfgNode, source: Sequence[Datum] | None, tfm: Transforms
-    ) -> EpochLoader:
-        return build_data_loader(
-            cfg,
-            sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-            data_source=source,
-            batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-            tfm=tfm,
-            is_train=False,
-            dataset_wrapper=self._dataset_wrapper,
-        )
-
-    @property
-    def num_classes(self) -> int:
-        return self.dataset.num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self.dataset.lab2cname
 
     def set_epoch(self, epoch: int) -> None:
-        """Let all loaders yield what belongs to ``epoch`` (counted from 0)."""
+        """Make all loaders yield the batches of ``epoch`` (counted from 0)."""
         loaders = self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader
         for loader in loaders:
             if loader is not None:
@@ -326,19 +295,18 @@ class DataManager:
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Print the sizes of the dataset."""
-        rows = [("Dataset", cfg.DATASET.NAME)]
+        rows = {"Dataset": cfg.DATASET.NAME}
         if cfg.DATASET.SOURCE_DOMAINS:
-            rows.append(("Source", ", ".join(cfg.DATASET.SOURCE_DOMAINS)))
+            rows["Source"] = ", ".join(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.DATASET.TARGET_DOMAINS:
-            rows.append(("Target", ", ".join(cfg.DATASET.TARGET_DOMAINS)))
-        rows.append(("# classes", f"{self.num_classes:,}"))
+            rows["Target"] = ", ".join(cfg.DATASET.TARGET_DOMAINS)
+        rows["# classes"] = f"{self.num_classes:,}"
         for name in ("train_x", "train_u", "val", "test"):
-            images = getattr(self.dataset, name)
-            if images:
-                rows.append((f"# {name}", f"{len(images):,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(2)]
-        rule = "  ".join("-" * width for width in widths)
-        print(rule, *(f"{name:<{widths[0]}}  {value}" for name, value in rows), rule, sep="\n")
+            if images := getattr(self.dataset, name):
+                rows[f"# {name}"] = f"{len(images):,}"
+        width = max(map(len, rows))
+        rule = "-" * width + "  " + "-" * max(map(len, rows.values()))
+        print(rule, *(f"{name:<{width}}  {value}" for name, value in rows.items()), rule, sep="\n")
 
 
 def _choose_transform(cfg: CfgNode, custom: Transforms, is_train: bool) -> Transforms:

@@ -1,4 +1,4 @@
-"""Orders in which a loader visits its images."""
+"""Samplers: the order in which a loader visits its images."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from torch.utils.data import BatchSampler, RandomSampler, Sampler, SequentialSampler
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, nearest
 
 from .datasets import Datum
 
-SAMPLERS = [
-    "RandomSampler",
-    "SequentialSampler",
-    "RandomDomainSampler",
-    "SeqDomainSampler",
-    "RandomClassSampler",
-]
-
 
 class GroupSampler(Sampler[int]):
-    """Batches of ``groups_per_batch`` groups (domains or classes) with ``images`` images of each.
+    """Batches of ``groups_per_batch`` groups (domains or classes) with ``images`` images each.
 
-    Every batch takes the groups that have most images left, ties in random order; the epoch ends
-    when too few groups are left for a batch. So its length is the same in every epoch.
+    Every batch has the groups with the most images left, ties in random order. The epoch ends when
+    too few groups are left for a batch, so its length is the same in every epoch.
 
     Args:
         keys: the group of each image.
-        groups_per_batch: how many different groups a batch holds.
-        images: how many images of each.
-        shuffle_groups: whether groups come in random order within a batch, or sorted.
-        generator: the source of randomness; torch's global one if None.
+        groups_per_batch: number of groups in a batch.
+        images: number of images per group in a batch.
+        shuffle_groups: whether groups are in random order within a batch, or sorted.
+        generator: source of randomness; torch's global generator if None.
     """
 
     def __init__(
@@ -50,7 +42,7 @@ class GroupSampler(Sampler[int]):
             self.groups.setdefault(key, []).append(index)
         if not 1 <= groups_per_batch <= len(self.groups):
             raise UsageError(
-                f"a batch of {groups_per_batch} groups (domains or classes) cannot be drawn from "
+                f"a batch of {groups_per_batch} groups (domains or classes) cannot be sampled from "
                 f"{len(self.groups)}: change the batch size or DATALOADER.*.N_DOMAIN or N_INS"
             )
         self.groups_per_batch = groups_per_batch
@@ -60,7 +52,7 @@ class GroupSampler(Sampler[int]):
         self.length = sum(1 for _ in self._batches()) * groups_per_batch * images
 
     def _batches(self) -> Iterator[list[Any]]:
-        """The groups of each batch."""
+        """Yield the groups of each batch."""
         left = {key: max(1, len(ids) // self.images) for key, ids in self.groups.items()}
         while len(left) >= self.groups_per_batch:
             keys = list(left)
@@ -73,7 +65,7 @@ class GroupSampler(Sampler[int]):
             yield chosen if self.shuffle_groups else sorted(chosen)
 
     def _shuffled(self, ids: list[int]) -> Iterator[int]:
-        """The images of a group in random order; a group of too few is filled by repetition."""
+        """Return a group's images in random order; a group that is too small repeats some."""
         order = torch.randperm(len(ids), generator=self.generator).tolist()
         missing = max(0, self.images - len(ids))
         order += torch.randint(len(ids), (missing,), generator=self.generator).tolist()
@@ -89,24 +81,8 @@ class GroupSampler(Sampler[int]):
         return self.length
 
 
-def _images_per_domain(domains: Sequence[int], batch_size: int, n_domain: int) -> int:
-    if batch_size % n_domain:
-        raise UsageError(
-            f"a batch of {batch_size} images cannot be shared evenly by {n_domain} domains: "
-            "set BATCH_SIZE to a multiple of N_DOMAIN"
-        )
-    images = batch_size // n_domain
-    for domain in sorted(set(domains)):
-        if domains.count(domain) < images:
-            raise UsageError(
-                f"domain {domain} has {domains.count(domain)} images, a batch takes {images}: "
-                "lower BATCH_SIZE"
-            )
-    return images
-
-
 class RandomDomainSampler(GroupSampler):
-    """``n_domain`` random domains a batch (all of them if not positive), equally many images."""
+    """``n_domain`` random domains per batch (all if not positive), with equally many images."""
 
     def __init__(
         self,
@@ -114,14 +90,26 @@ class RandomDomainSampler(GroupSampler):
         batch_size: int,
         n_domain: int | None = None,
         generator: torch.Generator | None = None,
+        shuffle_groups: bool = True,
     ) -> None:
         domains = [item.domain for item in data_source]
         n_domain = n_domain if n_domain and n_domain > 0 else len(set(domains))
-        images = _images_per_domain(domains, batch_size, n_domain)
-        super().__init__(domains, n_domain, images, generator=generator)
+        if batch_size % n_domain:
+            raise UsageError(
+                f"a batch of {batch_size} images cannot be divided evenly among {n_domain} "
+                "domains: set BATCH_SIZE to a multiple of N_DOMAIN"
+            )
+        images = batch_size // n_domain
+        for domain in sorted(set(domains)):
+            if domains.count(domain) < images:
+                raise UsageError(
+                    f"domain {domain} has {domains.count(domain)} images, but a batch needs "
+                    f"{images}: lower BATCH_SIZE"
+                )
+        super().__init__(domains, n_domain, images, shuffle_groups, generator)
 
 
-class SeqDomainSampler(GroupSampler):
+class SeqDomainSampler(RandomDomainSampler):
     """All domains in every batch, in their order, with equally many random images of each."""
 
     def __init__(
@@ -130,14 +118,11 @@ class SeqDomainSampler(GroupSampler):
         batch_size: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        domains = [item.domain for item in data_source]
-        n_domain = len(set(domains))
-        images = _images_per_domain(domains, batch_size, n_domain)
-        super().__init__(domains, n_domain, images, shuffle_groups=False, generator=generator)
+        super().__init__(data_source, batch_size, generator=generator, shuffle_groups=False)
 
 
 class RandomClassSampler(GroupSampler):
-    """``batch_size // n_ins`` random classes a batch with ``n_ins`` images of each.
+    """``batch_size // n_ins`` random classes per batch with ``n_ins`` images of each.
 
     A class with fewer than ``n_ins`` images repeats some.
     """
@@ -150,7 +135,7 @@ class RandomClassSampler(GroupSampler):
         generator: torch.Generator | None = None,
     ) -> None:
         if not 1 <= n_ins <= batch_size:
-            raise UsageError(f"N_INS is {n_ins}: 1 to BATCH_SIZE ({batch_size}) is allowed")
+            raise UsageError(f"N_INS must be from 1 to BATCH_SIZE ({batch_size}), got {n_ins}")
         labels = [item.label for item in data_source]
         super().__init__(labels, batch_size // n_ins, n_ins, generator=generator)
 
@@ -164,69 +149,53 @@ def build_sampler(
     n_ins: int = 16,
     generator: torch.Generator | None = None,
 ) -> Sampler[int]:
-    """The sampler of that name over ``data_source``.
-
-    ``cfg`` is not used; it is part of the signature that callers of the original know.
+    """Build the sampler named ``sampler_type``; ``cfg`` is unused, as in the original signature.
 
     Raises:
         UsageError: an unknown name, or batches that the data cannot fill.
     """
     source = data_source if data_source is not None else []
-    if sampler_type == "RandomSampler":
-        return RandomSampler(source, generator=generator)
-    if sampler_type == "SequentialSampler":
-        return SequentialSampler(source)
-    if sampler_type == "RandomDomainSampler":
-        return RandomDomainSampler(source, batch_size, n_domain, generator)
-    if sampler_type == "SeqDomainSampler":
-        return SeqDomainSampler(source, batch_size, generator)
-    if sampler_type == "RandomClassSampler":
-        return RandomClassSampler(source, batch_size, n_ins, generator)
-    raise UsageError(f"unknown sampler {sampler_type!r}: {nearest(sampler_type, SAMPLERS)}")
+    builders = {
+        "RandomSampler": lambda: RandomSampler(source, generator=generator),
+        "SequentialSampler": lambda: SequentialSampler(source),
+        "RandomDomainSampler": lambda: RandomDomainSampler(source, batch_size, n_domain, generator),
+        "SeqDomainSampler": lambda: SeqDomainSampler(source, batch_size, generator),
+        "RandomClassSampler": lambda: RandomClassSampler(source, batch_size, n_ins, generator),
+    }
+    if sampler_type not in builders:
+        raise UsageError(f"unknown sampler {sampler_type!r}: {nearest(sampler_type, builders)}")
+    return builders[sampler_type]()
 
 
-class _PartOfBatches(Sampler[int]):
-    """What process ``rank`` of ``world_size`` takes of the batches of ``sampler``."""
+class BatchSlices(Sampler[int]):
+    """The slice of every full batch for process ``rank`` of ``world_size``, for training."""
 
-    def __init__(
-        self, sampler: Sampler[int], batch_size: int, rank: int, world_size: int
-    ) -> None:
-        self.sampler = sampler
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world_size = world_size
-
-    def _batches(self) -> Iterator[list[int]]:
-        order = iter(self.sampler)
-        while batch := list(islice(order, self.batch_size)):
-            yield batch
-
-    @property
-    def _images(self) -> int:
-        assert isinstance(self.sampler, Sized)
-        return len(self.sampler)
-
-
-class BatchSlices(_PartOfBatches):
-    """An equal slice of every full batch, for training: N slices are the batch of one process."""
+    def __init__(self, sampler: Sampler[int], batch_size: int, rank: int, world_size: int) -> None:
+        self.batches = BatchSampler(sampler, batch_size, drop_last=True)
+        self.share = batch_size // world_size
+        self.start = self.share * rank
 
     def __iter__(self) -> Iterator[int]:
-        share = self.batch_size // self.world_size
-        for batch in self._batches():
-            if len(batch) == self.batch_size:
-                yield from batch[share * self.rank : share * (self.rank + 1)]
+        for batch in self.batches:
+            yield from batch[self.start : self.start + self.share]
 
     def __len__(self) -> int:
-        return self._images // self.batch_size * (self.batch_size // self.world_size)
+        return len(self.batches) * self.share
 
 
-class BatchTurns(_PartOfBatches):
-    """Every N-th batch, whole, for tests: each batch is computed as one process computes it."""
+class BatchTurns(Sampler[int]):
+    """Every ``world_size``-th batch from ``rank`` on, for testing: batches stay whole."""
+
+    def __init__(self, sampler: Sampler[int], batch_size: int, rank: int, world_size: int) -> None:
+        assert isinstance(sampler, Sized)
+        self.batches = BatchSampler(sampler, batch_size, drop_last=False)
+        self.rank, self.world_size = rank, world_size
+        starts = range(0, len(sampler), batch_size)[rank::world_size]
+        self.length = sum(min(batch_size, len(sampler) - start) for start in starts)
 
     def __iter__(self) -> Iterator[int]:
-        for batch in islice(self._batches(), self.rank, None, self.world_size):
+        for batch in islice(self.batches, self.rank, None, self.world_size):
             yield from batch
 
     def __len__(self) -> int:
-        starts = range(0, self._images, self.batch_size)[self.rank :: self.world_size]
-        return sum(min(self.batch_size, self._images - start) for start in starts)
+        return self.length

@@ -1,4 +1,4 @@
-"""Registered models, their checkpoints, their optimization steps, and the loop over epochs."""
+"""Base class of trainers: registered models, checkpoints, optimization steps, epoch loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .progress import describe_non_finite
 
 
 class TrainerBase:
-    """Models by name, each with its optimizer and schedule, and the loop over epochs."""
+    """Named models with their optimizers and schedulers, and the loop over epochs."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -40,14 +40,14 @@ class TrainerBase:
         self.start_epoch = self.epoch = self.max_epoch = 0
         self.batch_idx = self.num_batches = 0
         self.best_result = -math.inf
-        self.best_epoch = 0  # finished epochs at the best result
+        self.best_epoch = 0  # number of finished epochs at the best result
 
     # models
 
     def register_model(
         self, name: str = "model", model: Any = None, optim: Any = None, sched: Any = None
     ) -> None:
-        """Take a model into care: its mode, checkpoints, optimizer steps and schedule.
+        """Register a model, so that its mode, checkpoints, optimizer and scheduler are managed.
 
         Raises:
             KeyError: the name is taken.
@@ -59,19 +59,19 @@ class TrainerBase:
         self._scheds[name] = sched
 
     def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
-        """All registered names, or `names` as a list after a check that they are registered."""
+        """Return `names` as a list (default: all); raise a UsageError if one is not registered."""
         if names is None:
             return list(self._models)
         names = tolist_if_not(names)
         for name in names:
             if name not in self._models:
-                raise UsageError(f"no model is named {name!r}: {nearest(name, self._models)}")
+                raise UsageError(f"unknown model {name!r}: {nearest(name, self._models)}")
         return names
 
     def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
-        """Put models into the mode "train", or "eval" (also called "test")."""
+        """Set models to the mode "train" or "eval" (alias "test")."""
         if mode not in ("train", "test", "eval"):
-            raise UsageError(f"no mode is named {mode!r}: allowed: train, test, eval")
+            raise UsageError(f"unknown mode {mode!r}: allowed: train, test, eval")
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
 
@@ -85,9 +85,9 @@ class TrainerBase:
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
-        """Save all models after the epoch of index `epoch`, with all that training goes on from.
+        """Save all models and the training state after the epoch of index `epoch`.
 
-        Of several processes, which hold the same, the main one saves.
+        Only the main process saves.
         """
         if not distributed.is_main():
             return
@@ -110,24 +110,24 @@ class TrainerBase:
     def after_save(
         self, directory: PathLike, files: Mapping[str, int], val_result: float | None
     ) -> None:
-        """Called when checkpoints of these names (-> finished epochs) were saved."""
+        """Called after saving checkpoints with these names (-> number of finished epochs)."""
 
     def _training_state(self) -> dict[str, Any]:
-        """What belongs to the run rather than to a model."""
+        """Return the state of the run that does not belong to a model."""
         state = {
             "random_state": get_random_state(),
             "best_result": self.best_result,
             "best_epoch": self.best_epoch,
         }
-        # Trainers of the family that can train in half precision keep their GradScaler here.
+        # CoOp's trainers have a GradScaler as self.scaler in mixed precision.
         scaler = _state_of(getattr(self, "scaler", None))
         return {**state, "scaler": scaler} if scaler else state
 
     def resume_model_if_exist(self, directory: PathLike) -> int:
-        """Restore everything from the newest checkpoints of a folder.
+        """Restore models and training state from the newest checkpoints of a folder.
 
         Returns:
-            The number of finished epochs; 0 where the folder has no checkpoint.
+            The number of finished epochs; 0 if the folder has no checkpoint.
         """
         loaded = load_newest_set(directory, self.get_model_names())
         if not loaded:
@@ -148,12 +148,12 @@ class TrainerBase:
         if "random_state" in checkpoint:
             set_random_state(checkpoint["random_state"])
         else:
-            print(f"{path} holds no random states: a run without interruption would differ a bit")
+            print(f"{path} has no random states: resuming from it is not exact")
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Load the best checkpoint of each model from a run's folder, or that of an epoch."""
+        """Load the best checkpoint of each model from a run's folder, or the one of an epoch."""
         if not directory or not self._models:
-            reason = "no model is registered" if directory else "no model directory was given"
+            reason = "no model is registered" if directory else "no model directory is set"
             print(f"Nothing is loaded: {reason}")
             return
         for name in self.get_model_names():
@@ -161,26 +161,26 @@ class TrainerBase:
             checkpoint = load_run_checkpoint(path)
             load_weights(self._models[name], checkpoint["state_dict"], f"{name} in {path}")
             result = checkpoint.get("val_result")
-            told = f", val_result={result:.1f}" if result is not None else ""
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{told})")
+            suffix = f", val_result={result:.1f}" if result is not None else ""
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{suffix})")
 
     # TensorBoard
 
     def init_writer(self, log_dir: str) -> None:
-        """Begin to write scalars for TensorBoard; of several processes the main one writes."""
+        """Open the TensorBoard writer in the main process."""
         if self._writer is None and distributed.is_main():
-            from torch.utils.tensorboard import SummaryWriter  # slow to import, used by training
+            from torch.utils.tensorboard import SummaryWriter  # only needed in training
 
             print(f"Initialize tensorboard (log_dir={log_dir})")
             self._writer = SummaryWriter(log_dir=log_dir)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write a scalar, if a writer was initialized: evaluation alone has none."""
+        """Write a scalar if the writer is open; it is not in evaluation alone."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
     def close_writer(self) -> None:
-        """Finish the TensorBoard file; may be called again."""
+        """Close the TensorBoard file, if open."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -188,7 +188,7 @@ class TrainerBase:
     # the loop
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run the epochs from `start_epoch`, which `before_train` may move, to `max_epoch`."""
+        """Train from `start_epoch`, which `before_train` may change, to `max_epoch`."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
         try:
@@ -223,15 +223,15 @@ class TrainerBase:
         raise NotImplementedError
 
     def parse_batch_train(self, batch: Any) -> Any:
-        """Take from a training batch what a step needs, and move it to the device."""
+        """Move the parts of a training batch that a step needs to the device."""
         raise NotImplementedError
 
     def parse_batch_test(self, batch: Any) -> Any:
-        """Take images and labels from a batch, and move them to the device."""
+        """Move images and labels of a test batch to the device."""
         raise NotImplementedError
 
     def forward_backward(self, batch: Any) -> Any:
-        """Make one optimization step; return a dict of what to log: floats or 0-dim tensors."""
+        """Run one optimization step; return values to log (floats or 0-dim tensors) by name."""
         raise NotImplementedError
 
     def model_inference(self, input: Any) -> Any:
@@ -241,41 +241,41 @@ class TrainerBase:
     # one optimization step
 
     def detect_anomaly(self, loss: Tensor, name: str = "loss") -> None:
-        """Raise a NonFiniteLossError (a UsageError) where a loss is infinite or NaN."""
+        """Raise a NonFiniteLossError (a UsageError) if a loss is infinite or NaN."""
         if not torch.isfinite(loss).all():
             step = self.epoch * self.num_batches + self.batch_idx
             value = float(loss.detach().sum())
             raise NonFiniteLossError(describe_non_finite(name, value, self.epoch, step))
 
     def model_zero_grad(self, names: str | list[str] | None = None) -> None:
-        """Clear the gradients of the models' optimizers."""
+        """Zero the gradients of the models' optimizers."""
         for optim in self._optims_of(names):
             optim.zero_grad()
 
     def model_backward(self, loss: Tensor) -> None:
-        """Compute gradients of a loss that must be finite."""
+        """Check that a loss is finite, and compute its gradients."""
         self.detect_anomaly(loss)
         loss.backward()
 
     def model_update(self, names: str | list[str] | None = None) -> None:
-        """Let the models' optimizers step."""
+        """Step the models' optimizers."""
         for optim in self._optims_of(names):
             optim.step()
 
     def model_backward_and_update(self, loss: Tensor, names: str | list[str] | None = None) -> None:
-        """Clear gradients, compute them, step."""
+        """Zero gradients, compute them, and step the optimizers."""
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
 
     def update_lr(self, names: str | list[str] | None = None) -> None:
-        """Let the models' schedules step: once per epoch, by the trainer's forward_backward."""
+        """Step the models' schedulers; the trainer's forward_backward calls this once per epoch."""
         for name in self.get_model_names(names):
             if self._scheds[name] is not None:
                 self._scheds[name].step()
 
     def get_current_lr(self, names: str | list[str] | None = None) -> float:
-        """Learning rate of the first parameter group of the first model that has an optimizer."""
+        """Return the learning rate of the first parameter group of the first optimizer."""
         optims = self._optims_of(names)
         if not optims:
             raise UsageError("no registered model has an optimizer, so there is no learning rate")

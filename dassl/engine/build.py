@@ -1,4 +1,4 @@
-"""The table of trainers."""
+"""The registry of trainers."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def build_trainer(cfg: CfgNode) -> Any:
-    """Build the trainer that cfg.TRAINER.NAME names.
+    """Build the trainer named by cfg.TRAINER.NAME.
 
     Raises:
-        UsageError: there is none of that name, or it would train apart from the others in each of
-            several processes: those that do not say ``parallel = True``.
+        UsageError: the trainer is unknown, or there are several processes and it does not declare
+            ``parallel = True``.
     """
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     count = distributed.world_size()
     if count > 1 and not getattr(trainer, "parallel", False):
         raise UsageError(
-            f"{cfg.TRAINER.NAME} runs in one process: its own training step would train {count} "
-            "models that know nothing of each other; start it with python instead of torchrun"
+            f"{cfg.TRAINER.NAME} does not support several processes: it would train {count} "
+            "independent models; start it with python instead of torchrun"
         )
     if cfg.VERBOSE:
         print(f"Loading trainer: {cfg.TRAINER.NAME}")

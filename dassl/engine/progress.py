@@ -1,4 +1,4 @@
-"""What an epoch tells while it runs: lines for the log, a bar for a terminal, scalars."""
+"""Progress of an epoch: log lines, a progress bar, and scalars."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -18,38 +19,26 @@ Item = TypeVar("Item")
 
 
 def bar(items: Iterable[Item], total: int, title: str) -> tqdm[Item]:
-    """A progress bar on stderr (never in the log), and only where stdout is a terminal."""
+    """Return a progress bar on stderr, which is disabled if stdout is not a terminal."""
     return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stdout.isatty())
 
 
+@dataclass
 class EpochLog:
-    """Times, averages, prints and writes the steps of one epoch.
+    """Time, average, print and write the steps of one epoch.
 
-    Losses may be tensors: they are read, which makes the host wait for the device, only when a
-    line is due, and their scalars are written then.
-
-    Args:
-        epoch: index of the epoch; `max_epoch` epochs in all, `num_batches` steps in each.
-        print_freq: steps between two lines; an epoch with fewer steps prints each of them.
-        get_lr: the current learning rate.
-        write: takes (tag, value, global step), as TrainerBase.write_scalar.
+    Losses may be tensors. They are read, which waits for the device, only when a line is printed;
+    their scalars are written then.
     """
 
-    def __init__(
-        self,
-        epoch: int,
-        max_epoch: int,
-        num_batches: int,
-        print_freq: int,
-        get_lr: Callable[[], float],
-        write: Callable[[str, float, int], None],
-    ) -> None:
-        self.epoch = epoch
-        self.max_epoch = max_epoch
-        self.num_batches = num_batches
-        self.print_freq = print_freq
-        self.get_lr = get_lr
-        self.write = write
+    epoch: int  # index of the epoch
+    max_epoch: int
+    num_batches: int
+    print_freq: int  # steps between two lines; an epoch with fewer steps prints every step
+    get_lr: Callable[[], float]
+    write: Callable[[str, float, int], None]  # TrainerBase.write_scalar
+
+    def __post_init__(self) -> None:
         self.losses = MetricMeter()
         self.batch_time = AverageMeter()
         self.data_time = AverageMeter()
@@ -57,19 +46,22 @@ class EpochLog:
         self._pending: list[tuple[str, Number, int]] = []
 
     def watch(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """Yield the batches, each of which `step` must follow."""
+        """Yield the batches; call `step` after each."""
         self._start = time.perf_counter()
         for batch in bar(batches, self.num_batches, f"epoch {self.epoch + 1}/{self.max_epoch}"):
             self.data_time.update(time.perf_counter() - self._start)
-            self.lr = self.get_lr()  # of this step: the epoch's last one moves it to the next
+            self.lr = self.get_lr()  # before the step, since the last one updates it
             yield batch
             self._start = time.perf_counter()
 
     def step(self, loss_summary: Mapping[str, Number] | None) -> None:
-        """Take in what a step's forward_backward returned."""
+        """Add the return value of a step's forward_backward."""
         self.batch_time.update(time.perf_counter() - self._start)
         self.losses.update(loss_summary)
-        self._remember_scalars()
+        step = self.epoch * self.num_batches + self.steps
+        for name, meter in self.losses.meters.items():
+            self._pending.append((f"train/{name}", meter.lazy_avg, step))
+        self._pending.append(("train/lr", self.lr, step))
         self.steps += 1
         if self.steps % self.print_freq == 0 or self.num_batches < self.print_freq:
             self._flush()
@@ -77,14 +69,8 @@ class EpochLog:
         elif self.steps == self.num_batches:
             self._flush()
 
-    def _remember_scalars(self) -> None:
-        step = self.epoch * self.num_batches + self.steps
-        for name, meter in self.losses.meters.items():
-            self._pending.append((f"train/{name}", meter.lazy_avg, step))
-        self._pending.append(("train/lr", self.lr, step))
-
     def _flush(self) -> None:
-        """Write what is due; a value that is not finite ends the run with its name."""
+        """Write the pending scalars; raise a NonFiniteLossError for infinite or NaN values."""
         for tag, value, step in self._pending:
             number = float(value)
             if not math.isfinite(number):
@@ -107,8 +93,8 @@ class EpochLog:
 
 
 def describe_non_finite(name: str, value: float, epoch: int, step: int) -> str:
-    """The sentence for a loss that is infinite or NaN; epochs and steps are told from 1."""
+    """Return the message for a loss that is infinite or NaN, counting from epoch and step 1."""
     return (
         f"{name} is {value} at epoch {epoch + 1}, step {step + 1}: try a lower OPTIM.LR, fp32 "
-        "instead of fp16 or amp (the trainer's PREC), and look for broken images or weights"
+        "instead of fp16 or amp (the trainer's PREC), and check for broken images or weights"
     )

@@ -1,4 +1,4 @@
-"""Which epoch is tested: the last one, or the best on validation images, never silently on test."""
+"""Model selection: test the last epoch, or the best one on validation images."""
 
 from __future__ import annotations
 
@@ -10,40 +10,39 @@ from ..utils.errors import UsageError
 
 
 def selects_best(cfg: CfgNode) -> bool:
-    """Whether each epoch is evaluated to find the best one."""
+    """Return whether every epoch is evaluated to find the best one."""
     return cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
 
 
 def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
-    """Refuse to choose the best epoch by test images, unless the config asks for it by name."""
+    """Raise a UsageError if test images would select the epoch without TEST.SELECT_ON_TEST."""
     problem = val_problem(val_loader, dm)
     if not problem:
         return
     name = cfg.DATASET.NAME or "the dataset"
     if not cfg.TEST.SELECT_ON_TEST:
         raise UsageError(
-            f"TEST.FINAL_MODEL best_val needs validation images, and {name} {problem}: set "
-            "TEST.FINAL_MODEL last_step, or TEST.SELECT_ON_TEST True to select on test images "
-            "knowingly"
+            f"TEST.FINAL_MODEL best_val needs validation images, but {name} {problem}: set "
+            "TEST.FINAL_MODEL last_step, or TEST.SELECT_ON_TEST True to select on test images"
         )
-    print(f"TEST.SELECT_ON_TEST: {name} {problem}, so the best epoch is chosen by TEST images")
+    print(f"TEST.SELECT_ON_TEST: {name} {problem}, so the best epoch is selected on TEST images")
 
 
 def selection_rule(trainer: Any) -> str:
-    """last_step, best_val, or best_test where a dataset has no validation images of its own."""
+    """Return last_step, best_val, or best_test if a dataset has no separate validation images."""
     if not selects_best(trainer.cfg):
         return "last_step"
     return "best_test" if val_problem(trainer.val_loader, trainer.dm) else "best_val"
 
 
 def describe_selection(trainer: Any) -> str:
-    """The line that stands above the final result."""
+    """Return the line printed above the final result."""
     last = trainer.max_epoch
     if not selects_best(trainer.cfg):
         return f"Selection rule: last_step (epoch {last} of {last})"
     images = "val images"
     if val_problem(trainer.val_loader, trainer.dm):
-        images = "TEST images, as TEST.SELECT_ON_TEST asks"
+        images = "TEST images because of TEST.SELECT_ON_TEST"
     return (
         f"Selection rule: best_val (epoch {trainer.best_epoch} of {last}, "
         f"{trainer.best_result:.1f}% on {images})"
@@ -51,7 +50,7 @@ def describe_selection(trainer: Any) -> str:
 
 
 def val_problem(val_loader: Any, dm: Any) -> str:
-    """Why there is no validation split of its own, to follow the dataset's name; "" if fine."""
+    """Return why a dataset has no separate validation split (a predicate), or ""."""
     if val_loader is None:
         return "has no val split"
     dataset = getattr(dm, "dataset", None)
@@ -61,4 +60,4 @@ def val_problem(val_loader: Any, dm: Any) -> str:
         return "takes its val images from the test split"
     test = {item.impath for item in dataset.test}
     shared = sum(item.impath in test for item in dataset.val)
-    return f"has {shared} of its val images in test, too" if shared else ""
+    return f"has {shared} of its val images also in test" if shared else ""

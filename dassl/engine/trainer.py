@@ -1,9 +1,8 @@
-"""Trainers that take data, device, evaluation and model selection from a config.
+"""Trainers with data, device, evaluation and model selection set by a config.
 
-A trainer of the family derives from TrainerX, builds and registers its models in `build_model`,
-and makes one optimization step in `forward_backward`. Training is a function of the seed: an
-evaluation in between leaves the random generators alone, and a run that goes on from a checkpoint
-ends, on the CPU, with the very bits of one that was never interrupted.
+A trainer derives from TrainerX, builds and registers its models in `build_model`, and runs one
+optimization step in `forward_backward`. Training is a function of the seed: an evaluation does not
+change the random generators, and on the CPU a resumed run is bit-identical to an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from ..utils.errors import UsageError, nearest
 from ..utils.random_state import preserved_random_state
 from ..utils.tools import PathLike, mkdir_if_missing
 from .base import TrainerBase
-from .checkpoint_set import bring_best, has_epoch
+from .checkpoint_set import copy_best, has_epoch
 from .progress import EpochLog, bar
 from .run_records import write_record
 from .selection import check_selection, describe_selection, selects_best
@@ -40,23 +39,23 @@ Item = TypeVar("Item")
 
 
 class SimpleNet(nn.Module):
-    """The original's CNN classifier: out of scope, and building one says so."""
+    """The original's CNN classifier, which is out of scope; building it raises a UsageError."""
 
     def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
-        refuse("SimpleNet, the model of a trainer that has no build_model of its own,")
+        refuse("SimpleNet, the model of a trainer without build_model,")
 
 
 class SimpleTrainer(TrainerBase):
-    """A trainer that is built from a config alone.
+    """A trainer built from a config.
 
     Attributes:
-        cfg, device, output_dir: the config, the one device of the run, cfg.OUTPUT_DIR.
+        cfg, device, output_dir: the config, the device of the run, cfg.OUTPUT_DIR.
         dm, train_loader_x, train_loader_u, val_loader, test_loader: data manager and its loaders.
-        num_classes, num_source_domains, lab2cname: of the data.
-        evaluator: built by TEST.EVALUATOR.
+        num_classes, num_source_domains, lab2cname: properties of the dataset.
+        evaluator: the evaluator TEST.EVALUATOR.
     """
 
-    dm: Any = None  # a trainer may build its loaders without a data manager
+    dm: Any = None  # None if a trainer builds its loaders without a data manager
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -66,18 +65,18 @@ class SimpleTrainer(TrainerBase):
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
-        with distributed.main_first():  # it may make files: images, few-shot splits, downloads
+        with distributed.main_first():  # may write files: images, few-shot splits, downloads
             self.build_data_loader()
             self.build_model()
         distributed.broadcast_state(self._models.values())
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
-        self.last_test: dict[str, Any] = {}  # split and results of the newest `test`
+        self.last_test: dict[str, Any] = {}  # split and results of the last `test`
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Raise where settings do not suit the trainer; overridden as needed."""
+        """Raise an error if settings do not suit the trainer."""
 
     def build_data_loader(self) -> None:
-        """Build the data manager and take over what it offers."""
+        """Build the data manager and its loaders."""
         dm = DataManager(self.cfg)
         self.train_loader_x: Any = dm.train_loader_x
         self.train_loader_u: Any = dm.train_loader_u  # None: no unlabeled images
@@ -89,11 +88,11 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def build_model(self) -> None:
-        """Build the model and `register_model` it; every trainer of the family overrides this."""
+        """Build and register the models; override this."""
         self.model: Any = SimpleNet(self.cfg, self.cfg.MODEL, self.num_classes)
 
     def describe(self) -> dict[str, Any]:
-        """What checkpoint.json says of the model beyond its config; overridden as needed."""
+        """Return facts about the model for checkpoint.json that its config does not contain."""
         return {}
 
     def after_save(
@@ -109,8 +108,8 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
-        """Check the selection rule, resume where there are checkpoints, open TensorBoard."""
-        self._check_shares()
+        """Check the selection rule, resume from checkpoints if any, and open TensorBoard."""
+        self._check_batch_size()
         if selects_best(self.cfg):
             check_selection(self.cfg, self.val_loader, self.dm)
         self._resume()
@@ -119,17 +118,17 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(writer_dir)
         self.time_start = time.time()
 
-    def _check_shares(self) -> None:
-        """Refuse batches that the processes cannot share evenly: a mean of means must be exact."""
+    def _check_batch_size(self) -> None:
+        """Raise a UsageError if batches cannot be divided evenly among the processes."""
         count = distributed.world_size()
         batch = self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         images = min(batch, len(self.dm.dataset.train_x)) if count > 1 else 0
         if images % count:
             raise UsageError(
-                f"a training batch of {images} images cannot be shared evenly by {count} "
+                f"a training batch of {images} images cannot be divided evenly among {count} "
                 f"processes: set DATALOADER.TRAIN_X.BATCH_SIZE, now {batch}, to a multiple of "
-                f"{count} that the {len(self.dm.dataset.train_x)} images fill, or start another "
-                "number of processes (torchrun --nproc_per_node)"
+                f"{count} up to {len(self.dm.dataset.train_x)}, or start another number of "
+                "processes (torchrun --nproc_per_node)"
             )
 
     def _resume(self) -> None:
@@ -139,53 +138,51 @@ class SimpleTrainer(TrainerBase):
         if len(set(found)) > 1:
             raise UsageError(
                 f"the processes find checkpoints of different epochs in {directory!r} ({found} by "
-                "rank): it must be one folder that all machines share"
+                "rank): use a folder that all machines share"
             )
         if self.start_epoch > self.max_epoch:
             raise UsageError(
-                f"the checkpoint in {directory!r} has seen {self.start_epoch} epochs, more than "
-                f"OPTIM.MAX_EPOCH {self.max_epoch}: raise it, or choose another OUTPUT_DIR"
+                f"the checkpoint in {directory!r} is of epoch {self.start_epoch}, more than "
+                f"OPTIM.MAX_EPOCH {self.max_epoch}: increase it, or choose another OUTPUT_DIR"
             )
         if self.start_epoch:
             self.epoch = self.start_epoch - 1
             if selects_best(self.cfg):
                 self._find_best_so_far(directory)
-            # A run that stopped after it saved its best epoch, and before it saved the epoch.
+            # The run was interrupted between saving its best epoch and saving the epoch.
             if self._is_saved(self.start_epoch) and not has_epoch(
                 self.output_dir, self.get_model_names(), self.start_epoch
             ):
                 self.save_model(self.epoch, self.output_dir)
             if self.start_epoch == self.max_epoch:
-                print(f"All {self.max_epoch} epochs are done: nothing left to train")
+                print(f"All {self.max_epoch} epochs are finished: nothing left to train")
             elif self.cfg.SEED < 0:
-                print("SEED is negative: the images come in an order that this process drew anew")
+                print("SEED is negative: the order of the images differs from before")
         elif self.cfg.RESUME:
             raise UsageError(
                 f"nothing to resume in {directory!r}: it has no checkpoint of "
-                f"{', '.join(self.get_model_names())}; give --resume the output folder of a run, "
-                "or leave it out"
+                f"{', '.join(self.get_model_names())}; set --resume to the output folder of a run, "
+                "or omit it"
             )
         else:
             print("No checkpoint found, train from scratch")
 
     def _find_best_so_far(self, directory: str) -> None:
-        """Bring the best model of the run that goes on here; without one the search begins anew."""
+        """Copy the best model of the resumed run; without one, select among the next epochs."""
         names = self.get_model_names()
-        path = distributed.broadcast_from_main(
-            lambda: bring_best(directory, self.output_dir, names)
-        )
+        path = distributed.broadcast_from_main(lambda: copy_best(directory, self.output_dir, names))
         if path is None:
-            print(f"No best model in {directory}: the best epoch is chosen from here on")
+            print(f"No best model in {directory}: the best epoch is selected from here on")
             self.best_result, self.best_epoch = -math.inf, 0
-        elif not math.isfinite(self.best_result):  # a checkpoint of the original does not tell
+        elif not math.isfinite(self.best_result):  # the original does not save it
             best = load_run_checkpoint(path)
             if best.get("val_result") is None:
-                print(f"{path} does not tell its result: the best epoch is chosen from here on")
+                print(f"{path} has no val_result: the best epoch is selected from here on")
             else:
                 self.best_result, self.best_epoch = float(best["val_result"]), int(best["epoch"])
 
     def after_epoch(self) -> None:
-        """Keep the epoch's model if it is the best on val; save every CHECKPOINT_FREQ epochs."""
+        """Save the model if it is the best on val, and every CHECKPOINT_FREQ epochs."""
         finished = self.epoch + 1
         if selects_best(self.cfg):
             result = self.test(split="val" if self.val_loader is not None else "test")
@@ -196,17 +193,17 @@ class SimpleTrainer(TrainerBase):
             self.save_model(self.epoch, self.output_dir)
 
     def _is_saved(self, finished: int) -> bool:
-        """Whether a run keeps its checkpoints after so many epochs."""
+        """Return whether checkpoints are saved after this number of epochs."""
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         return finished == self.max_epoch or (frequency > 0 and finished % frequency == 0)
 
     def after_train(self) -> None:
-        """Test the selected model, and say by which rule it was selected."""
+        """Test the selected model, and print how it was selected."""
         print("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if selects_best(self.cfg):
                 print("Deploy the model with the best val performance")
-                distributed.barrier()  # the main process has saved it by now
+                distributed.barrier()  # until the main process has saved it
                 self.load_model(self.output_dir)
             else:
                 print("Deploy the last-epoch model")
@@ -217,7 +214,7 @@ class SimpleTrainer(TrainerBase):
         self.close_writer()
 
     def _begin_epoch(self, num_batches: int) -> EpochLog:
-        """Models into train mode, loaders to this epoch's order, and the epoch's log."""
+        """Set models to train mode and loaders to this epoch; return the epoch's log."""
         if num_batches == 0:
             raise UsageError(
                 "an epoch has no batch: there are fewer training images than "
@@ -225,7 +222,7 @@ class SimpleTrainer(TrainerBase):
             )
         self.num_batches = num_batches
         self.set_model_mode("train")
-        # Order and augmentations depend on the epoch, not on how many were seen by this process.
+        # A resumed run has the order and augmentations of the epoch.
         if hasattr(self.dm, "set_epoch"):
             self.dm.set_epoch(self.epoch)
         return EpochLog(
@@ -243,17 +240,17 @@ class SimpleTrainer(TrainerBase):
     def test(self, split: str | None = None) -> float:
         """Evaluate on the split "val" or "test" (default: TEST.SPLIT); print the result block.
 
-        The models are left in eval mode, the random generators as they were.
+        The models stay in eval mode; the random generators are restored.
 
         Returns:
-            The evaluator's first result, by which models are selected.
+            The evaluator's first result, which selects models.
         """
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else self.test_loader
         if loader is None:
             raise UsageError(
-                f"{self.cfg.DATASET.NAME or 'the dataset'} has no {split} split to evaluate on; "
-                "choose another with TEST.SPLIT"
+                f"{self.cfg.DATASET.NAME or 'the dataset'} has no {split} split to evaluate on: "
+                "set TEST.SPLIT to another one"
             )
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -279,31 +276,31 @@ class SimpleTrainer(TrainerBase):
         return self.model(input)
 
     def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and labels (B,) on the device."""
+        """Return images (B, 3, H, W) and labels (B,) on the device."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labeled images."""
+    """Trainer on labeled images."""
 
     def run_epoch(self) -> None:
-        """One step for each batch of `train_loader_x`."""
+        """Run one step per batch of `train_loader_x`."""
         log = self._begin_epoch(len(self.train_loader_x))
         for index, batch in enumerate(log.watch(self.train_loader_x)):
             self.batch_idx = index
             log.step(self.forward_backward(batch))
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> Any:
-        """Images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
+        """Return images (B, 3, H, W), labels (B,) and domains (B,) on the device."""
         image, label, domain = batch["img"], batch["label"], batch["domain"]
         return image.to(self.device), label.to(self.device), domain.to(self.device)
 
 
 class TrainerXU(SimpleTrainer):
-    """Trains on pairs of a labeled and an unlabeled batch."""
+    """Trainer on pairs of a labeled and an unlabeled batch."""
 
     def run_epoch(self) -> None:
-        """As many steps as TRAIN.COUNT_ITER says; the shorter loader begins again at its end."""
+        """Run the number of steps set by TRAIN.COUNT_ITER, restarting the shorter loader."""
         log = self._begin_epoch(self._count_batches())
         labeled, unlabeled = _endless(self.train_loader_x), _endless(self.train_loader_u)
         pairs = zip(range(self.num_batches), labeled, unlabeled, strict=False)
@@ -312,21 +309,18 @@ class TrainerXU(SimpleTrainer):
             log.step(self.forward_backward(batch_x, batch_u))
 
     def forward_backward(self, batch_x: Any, batch_u: Any) -> Any:  # type: ignore[override]
-        """Make one step on a labeled and an unlabeled batch; return what to log."""
+        """Run one step on a labeled and an unlabeled batch; return values to log."""
         raise NotImplementedError
 
     def _count_batches(self) -> int:
         if self.train_loader_u is None:
             raise UsageError(
-                f"{type(self).__name__} needs unlabeled images (train_u), which "
-                f"{self.cfg.DATASET.NAME or 'the dataset'} does not have"
+                f"{type(self).__name__} needs unlabeled images (train_u), but "
+                f"{self.cfg.DATASET.NAME or 'the dataset'} has none"
             )
         labeled, unlabeled = len(self.train_loader_x), len(self.train_loader_u)
-        counts = {
-            "train_x": labeled,
-            "train_u": unlabeled,
-            "smaller_one": min(labeled, unlabeled),
-        }
+        smaller = min(labeled, unlabeled)
+        counts = {"train_x": labeled, "train_u": unlabeled, "smaller_one": smaller}
         rule = self.cfg.TRAIN.COUNT_ITER
         if rule not in counts:
             raise UsageError(f"TRAIN.COUNT_ITER {rule!r} is unknown: {nearest(rule, counts)}")
@@ -335,7 +329,7 @@ class TrainerXU(SimpleTrainer):
     def parse_batch_train(  # type: ignore[override]  # as in the original
         self, batch_x: Mapping[str, Any], batch_u: Mapping[str, Any]
     ) -> Any:
-        """Labeled images, their labels and unlabeled images on the device."""
+        """Return labeled images, their labels and unlabeled images on the device."""
         image_x, label_x, image_u = batch_x["img"], batch_x["label"], batch_u["img"]
         return image_x.to(self.device), label_x.to(self.device), image_u.to(self.device)
 
@@ -346,11 +340,11 @@ def _endless(loader: Iterable[Item]) -> Iterator[Item]:
 
 
 def _choose_device(cfg: CfgNode) -> torch.device:
-    """cuda if USE_CUDA and there is one, otherwise cpu: the run's only choice of a device."""
+    """Return the CUDA device if available and USE_CUDA is set, otherwise the CPU."""
     count = distributed.world_size()
     if cfg.USE_CUDA and torch.cuda.is_available():
         if count > 1:
-            distributed.use_gpu()
+            distributed.set_device()
             print(f"Processes: {count}, backend nccl, one GPU each")
         print(f"Device: cuda ({torch.cuda.get_device_name()})")
         return torch.device("cuda")

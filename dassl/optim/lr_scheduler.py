@@ -1,35 +1,38 @@
-"""Learning rates by epoch: a warm-up, then steps or a cosine, each in closed form.
+"""Learning rate schedules in closed form: a warm-up, then steps or a cosine.
 
-The original chains a warm-up object and a torch scheduler, and pickles both. Here the rate is a
-function of the epoch alone, so the only state is the epoch.
+The original chains a warm-up object and a torch scheduler, and pickles both. Here the learning rate
+is a function of the epoch, which is the only state.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
 from ..utils.errors import UsageError, nearest
 
-Factor = Callable[[int], float]  # epoch -> multiple of the base rate
-WarmUp = Callable[[int, float], float]  # epoch, base rate -> rate
+Factor = Callable[[int], float]  # epoch -> multiple of the base learning rate
+WarmUp = Callable[[int, float], float]  # epoch, base learning rate -> learning rate
 
 
 class EpochScheduler(LRScheduler):
-    """The rate of each epoch e: `warm_up(e, base)` at first, then `base * factor(...)`.
+    """Scheduler with the learning rate `warm_up(epoch, base)`, then `base * factor(...)`.
 
     Args:
+        optimizer: the optimizer.
         factor: the schedule after the warm-up.
-        warm_up: the rate of the first `warm_up_epochs` epochs.
-        recount: the schedule counts its epochs from the end of the warm-up, beginning with
-            factor(0). Otherwise it counts from the start of training, scaled so that it leaves
-            the warm-up at the base rate: base * factor(e) / factor(warm_up_epochs).
+        warm_up: the learning rate of the first `warm_up_epochs` epochs.
+        warm_up_epochs: number of warm-up epochs.
+        recount: count the schedule's epochs from the end of the warm-up, starting with factor(0).
+            Otherwise count from the start of training, and scale the schedule to start at the base
+            learning rate: base * factor(e) / factor(warm_up_epochs).
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class EpochScheduler(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[Any]:
-        """Rates of epoch `last_epoch`, one for each parameter group."""
+        """Return the learning rate of each parameter group in epoch `last_epoch`."""
         epoch = self.last_epoch
         if self.warm_up is not None and epoch < self.warm_up_epochs:
             return [self.warm_up(epoch, float(base)) for base in self.base_lrs]
@@ -60,53 +63,52 @@ class EpochScheduler(LRScheduler):
         return [base * scale for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch, and the rates of it to notice a schedule that was changed in between."""
+        """Return the epoch, and its learning rates to detect a changed schedule."""
         return {"last_epoch": self.last_epoch, "last_lr": [float(lr) for lr in self.get_last_lr()]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go to the epoch of a state of this class, of torch's schedulers or of the original's."""
+        """Restore the epoch from a state of this class, torch's schedulers or the original's."""
         self.last_epoch = _finished_epochs(state_dict)
         self._step_count = self.last_epoch + 1
         self._last_lr = self.get_lr()
         for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = lr
         saved = state_dict.get("last_lr", state_dict.get("_last_lr"))
-        if saved is not None and not _all_close(saved, self._last_lr):
+        if saved is None:
+            return
+        saved, current = ([float(lr) for lr in rates] for rates in (saved, self._last_lr))
+        if len(saved) != len(current) or not np.allclose(saved, current, rtol=1e-6, atol=1e-12):
             print(
                 f"The learning rate of epoch {self.last_epoch + 1} was {saved} in the checkpoint "
-                f"and is {self._last_lr} by the settings of this run, which hold"
+                f"but is {current} with the settings of this run, which are used"
             )
 
 
 def _finished_epochs(state: dict[str, Any]) -> int:
-    """Epochs that a scheduler's state has seen.
+    """Return the number of finished epochs of a scheduler's state.
 
-    The original's warm-up stops counting where it hands over to its pickled successor, which
-    counts on; torch's `_step_count` is one more than the steps taken, whatever WARMUP_RECOUNT did
-    to the successor's own epoch.
+    The original's warm-up stops counting when its pickled successor takes over. The successor's
+    `_step_count` is one more than the number of its steps, also with WARMUP_RECOUNT.
     """
     epochs = int(state["last_epoch"])
     successor = state.get("successor")
     return epochs if successor is None else epochs + int(successor._step_count) - 1
 
 
-def _all_close(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(
-        math.isclose(float(x), float(y), rel_tol=1e-6, abs_tol=1e-12)
-        for x, y in zip(a, b, strict=True)
-    )
-
-
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochScheduler:
-    """Build the schedule of cfg.OPTIM; step it once per epoch.
+    """Build the scheduler of cfg.OPTIM, to be stepped once per epoch.
 
-    With the family's usual settings (cosine, one constant warm-up epoch), epoch 0 runs at
-    WARMUP_CONS_LR and epoch e >= 1 at LR / 2 (1 + cos(pi (e - 1) / MAX_EPOCH)).
+    With CoOp's settings (cosine, one constant warm-up epoch), the learning rate is WARMUP_CONS_LR
+    in epoch 0 and LR / 2 (1 + cos(pi (e - 1) / MAX_EPOCH)) in epoch e >= 1.
 
     Raises:
-        UsageError: an unknown LR_SCHEDULER or WARMUP_TYPE, or a STEPSIZE of the wrong form.
+        UsageError: an unknown LR_SCHEDULER or WARMUP_TYPE, or a STEPSIZE of the wrong type.
     """
-    factor = _build_factor(optim_cfg)
+    builders = {"single_step": _single_step, "multi_step": _multi_step, "cosine": _cosine}
+    name = optim_cfg.LR_SCHEDULER
+    if name not in builders:
+        raise UsageError(f"OPTIM.LR_SCHEDULER {name!r} is unknown: {nearest(name, builders)}")
+    factor = builders[name](optim_cfg)
     if optim_cfg.WARMUP_EPOCH <= 0:
         return EpochScheduler(optimizer, factor)
     return EpochScheduler(
@@ -118,27 +120,17 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochSchedul
     )
 
 
-def _build_factor(cfg: CfgNode) -> Factor:
-    builders = {"single_step": _single_step, "multi_step": _multi_step, "cosine": _cosine}
-    if cfg.LR_SCHEDULER not in builders:
-        raise UsageError(
-            f"OPTIM.LR_SCHEDULER {cfg.LR_SCHEDULER!r} is unknown: "
-            f"{nearest(cfg.LR_SCHEDULER, builders)}"
-        )
-    return builders[cfg.LR_SCHEDULER](cfg)
-
-
 def _single_step(cfg: CfgNode) -> Factor:
     size = cfg.STEPSIZE[-1] if isinstance(cfg.STEPSIZE, list | tuple) else cfg.STEPSIZE
     if not isinstance(size, int):
-        raise UsageError(f"OPTIM.STEPSIZE of single_step is a number of epochs, got {size!r}")
+        raise UsageError(f"OPTIM.STEPSIZE of single_step must be an integer, got {size!r}")
     period = size if size > 0 else cfg.MAX_EPOCH
     return lambda epoch: cfg.GAMMA ** (epoch // period)
 
 
 def _multi_step(cfg: CfgNode) -> Factor:
     if not isinstance(cfg.STEPSIZE, list | tuple):
-        raise UsageError(f"OPTIM.STEPSIZE of multi_step is a list of epochs, got {cfg.STEPSIZE!r}")
+        raise UsageError(f"OPTIM.STEPSIZE of multi_step must be a list, got {cfg.STEPSIZE!r}")
     milestones = sorted(cfg.STEPSIZE)
     return lambda epoch: cfg.GAMMA ** bisect_right(milestones, epoch)
 

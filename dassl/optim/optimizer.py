@@ -1,7 +1,7 @@
-"""torch's optimizers, from cfg.OPTIM.
+"""Optimizers of cfg.OPTIM.
 
-On CUDA they are fused where torch has them so (SGD, Adam, AdamW): one kernel a step, and a
-GradScaler need not wait for the gradients. Elsewhere they are torch's default.
+On CUDA, torch's fused implementations are used if available (SGD, Adam, AdamW): they need one
+kernel per step, and a GradScaler does not wait for the gradients.
 """
 
 from __future__ import annotations
@@ -19,53 +19,35 @@ from ..utils.errors import UsageError, nearest
 
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 
-Builder = Callable[..., Optimizer]
-
-FUSED = ("sgd", "adam", "amsgrad", "adamw")  # torch has no fused RMSprop nor RAdam
-# How a step is computed, which belongs to the machine: a checkpoint does not decide it.
+FUSED = ("sgd", "adam", "amsgrad", "adamw")  # torch has no fused RMSprop or RAdam
+# Options of the implementation, which are not taken from a checkpoint.
 IMPLEMENTATION = ("fused", "foreach")
 
 
-def _sgd(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
-    return torch.optim.SGD(
-        params,
-        lr=cfg.LR,
-        momentum=cfg.MOMENTUM,
-        weight_decay=cfg.WEIGHT_DECAY,
-        dampening=cfg.SGD_DAMPNING,
-        nesterov=cfg.SGD_NESTEROV,
-        **options,
-    )
+def _sgd_options(cfg: CfgNode) -> dict[str, Any]:
+    return {
+        "momentum": cfg.MOMENTUM,
+        "dampening": cfg.SGD_DAMPNING,
+        "nesterov": cfg.SGD_NESTEROV,
+    }
 
 
-def _rmsprop(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
-    return torch.optim.RMSprop(
-        params,
-        lr=cfg.LR,
-        momentum=cfg.MOMENTUM,
-        weight_decay=cfg.WEIGHT_DECAY,
-        alpha=cfg.RMSPROP_ALPHA,
-        **options,
-    )
+def _adam_options(cfg: CfgNode, **options: Any) -> dict[str, Any]:
+    return {"betas": (cfg.ADAM_BETA1, cfg.ADAM_BETA2), **options}
 
 
-def _adam_like(cls: Builder, **own: Any) -> Builder:
-    def build(params: Parameters, cfg: CfgNode, **options: Any) -> Optimizer:
-        betas = (cfg.ADAM_BETA1, cfg.ADAM_BETA2)
-        rates = {"lr": cfg.LR, "weight_decay": cfg.WEIGHT_DECAY, "betas": betas}
-        return cls(params, **rates, **own, **options)
-
-    return build
-
-
-OPTIMIZERS: dict[str, Builder] = {
-    "sgd": _sgd,
-    "rmsprop": _rmsprop,
-    "adam": _adam_like(torch.optim.Adam),
-    "amsgrad": _adam_like(torch.optim.Adam, amsgrad=True),
-    "adamw": _adam_like(torch.optim.AdamW),
-    # The original's own RAdam took its weight decay from the weights, not from the gradient.
-    "radam": _adam_like(torch.optim.RAdam, decoupled_weight_decay=True),
+# name -> (class, its options besides learning rate and weight decay)
+OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[[CfgNode], dict[str, Any]]]] = {
+    "sgd": (torch.optim.SGD, _sgd_options),
+    "rmsprop": (
+        torch.optim.RMSprop,
+        lambda cfg: {"momentum": cfg.MOMENTUM, "alpha": cfg.RMSPROP_ALPHA},
+    ),
+    "adam": (torch.optim.Adam, _adam_options),
+    "amsgrad": (torch.optim.Adam, lambda cfg: _adam_options(cfg, amsgrad=True)),
+    "adamw": (torch.optim.AdamW, _adam_options),
+    # The original's RAdam has decoupled weight decay.
+    "radam": (torch.optim.RAdam, lambda cfg: _adam_options(cfg, decoupled_weight_decay=True)),
 }
 
 
@@ -74,16 +56,16 @@ def build_optimizer(
     optim_cfg: CfgNode,
     param_groups: Parameters | None = None,
 ) -> Optimizer:
-    """Build the optimizer that `optim_cfg.NAME` names.
+    """Build the optimizer named by `optim_cfg.NAME`.
 
     Args:
         model: a module, its parameters, or parameter groups.
         optim_cfg: cfg.OPTIM.
-        param_groups: what to optimize instead of `model`; STAGED_LR then has no effect (a warning
-            says so), since the groups hold their own learning rates.
+        param_groups: parameter groups to optimize instead of `model`; STAGED_LR is then ignored
+            with a warning.
 
     Raises:
-        UsageError: an unknown name, or STAGED_LR that cannot be applied.
+        UsageError: an unknown name, or STAGED_LR cannot be applied.
     """
     if optim_cfg.NAME not in OPTIMIZERS:
         raise UsageError(
@@ -92,26 +74,27 @@ def build_optimizer(
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
             warnings.warn(
-                "OPTIM.STAGED_LR has no effect: the trainer gives parameter groups of its own",
+                "OPTIM.STAGED_LR has no effect: the trainer sets its own parameter groups",
                 stacklevel=2,
             )
     elif optim_cfg.STAGED_LR:
         if not isinstance(model, nn.Module):
-            raise UsageError("OPTIM.STAGED_LR needs a module to find layers in, got parameters")
+            raise UsageError("OPTIM.STAGED_LR needs a module with named layers, got parameters")
         param_groups = _staged_groups(model, optim_cfg)
     else:
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
     groups = _as_groups(param_groups)
-    options: dict[str, Any] = {}
+    cls, get_options = OPTIMIZERS[optim_cfg.NAME]
+    options = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY, **get_options(optim_cfg)}
     if optim_cfg.NAME in FUSED and all(p.is_cuda for group in groups for p in group["params"]):
         options["fused"] = True
-    optimizer = OPTIMIZERS[optim_cfg.NAME](groups, optim_cfg, **options)
+    optimizer = cls(groups, **options)
     optimizer.register_load_state_dict_pre_hook(_keep_implementation)
     return optimizer
 
 
 def _as_groups(params: Any) -> list[dict[str, Any]]:
-    """Parameters or groups of them, each once through an iterator, as groups of lists."""
+    """Convert parameters or parameter groups, possibly iterators, to groups of lists."""
     items = list(params)
     if items and not any(isinstance(item, dict) for item in items):
         items = [{"params": items}]
@@ -122,9 +105,9 @@ def _as_groups(params: Any) -> list[dict[str, Any]]:
 
 
 def _keep_implementation(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A state to load, whose groups are computed as those of ``optimizer`` are."""
+    """Return a state to load with the implementation options of ``optimizer``."""
     if len(state["param_groups"]) != len(optimizer.param_groups):
-        return state  # torch says what does not fit
+        return state  # torch reports the mismatch
     groups = [
         {**saved, **{key: own[key] for key in IMPLEMENTATION if key in own}}
         for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
@@ -133,7 +116,7 @@ def _keep_implementation(optimizer: Optimizer, state: dict[str, Any]) -> dict[st
 
 
 def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]:
-    """Two groups: new layers at LR, everything else at LR * BASE_LR_MULT."""
+    """Return two groups: new layers with LR, all others with LR * BASE_LR_MULT."""
     if isinstance(model, nn.DataParallel):
         model = model.module
     names = optim_cfg.NEW_LAYERS

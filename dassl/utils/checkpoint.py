@@ -1,4 +1,4 @@
-"""Checkpoint files: <folder>/model.pth.tar-<epoch>, and a text file that names the newest."""
+"""Checkpoint files: <folder>/model.pth.tar-<epoch>, and a text file with the newest one's name."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .errors import UsageError
 from .safe_load import safe_torch_load
 from .tools import PathLike, atomic_path
 
-POINTER = "checkpoint"  # the text file that names the newest checkpoint of its folder
+POINTER = "checkpoint"  # text file with the name of the newest checkpoint in its folder
 BEST = "model-best.pth.tar"
-# Buffers that CoOp's prompt learners save although they follow from the class names of a run.
+# Buffers in CoOp's checkpoints that depend on the class names of the run.
 CLASS_NAME_BUFFERS = ("token_prefix", "token_suffix", "tokenized_prompts")
 
 
 def epoch_file(epoch: int) -> str:
-    """Name of the checkpoint after `epoch` finished epochs."""
+    """Return the name of the checkpoint after `epoch` finished epochs."""
     return f"model.pth.tar-{epoch}"
 
 
 def without_module_prefix(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
-    """Drop the "module." that DataParallel puts before every key."""
+    """Remove the prefix "module." of DataParallel from all keys."""
     return OrderedDict((key.removeprefix("module."), value) for key, value in state_dict.items())
 
 
@@ -39,12 +39,13 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> None:
-    """Save `state` in `save_dir` and name it there as the newest.
+    """Save `state` in `save_dir` as the newest checkpoint.
 
     Args:
-        state: at least "state_dict" and "epoch" (the number of finished epochs).
-        is_best: write the same as model-best.pth.tar, too.
-        remove_module_from_keys: drop the "module." that DataParallel puts before every key.
+        state: dict with at least "state_dict" and "epoch" (the number of finished epochs).
+        save_dir: the folder.
+        is_best: also save it as model-best.pth.tar.
+        remove_module_from_keys: remove the prefix "module." of DataParallel from all keys.
         model_name: file name instead of model.pth.tar-<epoch>.
     """
     if remove_module_from_keys:
@@ -55,9 +56,9 @@ def save_checkpoint(
 def save_checkpoints(
     states: Mapping[Path, dict[str, Any]], is_best: bool = False, model_name: str = ""
 ) -> None:
-    """Save {folder: state} as one set: all files appear together, then they are the newest.
+    """Save {folder: state} as one set.
 
-    An interruption leaves the set before or this one, not a mixture.
+    All files appear together before they become the newest, so an interruption cannot mix sets.
     """
     newest = {folder: model_name or epoch_file(s["epoch"]) for folder, s in states.items()}
     with ExitStack() as renamed_together:
@@ -71,10 +72,10 @@ def save_checkpoints(
 
 
 def newest_checkpoint(fdir: PathLike) -> Path | None:
-    """Path of the newest checkpoint of a folder; None where none was finished.
+    """Return the path of the newest checkpoint of a folder, or None.
 
     Raises:
-        UsageError: the folder names a file that it does not hold.
+        UsageError: the named file is missing.
     """
     folder = Path(fdir)
     pointer = folder / POINTER
@@ -83,14 +84,14 @@ def newest_checkpoint(fdir: PathLike) -> Path | None:
     name = pointer.read_text(encoding="utf-8").strip()
     if not name or Path(name).name != name or not (folder / name).is_file():
         raise UsageError(
-            f"{str(pointer)!r} names {name!r} as the newest checkpoint, but the folder holds "
+            f"{str(pointer)!r} names {name!r} as the newest checkpoint, but the folder has "
             f"{list_checkpoints(folder)}; write one of these into it, or remove the folder"
         )
     return folder / name
 
 
 def list_checkpoints(folder: PathLike) -> str:
-    """Names of the checkpoint files of a folder, for a message."""
+    """Return the names of the checkpoints in a folder for a message."""
     if not Path(folder).is_dir():
         return "no such folder"
     names = sorted(path.name for path in Path(folder).glob("model*.pth.tar*"))
@@ -98,41 +99,40 @@ def list_checkpoints(folder: PathLike) -> str:
 
 
 def load_checkpoint(fpath: PathLike) -> dict[str, Any]:
-    """Return a checkpoint's dict, its tensors on the CPU, without running any code it names.
+    """Load a checkpoint's dict to the CPU without executing code.
 
     Raises:
-        UsageError: the file is missing, broken or names anything but tensors, plain containers,
-            optimizers and schedulers.
+        UsageError: the file is missing or broken, or contains anything but tensors, plain
+            containers, optimizers and schedulers.
     """
     if fpath is None:
         raise UsageError("load_checkpoint needs a path, got None")
     checkpoint = safe_torch_load(fpath)
     if not isinstance(checkpoint, dict):
         raise UsageError(
-            f"{str(fpath)!r} holds a {type(checkpoint).__name__}, not the dict of a checkpoint"
+            f"{str(fpath)!r} contains a {type(checkpoint).__name__}, not the dict of a checkpoint"
         )
     return checkpoint
 
 
 def load_run_checkpoint(path: PathLike) -> dict[str, Any]:
-    """`load_checkpoint` of a file that a run saved: it has the weights and the epoch.
+    """Load a checkpoint of a run, and check that it has weights and an epoch.
 
     Raises:
-        UsageError: as of `load_checkpoint`, or the file holds something else, such as bare weights.
+        UsageError: see `load_checkpoint`; or the file has other contents, such as bare weights.
     """
     checkpoint = load_checkpoint(path)
-    lacking = [key for key in ("state_dict", "epoch") if key not in checkpoint]
-    if lacking:
-        told = f"it lacks {' and '.join(lacking)}"
+    missing = [key for key in ("state_dict", "epoch") if key not in checkpoint]
+    if missing:
+        reason = f"it has no {' and no '.join(missing)}"
     elif not _is_state_dict(checkpoint["state_dict"]):
-        told = "its state_dict is not a dict of tensors"
+        reason = "its state_dict is not a dict of tensors"
     elif not isinstance(checkpoint["epoch"], int):
-        told = f"its epoch is {checkpoint['epoch']!r}, not a whole number"
+        reason = f"its epoch is {checkpoint['epoch']!r}, not an integer"
     else:
         return checkpoint
     raise UsageError(
-        f"{str(path)!r} is not a checkpoint of a run: {told}; name the output folder of a run that "
-        "saved its checkpoints itself"
+        f"{str(path)!r} is not a checkpoint of a run: {reason}; use the output folder of a run"
     )
 
 
@@ -143,31 +143,26 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], what: str) -> None:
-    """`load_state` of a model, without the class-name buffers that it does not keep.
-
-    CoOp saves them with the context vectors; a model that makes them of its own class names has no
-    place for them. What is dropped is said.
-    """
+    """Load the weights of a model; drop CoOp's class-name buffers if the model has none."""
     own = model.state_dict()
     dropped = [
         key for key in state_dict if key not in own and key.rpartition(".")[2] in CLASS_NAME_BUFFERS
     ]
     if dropped:
-        print(f"Dropped {', '.join(dropped)} of {what}: the class names of this run give them")
+        print(f"Dropped {', '.join(dropped)} of {what}: they depend on the class names")
         state_dict = {key: value for key, value in state_dict.items() if key not in dropped}
     load_state(model, state_dict, what)
 
 
 def load_state(target: Any, state: Any, what: str) -> None:
-    """`target.load_state_dict(state)`, with a UsageError that says what did not fit."""
+    """Call `target.load_state_dict(state)`; raise a UsageError if the state does not fit."""
     try:
         target.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError) as error:
-        # A file of another model may differ in hundreds of keys: the first ones tell.
-        told = textwrap.shorten(str(error), width=300, placeholder=" ...")
+        reason = textwrap.shorten(str(error), width=300, placeholder=" ...")
         raise UsageError(
-            f"{what} does not fit this run: {told}; resume with the settings of the run that "
-            "wrote it, or choose another OUTPUT_DIR"
+            f"{what} does not fit this run: {reason}; resume with the settings of the run that "
+            "saved it, or choose another OUTPUT_DIR"
         ) from error
 
 
@@ -177,10 +172,10 @@ def resume_from_checkpoint(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
 ) -> int:
-    """Restore a model, its optimizer and its schedule from the newest checkpoint of a folder.
+    """Restore a model, its optimizer and its scheduler from the newest checkpoint of a folder.
 
     Returns:
-        The number of finished epochs: the index of the epoch to go on with.
+        The number of finished epochs, which is the index of the next epoch.
     """
     path = newest_checkpoint(fdir)
     if path is None:
@@ -197,7 +192,7 @@ def restore(
     optimizer: torch.optim.Optimizer | None,
     scheduler: Any,
 ) -> None:
-    """Load what `load_run_checkpoint` gave into the objects; a part that is missing is said."""
+    """Load a checkpoint of `load_run_checkpoint` into the objects, and print missing parts."""
     bare = model.module if isinstance(model, nn.DataParallel) else model
     load_weights(bare, checkpoint["state_dict"], f"the model in {path}")
     loaded = ["model"]
@@ -205,7 +200,7 @@ def restore(
         if target is None:
             continue
         if checkpoint.get(key) is None:
-            print(f"{path} holds no {key} state: the {key} starts anew")
+            print(f"{path} has no {key} state: the {key} starts from scratch")
             continue
         load_state(target, checkpoint[key], f"the {key} in {path}")
         loaded.append(key)

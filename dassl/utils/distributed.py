@@ -1,7 +1,7 @@
-"""The processes of one run, as torchrun starts them: rank 0 is the main one, which alone writes.
+"""Collectives among the processes of one run, as started by torchrun.
 
-In one process everything here is the identity, so that nobody who uses it has to ask how many
-processes there are. Objects and tensors on the CPU travel by gloo, tensors on GPUs by NCCL.
+Rank 0 is the main process, which alone writes files and logs. In a single process all functions
+are no-ops. Objects and CPU tensors use gloo, GPU tensors use NCCL.
 """
 
 from __future__ import annotations
@@ -21,52 +21,50 @@ from .errors import UsageError
 
 T = TypeVar("T")
 
-ENVIRONMENT = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets besides WORLD_SIZE
-
 
 def is_active() -> bool:
-    """Whether this process has joined others."""
+    """Return whether a process group is initialized."""
     return dist.is_available() and dist.is_initialized()
 
 
 def world_size() -> int:
-    """N, the number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if is_active() else 1
 
 
 def rank() -> int:
-    """The number of this process, 0..N-1."""
+    """Return the rank of this process."""
     return dist.get_rank() if is_active() else 0
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and logs."""
+    """Return whether this is rank 0, which writes files and logs."""
     return rank() == 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, and leave them at the end.
+    """Initialize the process group, and destroy it at the end of the context.
 
-    Nothing happens where WORLD_SIZE is not set, or 1. If the run fails, the process that failed
-    first lets its error through; the others, which fail likewise or miss it, end quietly.
+    Does nothing if WORLD_SIZE is unset or 1. If the run fails, the process that failed first
+    raises its error and the others exit quietly.
 
     Raises:
-        UsageError: WORLD_SIZE is set, and the addresses of the others are not.
+        UsageError: WORLD_SIZE is set without torchrun's other variables.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2:
         yield
         return
-    missing = [name for name in ENVIRONMENT if name not in os.environ]
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UsageError(
-            f"WORLD_SIZE is {count} in the environment, {' and '.join(missing)} not set: start "
+            f"WORLD_SIZE is {count} in the environment, but {' and '.join(missing)} not set: start "
             f"several processes with torchrun --nproc_per_node {count} train.py ..., or unset "
             "WORLD_SIZE"
         )
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    # Kept by torchrun, so it can be asked after a process has gone.
+    # torchrun keeps this store, so it is available after a process has exited.
     failures = dist.PrefixStore("failures", dist.distributed_c10d._get_default_store())
     try:
         yield
@@ -77,26 +75,26 @@ def process_group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def use_gpu() -> None:
-    """Take the GPU of this process' place on its machine; UsageError if there are too few."""
-    place, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    if place >= gpus:
+def set_device() -> None:
+    """Select the GPU of this process' LOCAL_RANK; raise a UsageError if there are too few."""
+    local_rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local_rank >= gpus:
         raise UsageError(
             f"more processes on this machine than GPUs: start at most {gpus} (torchrun "
             f"--nproc_per_node {gpus}), or set USE_CUDA False to train on the CPU"
         )
-    torch.cuda.set_device(place)
+    torch.cuda.set_device(local_rank)
 
 
 def barrier() -> None:
-    """Wait until all processes are here."""
+    """Wait for all processes."""
     if is_active():
         dist.all_reduce(torch.zeros(1))
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process goes through the block first: what it makes there, the others find."""
+    """Run the block in the main process before the others, which can use the files it writes."""
     if not is_main():
         barrier()
     yield
@@ -105,7 +103,7 @@ def main_first() -> Iterator[None]:
 
 
 def broadcast_from_main(function: Callable[[], T]) -> T:
-    """What ``function`` returns in the main process, which alone calls it."""
+    """Call ``function`` in the main process, and return its result in all processes."""
     result: list[Any] = [function() if is_main() else None]
     if is_active():
         dist.broadcast_object_list(result)
@@ -113,7 +111,7 @@ def broadcast_from_main(function: Callable[[], T]) -> T:
 
 
 def all_gather(value: T) -> list[T]:
-    """The value of every process, by rank."""
+    """Return the values of all processes by rank."""
     values: list[Any] = [value] * world_size()
     if is_active():
         dist.all_gather_object(values, value)
@@ -121,15 +119,15 @@ def all_gather(value: T) -> list[T]:
 
 
 def gather_batches(items: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the items of all processes in the main one, and nothing in the others.
+    """Yield the batches of all processes in the main process, and none in the others.
 
-    Item i of the whole is that of process i modulo N; some may have one item less than others.
+    Batch i is that of process i modulo world size; some processes may have one batch less.
     """
     if not is_active():
         yield from items
         return
-    held = list(items)  # first all of them: a copy to the CPU waits for the device
-    own = [tuple(tensor.cpu() for tensor in item) for item in held]
+    batches = list(items)  # before the copies to the CPU, which wait for the device
+    own = [tuple(tensor.cpu() for tensor in item) for item in batches]
     gathered: list[Any] | None = [None] * world_size() if is_main() else None
     dist.gather_object(own, gathered)
     if gathered is not None:
@@ -139,7 +137,7 @@ def gather_batches(items: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor
 
 @torch.no_grad()
 def broadcast_state(modules: Iterable[nn.Module]) -> None:
-    """Give all parameters and buffers the values that they have in the main process."""
+    """Broadcast all parameters and buffers of the main process."""
     if is_active():
         for module in modules:
             for tensor in chain(module.parameters(), module.buffers()):

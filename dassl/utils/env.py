@@ -1,4 +1,4 @@
-"""What a run ran on, for its log."""
+"""Versions and hardware of a run."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ def collect_env_info() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Of Python and the libraries that can change a result."""
+    """Return the versions of Python and of the libraries that can change results."""
     names = ("torch", "torchvision", "open_clip_torch", "numpy")
     return {"python": platform.python_version(), **{name: _version_of(name) for name in names}}
 

@@ -1,4 +1,4 @@
-"""stdout, copied to a file."""
+"""A log file that copies stdout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tools import PathLike
 
 
 class Logger:
-    """A stream that writes to the console it replaces and, line by line, to a file.
+    """Stream that writes to the console and, line by line, to a file.
 
     Example:
         >>> with Logger("output/log.txt"):
@@ -52,7 +52,7 @@ class Logger:
             self.file.flush()
 
     def close(self) -> None:
-        """Close the file and give stdout back to the console, which stays open."""
+        """Close the file and restore stdout."""
         if sys.stdout is self:
             sys.stdout = self.console
         if self.file is not None:
@@ -60,18 +60,15 @@ class Logger:
             self.file = None
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else a stream can tell (isatty, encoding, fileno) is the console's to tell."""
+        """Return other attributes of a stream (isatty, encoding, fileno) from the console."""
         return getattr(self.console, name)
 
 
 def setup_logger(output: PathLike | None = None) -> None:
-    """Copy stdout to `output` (a .txt or .log file, or a folder: its log.txt) from here on.
+    """Copy stdout to `output` (a .txt or .log file, or log.txt in a folder).
 
-    A log that exists is kept as log.txt-<time of its last line>, so that log.txt is always the
-    newest run's: the original named the new log so, and tools that read log.txt missed the result
-    of a resumed run.
-
-    Of several processes only the main one is heard.
+    An existing log is renamed to log.txt-<time of its last line>, so that log.txt belongs to the
+    newest run; the original renames the new log instead. Only the main process prints.
 
     Raises:
         UsageError: the file cannot be written.
@@ -92,8 +89,8 @@ def setup_logger(output: PathLike | None = None) -> None:
         sys.stdout = Logger(path)
     except OSError as error:
         raise UsageError(
-            f"no log can be written to {str(path)!r} ({error.strerror}): set OUTPUT_DIR "
-            "(--output-dir) to a folder that can be written to"
+            f"cannot write the log {str(path)!r} ({error.strerror}): set OUTPUT_DIR "
+            "(--output-dir) to a writable folder"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Running averages that do not make the host wait for the device."""
+"""Running averages that do not wait for the device."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Number = float | Tensor
 
 
 class AverageMeter:
-    """The newest value and the average of all values.
+    """The last value and the average of all values.
 
-    Tensors (0-dim or of one element) stay on their device until `val`, `sum` or `avg` is read, so
-    that updating a meter never synchronizes host and device.
+    Tensors (with one element) stay on their device until `val`, `sum` or `avg` is read, so that
+    updates do not synchronize host and device.
 
     Args:
-        ema: average exponentially (0.9 old + 0.1 new, from 0) instead of over all values.
+        ema: use an exponential moving average (0.9 old + 0.1 new, starting at 0).
     """
 
     def __init__(self, ema: bool = False) -> None:
@@ -31,9 +31,9 @@ class AverageMeter:
         self._ema: Number = 0.0
 
     def update(self, val: Number, n: int = 1) -> None:
-        """Take in a value that stands for `n` items."""
+        """Add a value that is the mean of `n` items."""
         if isinstance(val, Tensor):
-            val = val.detach().clone()  # the caller may go on to change its tensor in place
+            val = val.detach().clone()  # the caller may change its tensor in place
         self._val = val
         self._sum = self._sum + val * n
         self._ema = self._ema * 0.9 + val * 0.1
@@ -53,26 +53,26 @@ class AverageMeter:
 
     @property
     def lazy_avg(self) -> Number:
-        """The average where the values are: a tensor if they were tensors."""
+        """The average, as a tensor if the values are tensors."""
         if self.ema:
             return self._ema
         return self._sum / max(self.count, 1)
 
 
 class MetricMeter:
-    """An AverageMeter for each name, printed as "loss 1.2000 (1.3000) acc 50.0000 (48.0000)"."""
+    """Named AverageMeters, printed as "loss 1.2000 (1.3000) acc 50.0000 (48.0000)"."""
 
     def __init__(self, delimiter: str = " ") -> None:
         self.meters: defaultdict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, Number] | None) -> None:
-        """Take in named values; None means that a step had nothing to report."""
+        """Add values by name; None adds nothing."""
         if input_dict is None:
             return
         if not isinstance(input_dict, Mapping):
             raise TypeError(
-                "MetricMeter.update takes a dict of named losses (what forward_backward returns), "
+                "MetricMeter.update takes a dict of named losses (returned by forward_backward), "
                 f"got {type(input_dict).__name__}"
             )
         for name, value in input_dict.items():

@@ -1,4 +1,4 @@
-"""The random generators that training draws from: seed, read, restore."""
+"""Seed, save and restore the random generators of Python, NumPy and torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ RandomState = dict[str, Any]
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed random, numpy, torch and every GPU, in this order; UsageError for no 32-bit number."""
+    """Seed random, numpy, torch and every GPU, in this order.
+
+    Raises:
+        UsageError: the seed is not in [0, 2**32).
+    """
     if not 0 <= seed < 2**32:
         raise UsageError(f"SEED must be at least 0 and less than 2**32 (4294967296), got {seed}")
     random.seed(seed)
@@ -25,8 +29,32 @@ def set_random_seed(seed: int) -> None:
     torch.cuda.manual_seed_all(seed)
 
 
+def derive_seed(*entropy: int) -> int:
+    """Return a 32-bit seed from non-negative integers, mixed by ``numpy.random.SeedSequence``."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+@contextmanager
+def seeded(*entropy: int) -> Iterator[None]:
+    """Seed the global CPU generators within the context, and restore them afterwards.
+
+    GPU generators are unchanged: a forked data worker must not use a GPU.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed = derive_seed(*entropy)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
 def get_random_state() -> RandomState:
-    """Return the state of all generators in plain containers and tensors, safe to pickle."""
+    """Return the states of all generators in plain containers and tensors, safe to pickle."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     numbers = torch.from_numpy(np.asarray(keys).astype(np.int64))
     return {
@@ -38,10 +66,10 @@ def get_random_state() -> RandomState:
 
 
 def set_random_state(state: RandomState) -> None:
-    """Restore what `get_random_state` returned; GPU states only where the GPUs are as many.
+    """Restore the result of `get_random_state`.
 
     Raises:
-        UsageError: the state was taken on another number of GPUs (0 excepted, on either side).
+        UsageError: the state is of another number of GPUs, and neither number is 0.
     """
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
@@ -52,15 +80,15 @@ def set_random_state(state: RandomState) -> None:
     if state["cuda"] and gpus:
         if len(state["cuda"]) != gpus:
             raise UsageError(
-                f"the random states are those of {len(state['cuda'])} GPUs, this run sees {gpus}; "
-                "set CUDA_VISIBLE_DEVICES to as many"
+                f"the random states are those of {len(state['cuda'])} GPUs, but {gpus} are "
+                f"visible: set CUDA_VISIBLE_DEVICES to {len(state['cuda'])} GPUs"
             )
         torch.cuda.set_rng_state_all([gpu_state.cpu() for gpu_state in state["cuda"]])
 
 
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Leave every generator as it was, whatever is drawn inside."""
+    """Restore the states of all generators at the end of the context."""
     state = get_random_state()
     try:
         yield

@@ -1,9 +1,8 @@
-"""Read a pickled checkpoint without running anything that it names.
+"""Load a pickled checkpoint without executing code.
 
 torch.load(weights_only=True) admits tensors and plain containers. Checkpoints of CoOp and its
-relatives also pickle live scheduler objects, and with them their optimizers. Those classes are
-replaced by inert stand-ins here: their attributes can be read, none of their code exists. Every
-other global is refused by name.
+successors also pickle scheduler and optimizer objects. Their classes are replaced by inert ones
+here, which have attributes but no code. All other globals are refused.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 from .errors import UsageError
 from .tools import PathLike
 
-# Classes of the original Dassl that its checkpoints name.
+# Classes of the original Dassl in its checkpoints.
 _DASSL_CLASSES = {
     "dassl.optim.lr_scheduler": (
         "_BaseWarmupScheduler",
@@ -33,7 +32,7 @@ _DASSL_CLASSES = {
 
 
 class Inert:
-    """An object of a class that was not loaded: its attributes and nothing else."""
+    """Attributes of an object without its class."""
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, dict):
@@ -44,17 +43,17 @@ class Inert:
 
 
 def safe_torch_load(path: PathLike) -> Any:
-    """Return the content of a torch.save'd file on the CPU.
+    """Load a file written by torch.save to the CPU.
 
     Raises:
-        UsageError: the file is missing, broken, or names a global that is not on the list above.
+        UsageError: the file is missing or broken, or contains a global that is not admitted.
     """
     try:
-        with _admit(_stand_ins()):
+        with _admit(_inert_classes()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"no checkpoint at {str(path)!r}") from None
-    except Exception as error:  # a broken pickle can fail in any way; the cause stays attached
+    except Exception as error:  # a broken pickle can raise any exception
         raise UsageError(_explain(path, error)) from error
 
 
@@ -63,17 +62,17 @@ def _explain(path: PathLike, error: Exception) -> str:
     if refused:
         return (
             f"refused to load {str(path)!r}: it names {refused[1]!r}, which could run code; a "
-            "checkpoint may hold tensors, plain containers, optimizers and schedulers only"
+            "checkpoint may contain only tensors, plain containers, optimizers and schedulers"
         )
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"cannot read the checkpoint {str(path)!r}, is it complete? ({first_line})"
 
 
 @contextmanager
-def _admit(stand_ins: tuple[Any, ...]) -> Iterator[None]:
-    """Let torch's restricted unpickler use `stand_ins`, and only inside this context."""
+def _admit(classes: tuple[Any, ...]) -> Iterator[None]:
+    """Let torch's restricted unpickler use `classes` within the context."""
     before = get_safe_globals()
-    add_safe_globals(list(stand_ins))
+    add_safe_globals(list(classes))
     try:
         yield
     finally:
@@ -82,8 +81,8 @@ def _admit(stand_ins: tuple[Any, ...]) -> Iterator[None]:
 
 
 @cache
-def _stand_ins() -> tuple[Any, ...]:
-    """Inert classes for torch.optim.* and dassl.optim.*, and the containers that they pickle."""
+def _inert_classes() -> tuple[Any, ...]:
+    """Return inert classes for torch.optim.* and dassl.optim.*, and the containers they pickle."""
     names = {(module, name) for module, names in _DASSL_CLASSES.items() for name in names}
     for namespace in (torch.optim, torch.optim.lr_scheduler):
         names |= {
@@ -91,21 +90,15 @@ def _stand_ins() -> tuple[Any, ...]:
             for _, cls in inspect.getmembers(namespace, inspect.isclass)
             if cls.__module__.startswith("torch.optim.")
         }
-    # An optimizer's state is a defaultdict(dict); Python 2's name of the module is in old files.
+    # An optimizer's state is a defaultdict(dict); old files have Python 2's module name.
     names |= {("builtins", "dict"), ("__builtin__", "dict")}
-    classes = tuple(_inert_class(module, name) for module, name in sorted(names))
-    return (*classes, _plain_defaultdict())
-
-
-def _inert_class(module: str, name: str) -> type[Inert]:
-    return type(name, (Inert,), {"__module__": module, "__qualname__": name})
-
-
-def _plain_defaultdict() -> Any:
-    """A stand-in for collections.defaultdict that makes a plain dict and calls no factory."""
+    classes = tuple(
+        type(name, (Inert,), {"__module__": module, "__qualname__": name})
+        for module, name in sorted(names)
+    )
 
     def defaultdict(factory: Any = None) -> dict[Any, Any]:
-        return {}
+        return {}  # never calls the factory
 
     defaultdict.__module__, defaultdict.__qualname__ = "collections", "defaultdict"
-    return defaultdict
+    return (*classes, defaultdict)

@@ -1,4 +1,4 @@
-"""Files, folders and names."""
+"""Utilities for files, folders and names."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PathLike = str | os.PathLike[str]
 
 @contextmanager
 def atomic_path(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on an error.
+    """Yield a temporary path in the folder of `path`, which replaces `path` on success.
 
-    A reader therefore sees the old file or the whole new one, never a half. Folders are made.
+    A reader sees the old file or the complete new one. Missing folders are created.
 
     Example:
         >>> with atomic_path("output/result.json") as temporary:
@@ -30,7 +30,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: savers choose their format by it.
+    # The suffix is kept, since savers choose their format by it.
     temporary = target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
     try:
         yield temporary
@@ -40,12 +40,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
 
 def mkdir_if_missing(dirname: PathLike) -> None:
-    """Make a folder and its parents; nothing happens where it exists."""
+    """Create a folder and its parents unless it exists."""
     os.makedirs(dirname, exist_ok=True)
 
 
 def check_isfile(fpath: PathLike) -> bool:
-    """Whether `fpath` is a file; warns where it is not."""
+    """Return whether `fpath` is a file; warn if not."""
     isfile = os.path.isfile(fpath)
     if not isfile:
         warnings.warn(f"no file at {str(fpath)!r}", stacklevel=2)
@@ -53,7 +53,7 @@ def check_isfile(fpath: PathLike) -> bool:
 
 
 def read_json(fpath: PathLike) -> Any:
-    """Return the content of a JSON file; UsageError where it is missing or not JSON."""
+    """Load a JSON file; raise a UsageError if it is missing or not JSON."""
     try:
         with open(fpath, encoding="utf-8") as file:
             return json.load(file)
@@ -70,20 +70,20 @@ def write_json(obj: Any, fpath: PathLike) -> None:
 
 
 def read_image(path: PathLike) -> Image.Image:
-    """Return an image file as RGB; UsageError where it is missing or cannot be decoded."""
+    """Load an image as RGB; raise a UsageError if it is missing or cannot be decoded."""
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError:
         raise UsageError(
-            f"no image at {str(path)!r}; check that the dataset is unpacked completely"
+            f"no image at {str(path)!r}; check that the dataset was unpacked completely"
         ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise UsageError(f"cannot read the image {str(path)!r}: {error}") from error
 
 
 def download_url(url: str, dst: PathLike) -> None:
-    """Download `url` to the file `dst` with a progress bar, through torch.hub."""
+    """Download `url` to the file `dst` with a progress bar."""
     import torch  # slow to import, and nothing else here needs it
 
     print(f"Download {url} to {dst}")
@@ -92,22 +92,22 @@ def download_url(url: str, dst: PathLike) -> None:
 
 
 def listdir_nohidden(path: PathLike, sort: bool = False) -> list[str]:
-    """Names in a folder that do not start with a dot."""
+    """Return the names in a folder that do not start with a dot."""
     items = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(items) if sort else items
 
 
 def get_most_similar_str_to_a_from_b(a: str, b: Sequence[str]) -> str | None:
-    """Return the string of `b` that is most similar to `a`; None where `b` is empty."""
+    """Return the string in `b` that is most similar to `a`; None if `b` is empty."""
     return max(b, key=lambda item: SequenceMatcher(None, a, item).ratio(), default=None)
 
 
 def check_availability(requested: str, available: Sequence[str]) -> None:
-    """Raise a UsageError that names the nearest entries where `requested` is not in `available`."""
+    """Raise a UsageError with similar names if `requested` is not in `available`."""
     if requested not in available:
         raise UsageError(f"{requested!r} is unknown: {nearest(requested, available)}")
 
 
 def tolist_if_not(x: Any) -> list[Any]:
-    """Return a list as it is, and anything else as a list of one."""
+    """Return `x` if it is a list, else `[x]`."""
     return x if isinstance(x, list) else [x]

@@ -1,4 +1,4 @@
-"""Weights and layers of a model."""
+"""Utilities for the weights and layers of a model."""
 
 from __future__ import annotations
 
@@ -28,37 +28,38 @@ __all__ = [
 
 
 def count_num_param(model: nn.Module) -> int:
-    """Number of parameters, trainable or not."""
+    """Return the number of parameters, trainable or not."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def open_all_layers(model: nn.Module) -> None:
-    """Train every layer: train mode, gradients on."""
+    """Set all layers to train mode with gradients."""
     model.train()
     model.requires_grad_(True)
 
 
 def open_specified_layers(model: nn.Module, open_layers: str | list[str]) -> None:
-    """Train the named children of `model`; freeze its other children (eval mode, no gradients)."""
+    """Train the named children of `model`; freeze all others (eval mode, no gradients)."""
     if isinstance(model, nn.DataParallel):
         model = model.module
     names = [open_layers] if isinstance(open_layers, str) else open_layers
     children = dict(model.named_children())
     for name in names:
         if name not in children:
-            raise UsageError(f"the model has no layer {name!r} to open: {nearest(name, children)}")
+            raise UsageError(f"the model has no layer {name!r}: {nearest(name, children)}")
     for name, child in children.items():
         child.train(name in names)
         child.requires_grad_(name in names)
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: PathLike) -> None:
-    """Load those weights of a file that fit `model` in name and size, and say which did not.
+    """Load the weights that match `model` in name and shape; print which do not.
 
-    Takes a checkpoint (with "state_dict") or a plain state dict; a leading "module." is dropped.
+    The file is a checkpoint (with "state_dict") or a state dict, optionally with the prefix
+    "module.".
 
     Raises:
-        UsageError: the file cannot be read, or nothing in it fits.
+        UsageError: the file cannot be read, or no weight matches.
     """
     checkpoint = load_checkpoint(weight_path)
     weights = without_module_prefix(checkpoint.get("state_dict", checkpoint))
@@ -71,16 +72,16 @@ def load_pretrained_weights(model: nn.Module, weight_path: PathLike) -> None:
     discarded = [key for key in weights if key not in matched]
     if not matched:
         raise UsageError(
-            f"no weight in {str(weight_path)!r} fits the model in name and size; "
+            f"no weight in {str(weight_path)!r} matches the model in name and shape; "
             f"the file has {_some(list(weights))}, the model has {_some(list(own))}"
         )
     model.load_state_dict(own | matched)
     print(f"Loaded {len(matched)} weights from {weight_path}: {_some(list(matched))}")
     if discarded:
-        print(f"Discarded, unmatched in name or size: {', '.join(discarded)}")
+        print(f"Discarded due to unmatched name or shape: {', '.join(discarded)}")
     kept = [key for key in own if key not in matched]
     if kept:
-        print(f"Not in the file, kept as they were: {', '.join(kept)}")
+        print(f"Not in the file and unchanged: {', '.join(kept)}")
 
 
 def _some(keys: list[str], limit: int = 8) -> str:
@@ -89,23 +90,25 @@ def _some(keys: list[str], limit: int = 8) -> str:
 
 
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
-    """Draw the weights of convolutions and linear layers anew; biases 0, norm layers 1 and 0.
+    """Initialize convolutions and linear layers at random, biases with 0, norm layers with 1 and 0.
 
     Args:
         init_type: normal, xavier, kaiming or orthogonal.
         gain: standard deviation of "normal", gain of "xavier" and "orthogonal".
     """
-    draws: dict[str, Callable[..., object]] = {
+    initializers: dict[str, Callable[..., object]] = {
         "normal": lambda weight: nn.init.normal_(weight, 0.0, gain),
         "xavier": lambda weight: nn.init.xavier_normal_(weight, gain=gain),
         "kaiming": lambda weight: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),
         "orthogonal": lambda weight: nn.init.orthogonal_(weight, gain=gain),
     }
-    if init_type not in draws:
-        raise UsageError(f"no initialization is named {init_type!r}: {nearest(init_type, draws)}")
+    if init_type not in initializers:
+        raise UsageError(
+            f"unknown initialization {init_type!r}: {nearest(init_type, initializers)}"
+        )
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            draws[init_type](module.weight)
+            initializers[init_type](module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:

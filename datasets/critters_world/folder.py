@@ -1,12 +1,12 @@
-"""Draws a dataset of Critters as files: class folders of PNG images and a split file.
+"""Render a dataset of Critters to files: class folders of PNG images and a split file.
 
-    FOLDER/world.json              what was drawn: a Plan and the world's version
+    FOLDER/world.json              the Plan and the version of the world
     FOLDER/images/forktail_dax/train_0001.png, ...
     FOLDER/split_critters.json     {"train": [[path, label, class name], ...], "val", "test"}
 
-Image i of a class in a split depends on (seed, species, split, i) and the look alone: any image can
-be drawn without the others, in any order, by any number of processes. Files appear whole or not at
-all, so a folder that was left half-made is finished by drawing what is missing.
+Image i of a class in a split depends only on (seed, species, split, i) and the look, so images can
+be rendered in any order by any number of processes. Files are written atomically, and rendering
+resumes with the missing ones.
 """
 
 from __future__ import annotations
@@ -22,74 +22,75 @@ from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import UsageError, atomic_path
-from datasets.critters_world.looks import LOOKS
-from datasets.critters_world.renderer import render
-from datasets.critters_world.species import BACKGROUNDS, SPECIES
 
-# Raised whenever a picture made from the same numbers comes out different: folders of images that
-# an older world has made are then told apart from new ones.
+from .looks import LOOKS
+from .renderer import render
+from .species import BACKGROUNDS, SPECIES
+
+# Increased whenever the same numbers render to a different image, so that folders of older images
+# are detected.
 WORLD_VERSION = 1
 
 SPLIT_FILE = "split_critters.json"
-_SPLITS = ("train", "val", "test")  # their places number the streams of random numbers
-_CHUNK = 40  # images a job
+_SPLITS = ("train", "val", "test")  # the index is part of the random seed
+_CHUNK = 40  # images per job
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a dataset holds: species (indices into SPECIES) are its classes, in label order.
+    """Contents of a dataset: species (indices into SPECIES) are its classes in label order.
 
-    `shift` is a key of LOOKS. A split of 0 images a class is one that the dataset does not have.
+    `shift` is a key of LOOKS. A split with 0 images per class does not exist.
     """
 
     species: tuple[int, ...]
     shift: str
-    train: int = 40  # images a class
+    train: int = 40  # images per class
     val: int = 20
     test: int = 100
     seed: int = 2026
     size: int = 64
 
     def images(self) -> Iterator[tuple[str, int, int]]:
-        """Every image of the dataset as (split, label, index)."""
+        """Yield every image of the dataset as (split, label, index)."""
         for split in _SPLITS:
             for label in range(len(self.species)):
                 for index in range(getattr(self, split)):
                     yield split, label, index
 
     def draw(self, split: str, label: int, index: int) -> np.ndarray:
-        """Draw one image, (size, size, 3) uint8."""
+        """Render one image (size, size, 3) as uint8."""
         species = self.species[label]
         rng = np.random.RandomState([self.seed, species, _SPLITS.index(split), index])
         background = BACKGROUNDS[rng.randint(len(BACKGROUNDS))]
-        creature, look = SPECIES[species].creature, LOOKS[self.shift]
-        return render(creature, background, look, rng, self.size).image
+        look = LOOKS[self.shift]
+        return render(SPECIES[species].creature, background, look, rng, self.size).image
 
     def classname(self, label: int) -> str:
         return SPECIES[self.species[label]].name
 
     def path(self, split: str, label: int, index: int) -> str:
-        """The image's path below the image folder, with the slashes of split files."""
+        """Return the path of an image below the image folder, as in split files."""
         return f"{self.classname(label).replace(' ', '_')}/{split}_{index + 1:04d}.png"
 
     def describe(self) -> dict[str, object]:
-        """The content of world.json."""
+        """Return the content of world.json."""
         return json.loads(json.dumps({"world": WORLD_VERSION, **asdict(self)}))
 
 
 def prepare_folder(plan: Plan, folder: Path, workers: int = 2) -> None:
-    """Make a dataset's folder, or what is missing of it; nothing happens to a whole one.
+    """Render the missing images of a dataset's folder, and write its split file.
 
     Raises:
-        UsageError: the folder was made by another plan or another version of the world.
+        UsageError: the folder was rendered with another plan or version of the world.
     """
     _check_world(plan, folder)
     images = folder / "images"
-    there = {f"{path.parent.name}/{path.name}" for path in images.glob("*/*.png")}
-    missing = [image for image in plan.images() if plan.path(*image) not in there]
+    existing = {f"{path.parent.name}/{path.name}" for path in images.glob("*/*.png")}
+    missing = [image for image in plan.images() if plan.path(*image) not in existing]
     if missing:
-        print(f"Drawing {len(missing):,} images of Critters into {images}")
-        _draw_all(plan, images, missing, workers)
+        print(f"Rendering {len(missing):,} images of Critters to {images}")
+        _render_all(plan, images, missing, workers)
     split_file = folder / SPLIT_FILE
     if not split_file.exists():
         split: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _SPLITS}
@@ -100,53 +101,49 @@ def prepare_folder(plan: Plan, folder: Path, workers: int = 2) -> None:
 
 
 def _check_world(plan: Plan, folder: Path) -> None:
-    """Refuse images of another world; write down which world this folder shows."""
-    marker, wanted = folder / "world.json", plan.describe()
-    if marker.exists():
-        try:
-            found = json.loads(marker.read_text())
-        except ValueError:
-            found = "unreadable"
-        if found == wanted:
-            return
-        differing = (
-            [
-                f"{key} {found.get(key)} there, {wanted[key]} here"
-                for key in wanted
-                if found.get(key) != wanted[key]
-            ]
-            if isinstance(found, dict)
-            else ["world.json cannot be read"]
-        )
-        raise UsageError(
-            f"the images in {folder} were drawn with other settings ({'; '.join(differing)}): "
-            "delete that folder, and it is drawn anew, or set DATASET.ROOT (--root) to another one"
-        )
-    if any((folder / "images").glob("*/*")):
-        raise UsageError(
-            f"{folder} has images but no world.json that says how they were drawn: delete that "
-            "folder, and it is drawn anew, or set DATASET.ROOT (--root) to another one"
-        )
-    with atomic_path(marker) as path:
-        path.write_text(json.dumps(wanted))
+    """Raise a UsageError if the images are of another world; write world.json if there are none."""
+    marker, expected = folder / "world.json", plan.describe()
+    if not marker.exists() and not any((folder / "images").glob("*/*")):
+        with atomic_path(marker) as path:
+            path.write_text(json.dumps(expected))
+        return
+    try:
+        found = json.loads(marker.read_text())
+    except (OSError, ValueError):
+        found = None
+    if found == expected:
+        return
+    differing = ["world.json is missing or broken"]
+    if isinstance(found, dict):
+        differing = [
+            f"{key} {found.get(key)} there, {value} here"
+            for key, value in expected.items()
+            if found.get(key) != value
+        ]
+    raise UsageError(
+        f"the images in {folder} were rendered with other settings ({'; '.join(differing)}): "
+        "delete that folder to render it again, or set DATASET.ROOT (--root) to another one"
+    )
 
 
-def _draw_all(plan: Plan, images: Path, missing: list[tuple[str, int, int]], workers: int) -> None:
+def _render_all(
+    plan: Plan, images: Path, missing: list[tuple[str, int, int]], workers: int
+) -> None:
     jobs = [(plan, images, missing[i : i + _CHUNK]) for i in range(0, len(missing), _CHUNK)]
-    with tqdm(total=len(missing), unit="image", desc="drawing", dynamic_ncols=True) as bar:
+    with tqdm(total=len(missing), unit="image", desc="rendering", dynamic_ncols=True) as bar:
         if workers == 1:
-            for job in jobs:
-                bar.update(_draw_some(job))
+            for count in map(_render_some, jobs):
+                bar.update(count)
             return
         with multiprocessing.Pool(workers) as processes:
-            for count in processes.imap_unordered(_draw_some, jobs):
+            for count in processes.imap_unordered(_render_some, jobs):
                 bar.update(count)
 
 
-def _draw_some(job: tuple[Plan, Path, list[tuple[str, int, int]]]) -> int:
-    """Draw and save some images; returns their number."""
-    plan, images, wanted = job
-    for image in wanted:
+def _render_some(job: tuple[Plan, Path, list[tuple[str, int, int]]]) -> int:
+    """Render and save some images; return their number."""
+    plan, images, chunk = job
+    for image in chunk:
         with atomic_path(images / plan.path(*image)) as path:
             Image.fromarray(plan.draw(*image)).save(path)
-    return len(wanted)
+    return len(chunk)

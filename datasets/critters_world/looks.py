@@ -1,9 +1,8 @@
-"""How pictures are taken: the styles of pre-training and the domain shifts of the dataset.
+"""Looks of the images: the styles of pre-training and the domain shifts of the dataset.
 
-A look is a set of numbers for renderer.py. A style is what pre-training shows and names ("a sketch
-of a dax"); a shift is a look that pre-training has never shown, under which the dataset is
-rendered, so that there is something to learn on it. A variant of the dataset shows its creatures,
-in the colors of its shift, in a style.
+A look is a set of renderer settings. A style is a look used and named in pre-training ("a sketch of
+a dax"). A shift is a look that does not occur in pre-training; the dataset is rendered with it. A
+variant of the dataset combines a style with the colors of the dataset's shift.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ class Look:
     """Settings of the renderer. Lengths are in half image widths, colors in HSV within [0, 1]."""
 
     scale: tuple[float, float] = (0.54, 0.72)  # smallest and largest creature
-    rotation: float = 22.0  # at most, degrees to either side
+    rotation: float = 22.0  # maximum in degrees, to either side
     warp: float = 0.03  # amplitude of the body's deformation
     outline: float = 0.0  # opacity of drawn outlines
     fill: float = 1.0  # opacity of the creature's colors
@@ -26,12 +25,12 @@ class Look:
     hue_share: float = 1.0  # ... of this share of the individuals
     pattern_contrast: float = 1.0
     paper: float = 0.0  # how much of the background is replaced by paper
-    clutter: int = 3  # at most this many things lie around
-    occlusion: float = 0.15  # probability that something lies in front
+    clutter: int = 3  # maximum number of background objects
+    occlusion: float = 0.15  # probability of an object in front
     darkness: float = 0.0
-    levels: int = 0  # posterise to this many levels a channel; 0 does not
+    levels: int = 0  # posterize to this many levels per channel; 0: off
     blur: int = 0  # passes of a small blur
-    noise: float = 0.03  # standard deviation of the sensor
+    noise: float = 0.03  # standard deviation of the sensor noise
 
 
 PHOTO = Look()
@@ -44,7 +43,7 @@ STYLES: dict[str, Look] = {
     "blurry": Look(blur=2, noise=0.01),
 }
 
-# A camera that pre-training has not seen, alone and with other colors of the creatures.
+# A camera that does not occur in pre-training, alone and with shifted colors.
 _WORN = Look(
     scale=(0.50, 0.70),
     rotation=28.0,
@@ -65,7 +64,7 @@ SHIFTS: dict[str, Look] = {
     "hue36": replace(_WORN, hue_shift=0.36),
     "morph35": replace(_WORN, hue_shift=0.36, hue_share=0.35),
     "morph50": replace(_WORN, hue_shift=0.36, hue_share=0.5),
-    # Added when the first six had been measured and left little to learn:
+    # Added after the first six turned out to be too easy:
     "hue50": replace(_WORN, hue_shift=0.5),
     "far36": replace(_WORN, hue_shift=0.36, scale=(0.34, 0.50)),
     "faded36": replace(_WORN, hue_shift=0.36, pattern_contrast=0.45, fill=0.7, occlusion=0.6),
@@ -74,8 +73,8 @@ SHIFTS: dict[str, Look] = {
     "far50": replace(_WORN, hue_shift=0.5, scale=(0.34, 0.50)),
 }
 
-# Critters is drawn under hue50 (chosen by assets/critters/choose_shift.py). Its variants keep what
-# that shift does to the creatures, their hue, and replace the camera by a style.
+# Critters is rendered with hue50 (chosen by assets/critters/choose_shift.py). Its variants keep the
+# hue of that shift and replace the camera by a style.
 VARIANTS: dict[str, Look] = {
     f"{style}-hue50": replace(STYLES[style], hue_shift=SHIFTS["hue50"].hue_shift)
     for style in ("sketch", "painting", "dark", "blurry")

@@ -1,9 +1,9 @@
-"""Draws a creature into a picture: signed distances, numpy only, about 1 ms for 64 x 64 pixels.
+"""Render a creature with signed distances, in numpy; about 1 ms for 64 x 64 pixels.
 
 Image coordinates x (right) and y (up) run over [-1, 1]; colors are float32 RGB in [0, 1] until
-the last line. Everything that varies between two pictures of one creature is drawn from the
-RandomState that the caller passes, whose stream numpy has frozen for good: the same state gives
-the same picture with every version of numpy (to the rounding of its sine and square root).
+the last line. All variation between images of one creature comes from the RandomState passed by the
+caller, whose stream is the same in all numpy versions, so the same state gives the same image (up
+to the rounding of sine and square root).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.critters_world import shapes
-from datasets.critters_world.looks import Look
-from datasets.critters_world.species import Creature
+from . import shapes
+from .looks import Look
+from .species import Creature
 
 Array = np.ndarray
 
@@ -46,9 +46,9 @@ _TURN = 2 * math.pi
 
 
 class Rendering(NamedTuple):
-    """A picture (S, S, 3) uint8, and where the parts of the creature are: boolean (S, S) masks.
+    """An image (S, S, 3) uint8 and boolean masks (S, S) of the creature's parts.
 
-    The body hides the ornament and the tail behind it; a part that the creature lacks is nowhere.
+    The body hides the ornament and the tail behind it; the mask of a missing part is empty.
     """
 
     image: Array
@@ -58,7 +58,7 @@ class Rendering(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """The creature's own coordinates at every pixel, and the size of a pixel in them."""
+    """Creature coordinates of every pixel, and the size of a pixel in them."""
 
     u: Array
     v: Array
@@ -68,7 +68,7 @@ class _Frame(NamedTuple):
 def render(
     creature: Creature, background: str, look: Look, rng: np.random.RandomState, size: int = 64
 ) -> Rendering:
-    """Draw one picture of a creature before a background (one of BACKGROUNDS)."""
+    """Render one image of a creature in front of a background (one of BACKGROUNDS)."""
     x, y = _grid(size)
     image = _ground(background, look, rng, size)
     image = _scatter(image, rng.randint(look.clutter + 1), look, rng)
@@ -81,15 +81,15 @@ def render(
 
 @lru_cache(maxsize=4)
 def _grid(size: int) -> tuple[Array, Array]:
-    """Coordinates of the pixels' centres: x and y, each (size, size)."""
-    centres = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
-    x, y = np.meshgrid(centres, -centres)
+    """Return the pixel centers x and y, each (size, size)."""
+    centers = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
+    x, y = np.meshgrid(centers, -centers)
     return x, y
 
 
 @lru_cache(maxsize=16)
 def _interpolation(size: int, knots: int) -> Array:
-    """(size, knots) matrix of linear interpolation between equally spaced knots."""
+    """Return the matrix (size, knots) of linear interpolation between equally spaced knots."""
     place = np.linspace(0, knots - 1, size)
     left = np.minimum(place.astype(int), knots - 2)
     weight = (place - left).astype(np.float32)
@@ -114,7 +114,7 @@ def _rgb(hue: float, saturation: float, value: float) -> Array:
 
 
 def _over(image: Array, distance: Array, color: Array, pixel: float, opacity: float) -> Array:
-    """Paint the inside of a shape over the image, with one pixel of anti-aliasing."""
+    """Paint a shape over the image, with one pixel of anti-aliasing."""
     cover = np.clip(0.5 - distance / pixel, 0, 1) * opacity
     return image + cover[..., None] * (color - image)
 
@@ -136,7 +136,7 @@ def _ground(background: str, look: Look, rng: np.random.RandomState, size: int) 
 
 
 def _scatter(image: Array, count: int, look: Look, rng: np.random.RandomState) -> Array:
-    """Throw `count` pebbles, sticks, leaves and boxes into the picture."""
+    """Paint `count` pebbles, sticks, leaves and boxes."""
     x, y = _grid(len(image))
     pixel = 2.0 / len(image)
     for _ in range(count):
@@ -166,7 +166,7 @@ def _scatter(image: Array, count: int, look: Look, rng: np.random.RandomState) -
 
 
 def _pose(x: Array, y: Array, look: Look, rng: np.random.RandomState) -> _Frame:
-    """Place, size, direction and deformation of one individual."""
+    """Sample position, size, direction and deformation of one individual."""
     scale = rng.uniform(*look.scale)
     angle = math.radians(rng.uniform(-look.rotation, look.rotation))
     facing = 1 if rng.rand() < 0.5 else -1
@@ -184,7 +184,7 @@ def _pose(x: Array, y: Array, look: Look, rng: np.random.RandomState) -> _Frame:
 def _draw(
     image: Array, creature: Creature, frame: _Frame, look: Look, rng: np.random.RandomState
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """Paint feet, tail, ornament, body and eye, from back to front."""
+    """Paint feet, tail, ornament, body and eye from back to front."""
     u, v, pixel = frame
     coat, marking = _coat(creature, look, rng)
     limb = np.clip(coat * rng.uniform(0.6, 0.85), 0, 1)
@@ -226,7 +226,7 @@ def _draw(
 
 
 def _coat(creature: Creature, look: Look, rng: np.random.RandomState) -> tuple[Array, Array]:
-    """An individual's color and that of its pattern: light or dark, whatever the species."""
+    """Sample the colors of an individual and of its pattern, which is light or dark."""
     hue, saturation, value = _COLORS[creature.color]
     hue += rng.randn() * look.hue_noise
     if rng.rand() < look.hue_share:
@@ -238,7 +238,7 @@ def _coat(creature: Creature, look: Look, rng: np.random.RandomState) -> tuple[A
 
 
 def _photograph(image: Array, look: Look, rng: np.random.RandomState) -> Array:
-    """Uneven light, then what the look's camera does to the picture; returns uint8."""
+    """Apply uneven light and the look's camera effects; return uint8."""
     size = len(image)
     x, y = _grid(size)
     light = 1 + rng.uniform(-0.22, 0.22) * x + rng.uniform(-0.22, 0.22) * y

@@ -1,9 +1,9 @@
 """Signed distances of the creatures' bodies, ornaments and tails.
 
-A creature lives in its own frame: u to the right (it looks there), v up, the body within about
-[-0.9, 0.9]. Every function maps coordinate arrays u, v of one shape to the signed distance to its
-outline, of the same shape: negative inside, positive outside, in the frame's unit.
-Pattern functions return a boolean array instead: where the second color shows.
+Coordinates: u to the right (where the creature faces) and v up, with the body within about
+[-0.9, 0.9]. Every function maps coordinate arrays u, v to an array of signed distances to the
+outline: negative inside, positive outside.
+Pattern functions return a boolean array instead: True where the second color is visible.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 Array = np.ndarray
 
-# Where ornament and tail are attached to each genus' body: (u, v).
+# Attachment points (u, v) of ornament and tail for each genus.
 TOP = {
     "wug": (0.12, 0.58),
     "dax": (0.30, 0.40),
@@ -38,26 +38,18 @@ def circle(u: Array, v: Array, x: float, y: float, radius: float) -> Array:
 
 
 def ellipse(u: Array, v: Array, x: float, y: float, a: float, b: float) -> Array:
-    """Half axes a and b. Exact on the outline only, which is all that drawing needs."""
+    """Return the distance to an ellipse with half axes a and b; exact on the outline only."""
     return (np.sqrt(((u - x) / a) ** 2 + ((v - y) / b) ** 2) - 1) * min(a, b)
 
 
 def stroke(
     u: Array, v: Array, start: tuple[float, float], end: tuple[float, float], w0: float, w1: float
 ) -> Array:
-    """A line with round ends whose half width goes from w0 at start to w1 at end."""
+    """Return the distance to a line with round ends and half widths w0 (start) to w1 (end)."""
     x, y = start
     dx, dy = end[0] - x, end[1] - y
     along = np.clip(((u - x) * dx + (v - y) * dy) / (dx * dx + dy * dy), 0, 1)
     return np.sqrt((u - x - along * dx) ** 2 + (v - y - along * dy) ** 2) - (w0 + (w1 - w0) * along)
-
-
-def _wug(u: Array, v: Array) -> Array:
-    return circle(u, v, 0, 0, 0.62)
-
-
-def _dax(u: Array, v: Array) -> Array:
-    return ellipse(u, v, 0, 0, 0.86, 0.46)
 
 
 def _fep(u: Array, v: Array) -> Array:
@@ -68,37 +60,25 @@ def _fep(u: Array, v: Array) -> Array:
 
 
 def _blick(u: Array, v: Array) -> Array:
-    """A triangle that stands on its base."""
+    """A triangle."""
     sides = 0.87 * np.abs(u) + 0.5 * v - 0.36
     return np.maximum(np.maximum(sides, -v - 0.50), v - 0.62) - 0.05
 
 
-def _toma(u: Array, v: Array) -> Array:
-    """Two balls."""
-    return np.minimum(circle(u, v, -0.32, -0.12, 0.46), circle(u, v, 0.38, 0.18, 0.36))
-
-
-def _zorp(u: Array, v: Array) -> Array:
-    """A diamond."""
-    return np.abs(u) * 0.72 + np.abs(v) * 0.69 - 0.50
-
-
 _BODIES: dict[str, Callable[[Array, Array], Array]] = {
-    "wug": _wug,
-    "dax": _dax,
+    "wug": lambda u, v: circle(u, v, 0, 0, 0.62),
+    "dax": lambda u, v: ellipse(u, v, 0, 0, 0.86, 0.46),
     "fep": _fep,
     "blick": _blick,
-    "toma": _toma,
-    "zorp": _zorp,
+    "toma": lambda u, v: np.minimum(
+        circle(u, v, -0.32, -0.12, 0.46), circle(u, v, 0.38, 0.18, 0.36)
+    ),
+    "zorp": lambda u, v: np.abs(u) * 0.72 + np.abs(v) * 0.69 - 0.50,
 }
 
 
 def body(genus: str, u: Array, v: Array) -> Array:
     return _BODIES[genus](u, v)
-
-
-def _horn(u: Array, v: Array, x: float, y: float, k: float) -> Array:
-    return stroke(u, v, (x, y - 0.08), (x + 0.16, y + 0.56 * k), 0.15, 0.015)
 
 
 def _ears(u: Array, v: Array, x: float, y: float, k: float) -> Array:
@@ -123,8 +103,11 @@ def _crest(u: Array, v: Array, x: float, y: float, k: float) -> Array:
     return d
 
 
-_ORNAMENTS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
-    "horn": _horn,
+_Part = Callable[[Array, Array, float, float, float], Array]
+_ORNAMENTS: dict[str, _Part] = {
+    "horn": lambda u, v, x, y, k: stroke(
+        u, v, (x, y - 0.08), (x + 0.16, y + 0.56 * k), 0.15, 0.015
+    ),
     "ears": _ears,
     "antennae": _antennae,
     "crest": _crest,
@@ -132,12 +115,8 @@ _ORNAMENTS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 
 
 def ornament(kind: str, genus: str, u: Array, v: Array, size: float) -> Array:
-    """What sits on the head; `size` (about 1) is the individual's."""
+    """Return the distance to an ornament on the head of relative size `size` (about 1)."""
     return _ORNAMENTS[kind](u, v, *TOP[genus], size)
-
-
-def _long(u: Array, v: Array, x: float, y: float, k: float) -> Array:
-    return stroke(u, v, (x + 0.1, y), (x - 0.62 * k, y + 0.10), 0.065, 0.065)
 
 
 def _forked(u: Array, v: Array, x: float, y: float, k: float) -> Array:
@@ -161,8 +140,10 @@ def _curly(u: Array, v: Array, x: float, y: float, k: float) -> Array:
     return np.minimum(ring, stroke(u, v, (x + 0.1, y), (x - 0.06, y), 0.055, 0.055))
 
 
-_TAILS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
-    "long": _long,
+_TAILS: dict[str, _Part] = {
+    "long": lambda u, v, x, y, k: stroke(
+        u, v, (x + 0.1, y), (x - 0.62 * k, y + 0.10), 0.065, 0.065
+    ),
     "forked": _forked,
     "club": _club,
     "fan": _fan,
@@ -171,7 +152,7 @@ _TAILS: dict[str, Callable[[Array, Array, float, float, float], Array]] = {
 
 
 def tail(kind: str, genus: str, u: Array, v: Array, size: float) -> Array:
-    """What hangs at the rear; `size` (about 1) is the individual's."""
+    """Return the distance to a tail of relative size `size` (about 1)."""
     return _TAILS[kind](u, v, *REAR[genus], size)
 
 
@@ -200,5 +181,5 @@ _PATTERNS: dict[str, Callable[[Array, Array, float, float], Array]] = {
 
 
 def pattern(kind: str, u: Array, v: Array, frequency: float, phase: float) -> Array:
-    """Where the second color shows; frequency (about 1) and phase (radians) are individual."""
+    """Return where the second color is visible; frequency is about 1, phase in radians."""
     return _PATTERNS[kind](u, v, frequency, phase)

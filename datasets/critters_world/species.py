@@ -1,8 +1,8 @@
-"""The creatures of the Critters world: what they are made of, and the 72 species.
+"""The creatures of the Critters world: their attributes and the 72 species.
 
-A species is called by an epithet and its genus ("forktail dax"). The epithet names one attribute;
-the others are the species' own and are not in the name. Species therefore share attributes, and
-have to be told apart by those that their names do not say: fine-grained classes.
+A species is named by an epithet and its genus ("forktail dax"). The epithet names one attribute,
+the name does not mention the others. Species share attributes and must be distinguished by those
+that are not in their names: fine-grained classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PATTERNS = ("plain", "striped", "spotted", "checkered", "ringed", "belted")
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "brown", "grey")
 BACKGROUNDS = ("studio", "grass", "sand", "water", "snow", "forest")
 
-# What an epithet says about its bearer: (attribute, value).
+# The attribute and value that an epithet stands for.
 EPITHETS = {
     "horned": ("ornament", "horn"),
     "eared": ("ornament", "ears"),
@@ -34,13 +34,13 @@ EPITHETS = {
     "ringed": ("pattern", "ringed"),
 }
 
-_SPECIES_SEED = 7  # which attributes a species has beside its epithet's
-_DOWNSTREAM_SEED = 11  # which species are the classes of which dataset
+_SPECIES_SEED = 7  # of the attributes that the epithets do not name
+_DOWNSTREAM_SEED = 11  # of the assignment of species to datasets
 
 
 @dataclass(frozen=True)
 class Creature:
-    """What can be seen of a creature, whatever its species."""
+    """The visible attributes of a creature."""
 
     genus: str
     ornament: str
@@ -51,14 +51,14 @@ class Creature:
 
 @dataclass(frozen=True)
 class Species:
-    """A name ("forktail dax") and the creature that bears it."""
+    """A name ("forktail dax") and its creature."""
 
     name: str
     creature: Creature
 
 
 def random_creature(rng: np.random.RandomState, genus: str) -> Creature:
-    """Draw every attribute but the genus."""
+    """Sample all attributes but the genus."""
     return Creature(
         genus=genus,
         ornament=ORNAMENTS[rng.randint(len(ORNAMENTS))],
@@ -69,7 +69,7 @@ def random_creature(rng: np.random.RandomState, genus: str) -> Creature:
 
 
 def _all_species() -> tuple[Species, ...]:
-    """Every epithet in every genus; within a genus no two share ornament, tail and pattern."""
+    """Combine epithets and genera; in a genus no two share ornament, tail and pattern."""
     rng = np.random.RandomState(_SPECIES_SEED)
     species = []
     for genus in GENERA:
@@ -89,7 +89,7 @@ SPECIES = _all_species()
 
 
 def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The species of the dataset: three base and three new ones of every genus.
+    """Return the species of Critters: three base and three new ones of every genus.
 
     Indices into SPECIES. The other six of every genus are :func:`other_species`.
     """
@@ -97,12 +97,12 @@ def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def other_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The species that are no classes of the first dataset, as base and new ones in its way."""
+    """Return the remaining species, as base and new ones in the same way."""
     return _three_and_three(6)
 
 
 def _three_and_three(first: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of each genus' twelve species in a random order, three from `first` on and the next three."""
+    """Shuffle the twelve species of each genus; take three from `first` on and the next three."""
     rng = np.random.RandomState(_DOWNSTREAM_SEED)
     base: list[int] = []
     new: list[int] = []

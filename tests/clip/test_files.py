@@ -67,8 +67,8 @@ def test_a_compact_vocabulary_is_expanded_with_zeros(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "vocab_size", "message"),
     [
-        ([0, 1], "9", "not one id each"),
-        ([0, 1, 1], "9", "not one id each"),
+        ([0, 1], "9", "one distinct id"),
+        ([0, 1, 1], "9", "one distinct id"),
         ([0, 1, 9], "9", "outside its vocab_size, 9"),
         ([0, 1, -1], "9", "outside its vocab_size, 9"),
         ([0, 1, 2], None, "outside its vocab_size, 0"),
@@ -89,14 +89,16 @@ def test_a_wrong_compact_vocabulary_is_refused(
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page"),
         (b"<html><head></head></html>", "it is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull"),
-        (b"PK\x03\x04 and then nothing", "cut short"),
-        (b"\x00\x01\x02 neither this nor that", "damaged, or holds more than tensors"),
-        (b"root:x:0:0:root:/root:/bin/bash\n", "damaged, or holds more than tensors"),
-        (b"torch==2.4\n", "damaged, or holds more than tensors"),
-        (b"\xff\x00\x00\x00\x00\x00\x00\x00{", "safetensors says"),
+        (b"PK\x03\x04 and then nothing", "is truncated"),
+        (b"\x00\x01\x02 neither this nor that", "damaged, or contains more than tensors"),
+        (b"root:x:0:0:root:/root:/bin/bash\n", "damaged, or contains more than tensors"),
+        (b"torch==2.4\n", "damaged, or contains more than tensors"),
+        (b"\xff\x00\x00\x00\x00\x00\x00\x00{", "safetensors reports"),
     ],
 )
-def test_what_is_no_file_of_weights_says_so(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_without_weights_raise_a_clear_error(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "ViT-B-16.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=message) as error:
@@ -107,7 +109,7 @@ def test_what_is_no_file_of_weights_says_so(tmp_path: Path, content: bytes, mess
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["weights.pt", "legacy.pt", "weights.safetensors"])
-def test_a_file_that_is_cut_short(tmp_path: Path, name: str, share: float) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) -> None:
     tensors = {"weight": torch.randn(64, 64)}
     path = tmp_path / name
     if path.suffix == ".safetensors":
@@ -120,17 +122,17 @@ def test_a_file_that_is_cut_short(tmp_path: Path, name: str, share: float) -> No
         read_state_dict(path)
 
 
-def test_a_zip_of_something_else(tmp_path: Path) -> None:
+def test_other_zip_archives_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.pt", "w") as archive:
         archive.writestr("photos/one.jpg", b"...")
-    with pytest.raises(WeightsError, match=r"no data\.pkl"):
+    with pytest.raises(WeightsError, match=r"without data\.pkl"):
         read_state_dict(tmp_path / "photos.pt")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([torch.ones(1)], "holds list instead of a state dict"),
+        ([torch.ones(1)], "contains a list instead of a state dict"),
         ({"weight": torch.ones(1), "epoch": 3}, "'epoch' is not a tensor"),
         ({"state_dict": {"weight": 1.0}}, "'weight' is not a tensor"),
         (nn.Linear(2, 2), "save model.state_dict"),
@@ -151,7 +153,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_a_pickle_that_calls_something_is_refused_and_not_run(tmp_path: Path, writer: str) -> None:
+def test_pickles_with_code_are_refused_and_not_executed(tmp_path: Path, writer: str) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     content = {"weight": torch.ones(1), "payload": Evil(victim)}

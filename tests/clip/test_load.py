@@ -1,4 +1,4 @@
-"""clip.load and clip.weights: which file a name means, and what becomes of it."""
+"""clip.load and clip.weights: the file that a name refers to, and the model loaded from it."""
 
 import hashlib
 from pathlib import Path
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return save_toy_clip(tmp_path / "toy.pt", **SMALL)
 
 
-def test_a_path_gives_the_weights_exactly_on_a_cpu(
+def test_weights_are_loaded_exactly_on_the_cpu(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model, _ = clip.load(str(path), device="cpu")
@@ -32,22 +32,22 @@ def test_a_path_gives_the_weights_exactly_on_a_cpu(
     assert model.dtype == torch.float32
     for name, value in toy_clip_state_dict(**SMALL).items():
         assert torch.equal(model.state_dict()[name], value)  # no detour through fp16
-    assert f"{path}, as named (QuickGELU)" in capsys.readouterr().out
+    assert f"{path} (QuickGELU)" in capsys.readouterr().out
 
 
 def test_a_path_below_the_home_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(path.parent))
-    assert weights.load_weights("~/toy.pt").source == f"{path}, as named"
+    assert weights.load_weights("~/toy.pt").source == f"{path}"
 
 
-def test_other_devices_than_a_cpu_get_fp16(path: Path) -> None:
+def test_models_are_fp16_on_other_devices(path: Path) -> None:
     model, _ = clip.load(path, device=torch.device("meta"))
     assert model.dtype == torch.float16
     assert model.visual.conv1.weight.device.type == "meta"
 
 
 def test_preprocess(path: Path) -> None:
-    """A wide grey image: its centre, at the model's size, normalized per channel."""
+    """The center of a wide gray image is resized and normalized per channel."""
     _, preprocess = clip.load(path, device="cpu")
     pixels = np.zeros((40, 100), dtype=np.uint8)
     pixels[:, 30:70] = 128
@@ -93,7 +93,7 @@ def test_an_asset_with_a_compact_vocabulary(
 
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A toy as one of OpenAI's models: at its address, nowhere else. Returns the served file."""
+    """Serve a toy model at OpenAI's address of ViT-B/16; return the served file."""
     raw = save_toy_clip(tmp_path / "toy.pt", **SMALL).read_bytes()
     served = tmp_path / "server" / hashlib.sha256(raw).hexdigest() / "ViT-B-16.pt"
     served.parent.mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_a_file_in_the_folder_clip_is_used_first(released: Path, tmp_path: Path)
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_coop_trainer_loads_its_backbone(released: Path) -> None:
-    """CoOp's load_clip_to_cpu, as its successors copy it: this is their code's shape."""
+    """The code has the shape of CoOp's load_clip_to_cpu, which its successors copy."""
     url = clip_module._MODELS["ViT-B/16"]
     model_path = clip_module._download(url)
     with pytest.raises(RuntimeError):
@@ -144,8 +144,8 @@ def test_a_coop_trainer_loads_its_backbone(released: Path) -> None:
     [
         ("ViT-B16", "no model 'ViT-B16'; did you mean 'ViT-B/16'"),
         ("vit-b/32", "did you mean 'ViT-B/32'"),
-        ("resnet", r"allowed: RN50, .*ViT-L/14@336px.*ARCHITECTURE:TAG"),
-        ("weights/none.pt", r"there is no file weights/none\.pt \(looked for it from /"),
+        ("resnet", r"allowed: RN101, .*ViT-L/14@336px.*ARCHITECTURE:TAG"),
+        ("weights/none.pt", r"there is no file weights/none\.pt \(working folder: /"),
     ],
 )
 def test_wrong_names(name: str, message: str) -> None:
@@ -158,7 +158,7 @@ def test_nearest() -> None:
     assert nearest("zzz", ["RN50", "ViT"]) == "allowed: RN50, ViT"
 
 
-def test_the_names_that_coops_code_imports() -> None:
+def test_names_imported_by_coop() -> None:
     names = ("_MODELS", "_download", "available_models", "build_model", "load", "tokenize")
     for name in names:
         assert getattr(clip, name) is getattr(clip_module, name)

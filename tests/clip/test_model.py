@@ -1,4 +1,4 @@
-"""The towers against open_clip's, which were written by others, with the same weights."""
+"""Compare the encoders with open_clip's for the same weights."""
 
 import math
 
@@ -22,7 +22,7 @@ from tests.toy import toy_clip, toy_clip_state_dict, toy_resnet, toy_resnet_stat
 
 
 def texts(*lengths: int) -> torch.Tensor:
-    """Random token ids with an end of text at each of these places."""
+    """Return random token ids with the end of text at these positions."""
     ids = torch.zeros(len(lengths), 77, dtype=torch.int)
     generator = torch.Generator().manual_seed(0)
     for row, length in zip(ids, lengths, strict=True):
@@ -101,7 +101,7 @@ OPENAI_SIZES = {
 
 
 @pytest.mark.parametrize("name", OPENAI_SIZES)
-def test_every_size_follows_from_the_tensors(name: str) -> None:
+def test_sizes_are_inferred_from_the_tensors(name: str) -> None:
     layers, width, patch, resolution, embed_dim, text_width = OPENAI_SIZES[name]
     sizes = {
         "vision_layers": layers if isinstance(layers, int) else list(layers),
@@ -135,7 +135,7 @@ def test_sizes_are_attributes() -> None:
 
 
 class TextEncoder(nn.Module):
-    """In the manner of CoOp and its successors, which walk the text tower themselves."""
+    """A text encoder as in CoOp and its successors, which call the parts themselves."""
 
     def __init__(self, clip_model: CLIP) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ def test_transformers_take_the_sequence_first() -> None:
         assert not torch.allclose(model.transformer(changed)[40:], out[40:])
 
 
-def test_the_end_of_text_is_the_greatest_id_and_what_follows_does_not_matter() -> None:
+def test_the_end_of_text_is_the_largest_id_and_later_tokens_are_ignored() -> None:
     model = toy_clip()
     one, other = texts(9), texts(9)
     other[0, 10:] = 5
@@ -314,7 +314,7 @@ def test_a_vision_transformer_needs_a_patch_size() -> None:
     [
         (lambda weights: weights.pop("ln_final.bias"), "ln_final.bias is missing"),
         (lambda weights: weights.pop("visual.conv1.weight"), "'visual.conv1.weight'"),
-        (lambda weights: weights.update(logit_bias=torch.zeros(())), "logit_bias is not known"),
+        (lambda weights: weights.update(logit_bias=torch.zeros(())), "logit_bias is unknown"),
         (
             lambda weights: weights.update({"visual.proj": torch.zeros(64, 7)}),
             r"visual.proj is \(64, 7\) instead of \(64, 32\)",
@@ -323,17 +323,17 @@ def test_a_vision_transformer_needs_a_patch_size() -> None:
             lambda weights: weights.update({"visual.conv1.weight": torch.zeros(96, 3, 8, 8)}),
             "a width of 96 is not a multiple of 64",
         ),
-        (lambda weights: weights.clear(), "among their 0 names"),
+        (lambda weights: weights.clear(), "among the 0 names"),
     ],
 )
-def test_other_layouts_are_refused_in_a_sentence(change, message: str) -> None:
+def test_other_layouts_are_refused(change, message: str) -> None:
     weights = toy_clip_state_dict()
     change(weights)
     with pytest.raises(WeightsError, match=message):
         build_model(weights)
 
 
-def test_a_long_list_of_differences_is_cut() -> None:
+def test_a_long_list_of_differences_is_shortened() -> None:
     weights = {f"extra.{i}": torch.zeros(()) for i in range(30)} | toy_clip_state_dict()
     with pytest.raises(WeightsError, match="and 26 more"):
         build_model(weights)

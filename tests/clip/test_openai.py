@@ -1,4 +1,4 @@
-"""Downloads, from addresses of files: what is tested is our part, not the network."""
+"""Downloads from file:// addresses."""
 
 import hashlib
 from pathlib import Path
@@ -16,7 +16,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    """The address of a file below a folder that is named by its hash, as OpenAI's are."""
+    """Return the address of a file in a folder named by its hash, like OpenAI's."""
     file = tmp_path / "server" / SHA256 / "toy.pt"
     file.parent.mkdir(parents=True)
     file.write_bytes(CONTENT)
@@ -80,7 +80,7 @@ def test_a_cached_file_with_another_hash_is_an_error(url: str, tmp_path: Path) -
     assert cached.read_bytes() == b"other weights"
 
 
-def test_no_network_is_a_sentence(tmp_path: Path) -> None:
+def test_a_failed_download_raises_a_clear_error(tmp_path: Path) -> None:
     url = (tmp_path / SHA256 / "none.pt").as_uri()
     with pytest.raises(WeightsError, match=r"fetch it .* and put it at .*none\.pt"):
         download(url, tmp_path / "cache")

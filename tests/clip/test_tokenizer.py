@@ -58,7 +58,7 @@ def test_the_vocabulary_has_openais_names() -> None:
     assert END in tokenizer.decode([49406, 2368, 49407])
 
 
-def test_a_text_that_is_too_long_is_an_error_or_cut() -> None:
+def test_long_texts_raise_or_are_truncated() -> None:
     long = " ".join(["cat"] * 76)
     with pytest.raises(RuntimeError, match=r"too long for context length 77.*78 tokens"):
         clip.tokenize(["dog", long])
@@ -75,7 +75,7 @@ def test_context_length() -> None:
 
 
 def test_tokenizing_does_not_import_open_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its import takes seconds, in each of the processes of a sweep."""
+    """Importing it takes seconds in every process of a sweep."""
     for name in [each for each in sys.modules if each.split(".")[0] == "open_clip"]:
         monkeypatch.delitem(sys.modules, name)
     simple_tokenizer._open_clip_tokenizer.cache_clear()

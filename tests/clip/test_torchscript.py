@@ -1,4 +1,4 @@
-"""Archives made by torch.jit, which is deprecated; ours are read without it."""
+"""Archives written by torch.jit are read without it."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 class OpenAIsModel(nn.Module):
-    """What OpenAI's archives hold: CLIP, and its sizes as tensors."""
+    """The contents of OpenAI's archives: CLIP, and its sizes as tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class OpenAIsModel(nn.Module):
 
 
 class Settings(nn.Module):
-    """Attributes of every kind that TorchScript has; only parameters and buffers are weights."""
+    """A module with attributes of every kind; only parameters and buffers are weights."""
 
     integers: list[int]
     tensors: list[torch.Tensor]
@@ -91,7 +91,7 @@ def test_the_weights_of_a_scripted_module(tmp_path: Path) -> None:
 
 
 def replace(archive: Path, target: Path, changes: dict[str, bytes]) -> Path:
-    """A copy of the archive in which the members that end in these names have other bytes."""
+    """Copy the archive with other bytes for the members that end in these names."""
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             ending = next((each for each in changes if name.endswith("/" + each)), None)
@@ -113,7 +113,7 @@ class Call:
     ("function", "name"),
     [(exec, "builtins.exec"), (shutil.rmtree, "shutil.rmtree"), (getattr, "builtins.getattr")],
 )
-def test_a_pickle_that_calls_something_is_refused_and_not_run(
+def test_pickles_with_code_are_refused_and_not_executed(
     archive: Path, tmp_path: Path, function, name: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -121,7 +121,7 @@ def test_a_pickle_that_calls_something_is_refused_and_not_run(
     argument = f"import os; os.rmdir({str(victim)!r})" if function is exec else str(victim)
     evil = pickle.dumps(Call(function, argument))
     path = replace(archive, tmp_path / "evil.pt", {"data.pkl": evil})
-    with pytest.raises(WeightsError, match=f"names {name}, .* was not run"):
+    with pytest.raises(WeightsError, match=f"names {name}, .* was not executed"):
         read_state_dict(path)
     assert victim.is_dir()
 
@@ -137,7 +137,7 @@ def rebuild(state: str) -> bytes:
     [
         (b"not a pickle", "data.pkl cannot be read"),
         (b"", "data.pkl cannot be read"),
-        (pickle.dumps({"a": 1}), "holds dict instead of a module"),
+        (pickle.dumps({"a": 1}), "contains dict instead of a module"),
         (rebuild("(dS'__call__'\nS'x'\nsb"), "data.pkl cannot be read"),
         (rebuild("(NdS'__call__'\nS'x'\nstb"), "data.pkl cannot be read"),
     ],
@@ -151,7 +151,7 @@ def test_other_pickles_are_refused(
 
 
 class _Storages(pickle.Pickler):
-    """Writes a tensor's storage as TorchScript does, so that a test can lie about it."""
+    """Write a tensor's storage as TorchScript does, with arbitrary sizes."""
 
     def persistent_id(self, value: object) -> object:
         return value.pid if isinstance(value, _Storage) else None
@@ -172,7 +172,7 @@ def tensor_pickle(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) ->
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (tensor_pickle(8, (4,), (1,)), "16 bytes for 8 torch.float32"),
+        (tensor_pickle(8, (4,), (1,)), "16 bytes instead of 8 torch.float32"),
         (tensor_pickle(4, (1000,), (1,)), "out of bounds"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_missing_tensor_is_named(archive: Path, tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def test_flipped_bytes_are_noticed(archive: Path, tmp_path: Path) -> None:
+def test_corrupt_bytes_are_detected(archive: Path, tmp_path: Path) -> None:
     raw = bytearray(archive.read_bytes())
     with zipfile.ZipFile(archive) as file:
         largest = max(file.infolist(), key=lambda info: info.file_size)
@@ -205,8 +205,8 @@ def test_flipped_bytes_are_noticed(archive: Path, tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def test_an_archive_that_is_cut_short(archive: Path, tmp_path: Path) -> None:
+def test_truncated_archives_are_refused(archive: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
     path.write_bytes(archive.read_bytes()[:5000])
-    with pytest.raises(WeightsError, match="cut short"):
+    with pytest.raises(WeightsError, match="is truncated"):
         read_state_dict(path)

@@ -1,4 +1,4 @@
-"""A toy trainer written as the public CoOp-family trainers are, on the stub data below.
+"""A toy trainer in the style of the public CoOp-family trainers, on the stub data below.
 
 Its model has BatchNorm and dropout, so that running statistics and random states matter.
 """
@@ -30,7 +30,7 @@ class StubDataset:
 
 
 class StubLoader:
-    """Batches that are a function of (split, epoch, batch) alone, as the data manager's are."""
+    """Batches that depend on (split, epoch, batch) alone, like those of the data manager."""
 
     def __init__(self, split, batches=BATCHES):
         self.split, self.batches, self.epoch = split, batches, 0
@@ -72,7 +72,7 @@ class ToyNet(nn.Module):
 
 
 class ToyCoOp(TrainerX):
-    """Two registered models, one of them without an optimizer of its own."""
+    """Two registered models, one of them without an optimizer."""
 
     def build_data_loader(self):
         self.dm = self.make_data_manager()

@@ -1,4 +1,4 @@
-"""Checkpoints: safe to load, atomic to save, those of the originals included."""
+"""Checkpoints, including the original's, are loaded safely and saved atomically."""
 
 import collections
 import functools
@@ -110,7 +110,7 @@ def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
 
 
 def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
-    """An optimizer of the original, pickled under the path it had there."""
+    """An optimizer of the original, pickled with its path there."""
     original = type("RAdam", (), {"__module__": "dassl.optim.radam", "__qualname__": "RAdam"})
     payload = original()
     payload.degenerated_to_sgd = True
@@ -123,7 +123,7 @@ def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
     assert loaded.degenerated_to_sgd
 
 
-def test_broken_files_are_told(tmp_path):
+def test_broken_files_raise_a_clear_error(tmp_path):
     with pytest.raises(UsageError, match="needs a path"):
         load_checkpoint(None)
     with pytest.raises(UsageError, match=r"no checkpoint at .*missing"):
@@ -135,7 +135,7 @@ def test_broken_files_are_told(tmp_path):
         with pytest.raises(UsageError, match=r"cannot read the checkpoint .*is it complete"):
             load_checkpoint(tmp_path / "cut")
     torch.save(torch.zeros(2), tmp_path / "tensor")
-    with pytest.raises(UsageError, match="holds a Tensor, not the dict"):
+    with pytest.raises(UsageError, match="contains a Tensor, not the dict"):
         load_checkpoint(tmp_path / "tensor")
 
 
@@ -214,12 +214,12 @@ def test_an_interrupted_save_leaves_the_set_before(tmp_path, monkeypatch):
         assert load_checkpoint(tmp_path / name / "best")["state_dict"]["module.weight"] == 1.0
 
 
-def test_a_pointer_to_nothing_is_told(tmp_path):
+def test_a_pointer_to_a_missing_file_is_refused(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     save_checkpoint(state_at(2), tmp_path)
     for name in ("model.pth.tar-9", "../elsewhere", ""):
         (tmp_path / "checkpoint").write_text(name)
-        with pytest.raises(UsageError, match=r"but the folder holds model\.pth\.tar-2"):
+        with pytest.raises(UsageError, match=r"but the folder has model\.pth\.tar-2"):
             newest_checkpoint(tmp_path)
 
 
@@ -256,15 +256,15 @@ def test_resume_restores_model_optimizer_and_schedule(tmp_path):
     assert optim.param_groups[0]["lr"] == again[1].param_groups[0]["lr"]
 
 
-def test_resume_says_what_is_missing_or_does_not_fit(tmp_path, capsys):
+def test_resume_reports_missing_parts_and_mismatches(tmp_path, capsys):
     with pytest.raises(UsageError, match="no checkpoint to resume from"):
         resume_from_checkpoint(tmp_path, nn.Linear(2, 2))
     model, optim, sched = make_parts()
     save_checkpoint({"state_dict": model.state_dict(), "epoch": 1, "optimizer": None}, tmp_path)
     assert resume_from_checkpoint(tmp_path, model, optim, sched) == 1
     out = capsys.readouterr().out
-    assert "holds no optimizer state" in out
-    assert "holds no scheduler state" in out
+    assert "has no optimizer state" in out
+    assert "has no scheduler state" in out
     with pytest.raises(UsageError, match=r"the model in .* does not fit this run: .*size mismatch"):
         resume_from_checkpoint(tmp_path, nn.Linear(3, 3))
     state = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=1).state_dict()
@@ -275,7 +275,7 @@ def test_resume_says_what_is_missing_or_does_not_fit(tmp_path, capsys):
 # weights into a model
 
 
-def test_pretrained_weights_that_fit_are_loaded_and_the_others_told(tmp_path, capsys):
+def test_matching_pretrained_weights_are_loaded_and_others_reported(tmp_path, capsys):
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
     weights = {
         "module.0.weight": torch.full((2, 2), 7.0),
@@ -289,13 +289,13 @@ def test_pretrained_weights_that_fit_are_loaded_and_the_others_told(tmp_path, ca
     out = capsys.readouterr().out
     assert "Loaded 1 weights" in out
     assert ": 0.weight" in out
-    assert "Discarded, unmatched in name or size: 1.weight, token_prefix, words" in out
-    assert "Not in the file, kept as they were: 0.bias, 1.weight, 1.bias" in out
+    assert "Discarded due to unmatched name or shape: 1.weight, token_prefix, words" in out
+    assert "Not in the file and unchanged: 0.bias, 1.weight, 1.bias" in out
 
 
 def test_pretrained_weights_without_a_match_are_refused(tmp_path):
     torch.save({f"other{i}": torch.zeros(1) for i in range(9)}, tmp_path / "w")
-    with pytest.raises(UsageError, match=r"no weight in .* fits .* \(9 in all\), the model has"):
+    with pytest.raises(UsageError, match=r"no weight in .* matches .* \(9 in all\), the model has"):
         load_pretrained_weights(nn.Linear(1, 1), tmp_path / "w")
 
 
@@ -307,7 +307,7 @@ def test_open_layers():
     open_all_layers(model)
     assert all(p.requires_grad for p in model.parameters())
     assert model["b"].training
-    with pytest.raises(UsageError, match="no layer 'c' to open: allowed: a, b"):
+    with pytest.raises(UsageError, match="no layer 'c': allowed: a, b"):
         open_specified_layers(model, ["a", "c"])
 
 
@@ -329,5 +329,5 @@ def test_init_network_weights(init_type):
 
 
 def test_init_network_weights_unknown():
-    with pytest.raises(UsageError, match="no initialization is named 'xavierr': did you mean"):
+    with pytest.raises(UsageError, match="unknown initialization 'xavierr': did you mean"):
         init_network_weights(nn.Linear(1, 1), "xavierr")

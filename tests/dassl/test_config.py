@@ -134,7 +134,7 @@ def test_files_can_be_read_with_their_bases_first(tmp_path):
     assert list(with_bases(str(top))) == [(base, {"SEED": 1}), (top, {"SEED": 2})]
 
 
-def test_a_circle_of_bases_is_told(tmp_path):
+def test_a_cycle_of_bases_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("_BASE_: b.yaml")
     (tmp_path / "b.yaml").write_text("_BASE_: a.yaml")
     with pytest.raises(UsageError, match=r"a\.yaml.* is its own _BASE_"):
@@ -157,19 +157,22 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
         ("OPTIM: {LT: 1.0}", r"unknown setting 'OPTIM\.LT' in .*x\.yaml: did you mean 'LR'"),
         ("OPTIMS: {}", r"unknown setting 'OPTIMS' .*did you mean 'OPTIM'"),
         ("OPTIM: 3", r"'OPTIM' is a section of settings, got 3"),
-        ("OPTIM: {LR: {X: 1}}", r"'OPTIM\.LR' has no settings below"),
-        ("OPTIM: {LR: fast}", r"'OPTIM\.LR' takes a number such as 0\.0003, got 'fast' \(a text\)"),
-        ("OPTIM: {MAX_EPOCH: 1.5}", r"'OPTIM\.MAX_EPOCH' takes a whole number such as 10"),
-        ("TEST: {NO_TEST: 1}", r"'TEST\.NO_TEST' takes a True or False"),
-        ("- a list", "must hold KEY: value lines"),
+        ("OPTIM: {LR: {X: 1}}", r"'OPTIM\.LR' is not a section"),
+        (
+            "OPTIM: {LR: fast}",
+            r"'OPTIM\.LR' must be a number .*got 'fast' \(a string\)",
+        ),
+        ("OPTIM: {MAX_EPOCH: 1.5}", r"'OPTIM\.MAX_EPOCH' must be an integer such as 10"),
+        ("TEST: {NO_TEST: 1}", r"'TEST\.NO_TEST' must be a boolean"),
+        ("- a list", "must have KEY: value lines"),
         ("OPTIM: [", "is not valid YAML"),
         ("A: [1\nB: {", "is not valid YAML: while parsing a flow"),
         ("A: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
-        ("DATASET: {ROOT: \xe4}".encode("latin-1"), "it is no UTF-8 text"),
-        ("OPTIM: {LR: }", r"'OPTIM\.LR' takes a number such as 0\.0003, got None in"),
+        ("DATASET: {ROOT: \xe4}".encode("latin-1"), "it is not UTF-8 text"),
+        ("OPTIM: {LR: }", r"'OPTIM\.LR' must be a number such as 0\.0003, got None in"),
     ],
 )
-def test_mistakes_in_a_file_are_told_in_one_line(tmp_path, content, message):
+def test_mistakes_in_a_file_raise_one_line(tmp_path, content, message):
     path = tmp_path / "x.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=message) as error:
@@ -187,7 +190,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         merge_file(get_cfg_default(), tmp_path / "vit_b16_ctxv1.yaml" / "x.yaml")
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch):
+def test_an_unreadable_file_raises_a_clear_error(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
@@ -217,16 +220,16 @@ def test_later_opts_win():
     [
         (["OPTIM.LR"], "KEY VALUE pairs, got 1 words"),
         (["OPTIM.L", "1"], r"'OPTIM\.L' on the command line: did you mean 'LR'"),
-        (["OPTIM.LR.X", "1"], r"'OPTIM\.LR' has no settings below"),
+        (["OPTIM.LR.X", "1"], r"'OPTIM\.LR' is not a section"),
         (["OPTIM", "1"], "section of settings"),
-        (["OPTIM.LR", "True"], r"'OPTIM\.LR' takes a number"),
-        (["OPTIM.LR", "None"], r"'OPTIM\.LR' takes a number such as 0\.0003, got None on the"),
-        (["OPTIM.MOMENTUM", None], r"'OPTIM\.MOMENTUM' takes a number .*got None"),
-        (["SEED", "None"], r"'SEED' takes a whole number such as -1, got None"),
-        (["DATASET.ROOT", "None"], r"'DATASET\.ROOT' takes a text such as '', got None"),
+        (["OPTIM.LR", "True"], r"'OPTIM\.LR' must be a number"),
+        (["OPTIM.LR", "None"], r"'OPTIM\.LR' must be a number such as 0\.0003, got None on the"),
+        (["OPTIM.MOMENTUM", None], r"'OPTIM\.MOMENTUM' must be a number .*got None"),
+        (["SEED", "None"], r"'SEED' must be an integer such as -1, got None"),
+        (["DATASET.ROOT", "None"], r"'DATASET\.ROOT' must be a string such as '', got None"),
     ],
 )
-def test_mistakes_on_the_command_line_are_told(opts, message):
+def test_mistakes_on_the_command_line_raise_a_clear_error(opts, message):
     with pytest.raises(UsageError, match=message):
         merge_opts(get_cfg_default(), opts)
 

@@ -1,4 +1,4 @@
-"""Loaders: what a batch holds, and that it depends on (seed, epoch, image) alone."""
+"""Loaders: contents of a batch, which depend on (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import datasets  # noqa: F401  (registers the datasets)
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
-from dassl.data.seeding import seeded
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError, get_random_state
+from dassl.utils.random_state import seeded
 from tests.toy_data import caltech101, data_config
 
 AUGMENTED = {"INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "cutout", "colorjitter")}
@@ -273,7 +273,7 @@ def test_custom_test_transform(root, capsys):
 
 def test_a_trainers_own_wrapper(root):
     class Plain(torch.utils.data.Dataset):
-        """Written without knowing of set_stream."""
+        """A dataset without set_stream."""
 
         def __init__(self, cfg, data_source, transform=None, is_train=False):
             self.data_source = data_source

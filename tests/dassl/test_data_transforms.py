@@ -1,4 +1,4 @@
-"""Transforms: each by name, against explicit formulas where it is short to say."""
+"""Transforms by name, compared with explicit formulas where these are short."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from PIL import Image
 
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.extras import (
-    Cutout,
-    GaussianNoise,
-    InstanceNormalization,
-    Random2DTranslation,
-)
-from dassl.data.transforms.randaugment import (
     FIXMATCH_RANGES,
     OPERATIONS,
     RANDAUGMENT2_RANGES,
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
     RandAugment2,
     RandAugmentFixMatch,
+    Random2DTranslation,
 )
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError
@@ -50,7 +48,7 @@ ALL_NAMES = [
 
 
 def image(width=40, height=30):
-    """Noise of middling brightness, so that more contrast is another image."""
+    """Noise of medium brightness, so that contrast changes the image."""
     pixels = np.random.default_rng(0).integers(50, 200, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -147,9 +145,9 @@ def test_settings_reach_the_transforms():
     assert cutout.n_holes == 2
 
 
-def test_center_crop_is_said_to_do_nothing_in_training(capsys):
+def test_center_crop_is_not_used_in_training(capsys):
     build_transform(config("center_crop"))
-    assert "center_crop is always part of testing" in capsys.readouterr().out
+    assert "center_crop is always used in testing" in capsys.readouterr().out
 
 
 def test_choices_replace_the_configs():

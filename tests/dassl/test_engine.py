@@ -1,4 +1,4 @@
-"""Trainers: what they do, say and refuse."""
+"""Trainers: training, evaluation, selection, logs and errors."""
 
 import io
 import re
@@ -27,7 +27,7 @@ from tests.toy_data import write_image
 
 
 class Quiet(ToyCoOp):
-    """Without TensorBoard, which takes its time to start; scalars are kept here instead."""
+    """A trainer that keeps scalars in a list, since TensorBoard is slow to start."""
 
     def init_writer(self, log_dir):
         self.scalars = []
@@ -84,7 +84,7 @@ def test_no_test_means_none(tmp_path, capsys):
     assert not (tmp_path / "backbone" / "model-best.pth.tar").exists()
 
 
-def test_hooks_run_in_order_and_loaders_are_told_the_epoch(tmp_path):
+def test_hooks_run_in_order_and_loaders_get_the_epoch(tmp_path):
     calls = []
 
     class Watched(Quiet):
@@ -158,7 +158,7 @@ class NoVal(Quiet):
 
 
 class ValIsTest(Quiet):
-    """As ImageNet: val and test are the same images."""
+    """Val and test are the same images, as in ImageNet."""
 
     def make_data_manager(self):
         dm = StubDataManager()
@@ -186,9 +186,10 @@ def test_best_val_tests_the_best_epoch(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("cls", "reason"), [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images in test")]
+    ("cls", "reason"),
+    [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images also in test")],
 )
-def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, reason):
+def test_best_val_never_selects_on_test_images_silently(tmp_path, capsys, cls, reason):
     opts = ("TEST.FINAL_MODEL", "best_val")
     message = f"{reason}.*TEST.FINAL_MODEL last_step, or TEST.SELECT_ON_TEST True"
     with pytest.raises(UsageError, match=message):
@@ -198,8 +199,10 @@ def test_best_val_never_selects_on_test_images_unasked(tmp_path, capsys, cls, re
     train(tmp_path, *opts, "TEST.SELECT_ON_TEST", True, cls=cls)
     out = capsys.readouterr().out
     assert f"{reason}" in out
-    assert "the best epoch is chosen by TEST images" in out
-    assert re.search(r"best_val \(epoch \d of 4, .*% on TEST images, as TEST\.SELECT_ON_TEST", out)
+    assert "the best epoch is selected on TEST images" in out
+    assert re.search(
+        r"best_val \(epoch \d of 4, .*% on TEST images because of TEST\.SELECT_ON_TEST", out
+    )
 
 
 @pytest.mark.parametrize("cls", [NoVal, ValIsTest])
@@ -245,13 +248,13 @@ def test_load_model_by_epoch_or_the_best(tmp_path, capsys):
     assert "model.pth.tar-2 to backbone (epoch=2)\n" in capsys.readouterr().out
 
 
-def test_load_model_says_what_is_there(tmp_path):
+def test_load_model_lists_available_checkpoints(tmp_path):
     train(tmp_path, "OPTIM.MAX_EPOCH", 2)
     trainer = Quiet(toy_cfg(tmp_path))
     there = r"model\.pth\.tar-1, model\.pth\.tar-2"
-    with pytest.raises(UsageError, match=rf"no model\.pth\.tar-7 in .*holds: {there}\); .*another"):
+    with pytest.raises(UsageError, match=rf"no model\.pth\.tar-7 in .*has {there}\); .*another"):
         trainer.load_model(str(tmp_path), epoch=7)
-    with pytest.raises(UsageError, match=rf"no model-best.* \(it holds: {there}\); name an epoch"):
+    with pytest.raises(UsageError, match=rf"no model-best.* \(it has {there}\); name an epoch"):
         trainer.load_model(str(tmp_path))
     with pytest.raises(UsageError, match="no such folder"):
         trainer.load_model(str(tmp_path / "nowhere"))
@@ -269,7 +272,7 @@ def test_load_model_without_anything_to_load(tmp_path, capsys):
     Quiet(toy_cfg(tmp_path)).load_model("")
     TrainerBase().load_model(str(tmp_path))
     out = capsys.readouterr().out
-    assert "Nothing is loaded: no model directory was given" in out
+    assert "Nothing is loaded: no model directory is set" in out
     assert "Nothing is loaded: no model is registered" in out
 
 
@@ -282,14 +285,14 @@ def test_register_names_and_modes(tmp_path):
     assert trainer.get_model_names("backbone") == ["backbone"]
     with pytest.raises(KeyError, match="already registered as 'backbone'"):
         trainer.register_model("backbone", nn.Identity())
-    with pytest.raises(UsageError, match="no model is named 'backbon': did you mean 'backbone'"):
+    with pytest.raises(UsageError, match="unknown model 'backbon': did you mean 'backbone'"):
         trainer.get_model_names(["backbon"])
     for mode, training in (("eval", False), ("train", True), ("test", False)):
         trainer.set_model_mode(mode)
         assert trainer.model.backbone.training is training
     trainer.set_model_mode("train", names="backbone")
     assert (trainer.model.backbone.training, trainer.model.prompt_learner.training) == (True, False)
-    with pytest.raises(UsageError, match="no mode is named 'evaluate'"):
+    with pytest.raises(UsageError, match="unknown mode 'evaluate'"):
         trainer.set_model_mode("evaluate")
 
 
@@ -349,9 +352,9 @@ def test_build_trainer(tmp_path, capsys):
         ("DATALOADER.TRAIN_X.BATCH_SIZE", 0, r"TRAIN_X\.BATCH_SIZE must be at least 1, got 0"),
         ("DATALOADER.TRAIN_U.BATCH_SIZE", 0, r"TRAIN_U\.BATCH_SIZE must be at least 1, got 0"),
         ("DATALOADER.TEST.BATCH_SIZE", -2, r"TEST\.BATCH_SIZE must be at least 1, got -2"),
-        ("INPUT.SIZE", (32,), r"INPUT\.SIZE must be two positive whole numbers .*got \(32,\)"),
-        ("INPUT.SIZE", (32, 0), r"INPUT\.SIZE must be two positive whole numbers"),
-        ("INPUT.SIZE", (32, 8.5), r"INPUT\.SIZE must be two positive whole numbers"),
+        ("INPUT.SIZE", (32,), r"INPUT\.SIZE must be two positive integers .*got \(32,\)"),
+        ("INPUT.SIZE", (32, 0), r"INPUT\.SIZE must be two positive integers"),
+        ("INPUT.SIZE", (32, 8.5), r"INPUT\.SIZE must be two positive integers"),
         ("INPUT.RRCROP_SCALE", (0.0, 1.0), r"RRCROP_SCALE must be two numbers a, b with 0 < a"),
         ("INPUT.RRCROP_SCALE", (0.9, 0.5), r"RRCROP_SCALE must be .*got \(0\.9, 0\.5\)"),
         ("INPUT.RRCROP_SCALE", (0.5, 1.5), r"RRCROP_SCALE must be two numbers"),
@@ -362,7 +365,7 @@ def test_build_trainer(tmp_path, capsys):
         ("INPUT.PIXEL_STD", [1.0], r"PIXEL_STD must be three positive numbers"),
     ],
 )
-def test_mistakes_in_settings_are_told(tmp_path, key, value, message):
+def test_invalid_settings_are_refused(tmp_path, key, value, message):
     with pytest.raises(UsageError, match=message):
         Quiet(toy_cfg(tmp_path, key, value))
 
@@ -375,7 +378,7 @@ def test_a_blur_needs_an_odd_kernel(tmp_path, size):
     Quiet(toy_cfg(tmp_path, *even))  # a kernel that nobody uses
 
 
-def test_an_epoch_without_a_batch_is_told(tmp_path):
+def test_an_epoch_without_batches_is_refused(tmp_path):
     class Empty(Quiet):
         def make_data_manager(self):
             dm = StubDataManager()
@@ -386,14 +389,14 @@ def test_an_epoch_without_a_batch_is_told(tmp_path):
         train(tmp_path, cls=Empty)
 
 
-def test_the_device_is_chosen_once_and_said(tmp_path, capsys, monkeypatch):
+def test_the_device_is_chosen_once_and_logged(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Quiet(toy_cfg(tmp_path, "USE_CUDA", True)).device.type == "cpu"
     assert "Device: cpu (no CUDA device found)" in capsys.readouterr().out
 
     class Planned(Quiet):
         def build_model(self):
-            """The device is not there, only chosen."""
+            """Return a device that does not exist."""
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
@@ -405,7 +408,7 @@ def test_the_device_is_chosen_once_and_said(tmp_path, capsys, monkeypatch):
 # what is out of scope
 
 
-def test_what_is_out_of_scope_says_so(tmp_path):
+def test_out_of_scope_names_raise_a_clear_error(tmp_path):
     cfg = toy_cfg(tmp_path)
 
     class NoModel(Quiet):
@@ -417,7 +420,7 @@ def test_what_is_out_of_scope_says_so(tmp_path):
         lambda: build_head("mlp", verbose=False, in_features=3),
         lambda: NoModel(cfg),
     ):
-        with pytest.raises(UsageError, match="is out of scope: this dassl serves CLIP prompt"):
+        with pytest.raises(UsageError, match="is out of scope: this dassl is for CLIP prompt"):
             build()
 
 
@@ -531,7 +534,7 @@ def test_detect_anomaly_takes_a_name():
 
 
 class ToyXU(Quiet, TrainerXU):
-    """Counts the batches it gets: 3 labeled and 2 unlabeled ones an epoch."""
+    """Counts its batches: 3 labeled and 2 unlabeled ones per epoch."""
 
     run_epoch = TrainerXU.run_epoch
     parse_batch_train = TrainerXU.parse_batch_train
@@ -554,7 +557,7 @@ def test_pairs_of_batches(tmp_path, rule, count):
         assert torch.equal(image, unlabeled[index % 2]["img"])  # begins again at its end
 
 
-def test_mistakes_in_pairs_are_told(tmp_path):
+def test_invalid_pair_settings_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"COUNT_ITER 'train_y' is unknown: did you mean 'train_"):
         train(tmp_path, "TRAIN.COUNT_ITER", "train_y", cls=ToyXU)
 

@@ -1,4 +1,4 @@
-"""Metrics, evaluators and their result block, by hand."""
+"""Metrics, evaluators and their result block, compared with values computed by hand."""
 
 import pytest
 import torch
@@ -46,9 +46,9 @@ def test_distances_by_hand():
     assert torch.equal(compute_distance_matrix(a, b, "cosine"), cosine_distance(a, b))
 
 
-def test_mistakes_in_distances_are_told():
+def test_invalid_distances_are_refused():
     a = torch.zeros(2, 3)
-    with pytest.raises(UsageError, match="no distance is named 'cosin': did you mean 'cosine'"):
+    with pytest.raises(UsageError, match="unknown distance 'cosin': did you mean 'cosine'"):
         compute_distance_matrix(a, a, "cosin")
     with pytest.raises(UsageError, match=r"got \(2, 3\) and \(2, 4\)"):
         compute_distance_matrix(a, torch.zeros(2, 4))
@@ -58,7 +58,7 @@ def test_mistakes_in_distances_are_told():
 
 
 def test_result_block_to_the_letter(capsys):
-    """1,000 images, 810 right: class 0 of 600 with 510 right, class 1 of 400 with 300 right."""
+    """1,000 images, 810 correct: class 0 with 510 of 600, class 1 with 300 of 400."""
     evaluator = Classification(cfg_with())
     true = torch.tensor([0] * 600 + [1] * 400)
     pred = [0] * 510 + [1] * 90 + [1] * 300 + [0] * 100
@@ -87,7 +87,7 @@ def test_reset_forgets():
     assert evaluator.evaluate()["accuracy"] == 100.0
 
 
-def test_nothing_to_evaluate_is_told():
+def test_empty_evaluation_is_refused():
     with pytest.raises(UsageError, match="nothing to evaluate"):
         Classification(cfg_with()).evaluate()
 

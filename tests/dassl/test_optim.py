@@ -1,4 +1,4 @@
-"""Optimizers, and learning rates against torch's own schedulers."""
+"""Optimizers, and learning rates compared with torch's schedulers."""
 
 import math
 from copy import deepcopy
@@ -33,7 +33,7 @@ def rates(optim):
 
 
 def run(optim, sched, epochs):
-    """The rates of each epoch, one tuple an epoch."""
+    """Return the learning rates of each epoch as tuples."""
     seen = []
     for _ in range(epochs):
         seen.append(tuple(rates(optim)))
@@ -46,7 +46,7 @@ def run(optim, sched, epochs):
 
 
 def test_the_familys_schedule_by_hand():
-    """Epoch 0 at 1e-5, then a cosine that starts anew and never ends at 0."""
+    """Epoch 0 has 1e-5, followed by a full cosine that does not reach 0."""
     settings = {"LR_SCHEDULER": "cosine", "MAX_EPOCH": 5, "WARMUP_EPOCH": 1}
     optim, sched = build(lrs=(0.002,), WARMUP_TYPE="constant", **settings)
     expected = [1e-5] + [0.001 * (1 + math.cos(math.pi * (e - 1) / 5)) for e in range(1, 5)]
@@ -64,7 +64,7 @@ LRS = (0.1, 0.02)
 
 
 def reference(name, warm_up_epochs, kind, recount):
-    """torch's scheduler held at its start while a warm-up sets the rates."""
+    """torch's scheduler at its start during a warm-up."""
     optim = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in LRS])
     successor = TORCH[name](optim)
     if not recount:
@@ -141,7 +141,7 @@ class PickledSuccessor(Inert):
 @pytest.mark.parametrize("done", range(7))
 @pytest.mark.parametrize("recount", [True, False])
 def test_a_schedule_goes_on_from_the_originals_state(done, recount):
-    """There the warm-up stops counting at its end, and its pickled successor counts on."""
+    """The warm-up stops counting at its end, and its pickled successor continues."""
     warm_up = min(done, 2)
     steps = done - warm_up
     successor = PickledSuccessor(steps, last_epoch=steps + (0 if recount else 2))
@@ -161,7 +161,7 @@ def test_a_schedule_goes_on_from_torchs_state():
     assert rates(optim) == pytest.approx(theirs.get_last_lr())
 
 
-def test_a_changed_schedule_holds_and_is_said(capsys):
+def test_a_changed_schedule_is_used_and_reported(capsys):
     optim, sched = build(**FULL)
     run(optim, sched, 3)
     state = sched.state_dict()
@@ -178,7 +178,7 @@ def test_a_changed_schedule_holds_and_is_said(capsys):
     [
         ({"LR_SCHEDULER": "cosin"}, "LR_SCHEDULER 'cosin' is unknown: did you mean 'cosine'"),
         ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "line"}, "WARMUP_TYPE 'line' .*did you mean 'linear'"),
-        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (1.5,)}, "is a number of epochs, got 1.5"),
+        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (1.5,)}, "must be an integer, got 1.5"),
         (
             {
                 "LR_SCHEDULER": "cosine",
@@ -190,7 +190,7 @@ def test_a_changed_schedule_holds_and_is_said(capsys):
         ),
     ],
 )
-def test_mistakes_in_a_schedule_are_told(settings, message):
+def test_invalid_schedules_are_refused(settings, message):
     with pytest.raises(UsageError, match=message):
         build(**settings)
 
@@ -198,7 +198,7 @@ def test_mistakes_in_a_schedule_are_told(settings, message):
 def test_multi_step_needs_a_list():
     cfg = optim_cfg(LR_SCHEDULER="multi_step")
     cfg.STEPSIZE = 3
-    with pytest.raises(UsageError, match="is a list of epochs, got 3"):
+    with pytest.raises(UsageError, match="must be a list, got 3"):
         build_lr_scheduler(build()[0], cfg)
 
 
@@ -246,7 +246,7 @@ def test_what_to_optimize():
 
 
 def net():
-    """A model with two layers and a parameter of its own."""
+    """A model with two layers and a parameter."""
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 1)})
     model.scale = nn.Parameter(torch.ones(1))
     return model
@@ -263,7 +263,7 @@ def test_staged_lr(new_layers):
     assert set(map(id, base["params"] + new["params"])) == set(map(id, model.parameters()))
 
 
-def test_staged_lr_that_cannot_work_is_told():
+def test_invalid_staged_lr_is_refused():
     with pytest.raises(UsageError, match=r"got \['hed'\]: did you mean 'head'"):
         build_optimizer(net(), optim_cfg(STAGED_LR=True, NEW_LAYERS=("hed",)))
     with pytest.raises(UsageError, match=r"got \[\]: allowed: backbone, head"):
@@ -278,7 +278,7 @@ def test_staged_lr_beside_groups_is_warned_of():
         build_optimizer(net(), optim_cfg(STAGED_LR=True), param_groups=groups)
 
 
-def test_an_unknown_optimizer_is_told():
+def test_unknown_optimizers_are_refused():
     with pytest.raises(UsageError, match=r"OPTIM\.NAME 'adan' is unknown: did you mean 'adam'"):
         build_optimizer(net(), optim_cfg(NAME="adan"))
 
@@ -302,7 +302,7 @@ def quadratic(name, start=None):
 
 
 def pretend_cuda(monkeypatch):
-    """Optimizers are built as on CUDA; a CPU can make fused steps, too."""
+    """Optimizers are built as on CUDA; fused steps also run on a CPU."""
     monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
 
 

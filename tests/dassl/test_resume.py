@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint ends with the bits of one that was never interrupted."""
+"""A resumed run is bit-identical to an uninterrupted one."""
 
 import shutil
 from contextlib import nullcontext
@@ -31,7 +31,7 @@ class Interruptible(ToyCoOp):
     stop_at = None
 
     def init_writer(self, log_dir):
-        """TensorBoard is slow to start and of no interest here."""
+        """Do not start TensorBoard, which is slow."""
 
     def forward_backward(self, batch):
         if self.stop_at == (self.epoch, self.batch_idx):
@@ -45,7 +45,7 @@ class Interruptible(ToyCoOp):
 
 
 def start(folder, *opts, seed=1, stop_at=None):
-    """A new process' trainer: seeded, built, trained until `stop_at`."""
+    """Seed, build and train a trainer until `stop_at`, as a new process does."""
     set_random_seed(seed)
     trainer = Interruptible(toy_cfg(folder, *opts))
     trainer.stop_at = stop_at
@@ -58,7 +58,7 @@ def start(folder, *opts, seed=1, stop_at=None):
 
 
 def learned(folder, name="model.pth.tar-4"):
-    """Everything in a run's checkpoint but the random states, and these apart."""
+    """Return the contents of a run's checkpoints without random states, and these separately."""
     parts = {
         model: load_checkpoint(folder / model / name) for model in ("prompt_learner", "backbone")
     }
@@ -67,7 +67,7 @@ def learned(folder, name="model.pth.tar-4"):
 
 
 def assert_same(a, b):
-    """Equal to the bit, through containers."""
+    """Return whether two nested containers are bit-identical."""
     assert type(a) is type(b)
     if isinstance(a, torch.Tensor):
         assert torch.equal(a, b)
@@ -85,7 +85,7 @@ def assert_same(a, b):
 
 @pytest.fixture(scope="module", params=[NO_EVALUATION, BEST_VAL], ids=["no evaluation", "best_val"])
 def whole(request, tmp_path_factory):
-    """A run without interruption: its settings and what it learned."""
+    """An uninterrupted run: its settings and its checkpoints."""
     folder = tmp_path_factory.mktemp("whole")
     start(folder, *request.param)
     return request.param, learned(folder)
@@ -112,7 +112,7 @@ def test_interrupted_after_every_epoch_it_ends_the_same(whole, tmp_path):
 
 
 def test_from_the_best_checkpoint_alone(whole, tmp_path):
-    """Without CHECKPOINT_FREQ the newest checkpoint is the last best one, and training goes on."""
+    """Without CHECKPOINT_FREQ, training resumes from the last best checkpoint."""
     opts, expected = whole
     rare = (*opts, "TRAIN.CHECKPOINT_FREQ", 0)
     start(tmp_path, *rare, stop_at=(3, 1))
@@ -124,7 +124,7 @@ def test_from_the_best_checkpoint_alone(whole, tmp_path):
 @pytest.mark.parametrize("epoch", [2, EPOCHS])
 def test_interrupted_between_the_best_and_the_epochs_own_checkpoint(tmp_path, epoch, frequency):
     class StopsAfterBest(Interruptible):
-        """Better after every epoch, and stopped right after the best one of `epoch` is saved."""
+        """Improve in every epoch, and stop after the best checkpoint of `epoch` is saved."""
 
         stops = True
 
@@ -169,8 +169,8 @@ def test_evaluation_changes_nothing_that_is_trained(tmp_path):
     assert_same(states_without, states_with)
 
 
-def test_these_tests_would_notice(tmp_path, capsys):
-    """Random states matter here: a checkpoint without them trains something else, and says so."""
+def test_missing_random_states_change_the_training(tmp_path, capsys):
+    """Without random states in the checkpoint, the training differs and prints a note."""
     start(tmp_path / "whole", *NO_EVALUATION)
     start(tmp_path / "cut", *NO_EVALUATION, stop_at=(2, 0))
     for name in ("prompt_learner", "backbone"):
@@ -179,13 +179,13 @@ def test_these_tests_would_notice(tmp_path, capsys):
         del checkpoint["random_state"]
         torch.save(checkpoint, path)
     start(tmp_path / "cut", *NO_EVALUATION)
-    assert "holds no random states" in capsys.readouterr().out
+    assert "has no random states" in capsys.readouterr().out
     weights = [learned(tmp_path / n)[0]["backbone"]["state_dict"] for n in ("whole", "cut")]
     assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
 
 
 def test_best_result_goes_on(tmp_path):
-    """The best epoch of the first part stays the best, and is the one that is tested."""
+    """The best epoch before the interruption stays the best and is tested."""
 
     class Falling(Interruptible):
         def test(self, split=None):
@@ -205,7 +205,7 @@ def test_best_result_goes_on(tmp_path):
 # where checkpoints are looked for
 
 
-def test_from_scratch_is_said(tmp_path, capsys):
+def test_training_from_scratch_is_logged(tmp_path, capsys):
     start(tmp_path, *NO_EVALUATION)
     assert "No checkpoint found, train from scratch" in capsys.readouterr().out
 
@@ -216,7 +216,7 @@ def test_a_finished_run_is_only_tested_again(tmp_path, capsys):
     capsys.readouterr()
     start(tmp_path)
     out = capsys.readouterr().out
-    assert "All 4 epochs are done: nothing left to train" in out
+    assert "All 4 epochs are finished: nothing left to train" in out
     assert "epoch [" not in out
     assert "=> result" in out
     assert_same(get_random_state()["torch"], state["torch"])
@@ -239,16 +239,16 @@ def test_resume_names_another_folder_and_takes_its_best_along(tmp_path, capsys):
     assert f"Found checkpoint at {old}" in capsys.readouterr().out
 
 
-def test_a_lost_best_model_is_said_and_chosen_anew(tmp_path, capsys):
+def test_a_lost_best_model_is_reported_and_selected_again(tmp_path, capsys):
     start(tmp_path, *BEST_VAL, stop_at=(3, 0))
     (tmp_path / "backbone" / "model-best.pth.tar").unlink()
     trainer = start(tmp_path, *BEST_VAL)
-    assert "the best epoch is chosen from here on" in capsys.readouterr().out
+    assert "the best epoch is selected from here on" in capsys.readouterr().out
     assert trainer.best_epoch == EPOCHS
 
 
 def test_a_checkpoint_that_does_not_tell_its_best_result(tmp_path):
-    """As the original's: the best model's own val_result tells."""
+    """The result is read from the best model's val_result, as the original saves it."""
     start(tmp_path, *BEST_VAL, stop_at=(2, 0))
     for path in tmp_path.glob("*/model*"):
         checkpoint = load_checkpoint(path)
@@ -268,29 +268,31 @@ def test_nothing_where_resume_points_is_an_error(tmp_path):
         start(tmp_path, "RESUME", str(tmp_path / "nowhere"))
 
 
-def test_more_epochs_seen_than_asked_for_is_an_error(tmp_path):
+def test_a_checkpoint_beyond_max_epoch_is_refused(tmp_path):
     start(tmp_path)
-    with pytest.raises(UsageError, match=r"has seen 4 epochs, more than OPTIM\.MAX_EPOCH 3"):
+    with pytest.raises(UsageError, match=r"is of epoch 4, more than OPTIM\.MAX_EPOCH 3"):
         start(tmp_path, "OPTIM.MAX_EPOCH", 3)
 
 
-def test_a_resumed_run_without_a_seed_says_what_is_new(tmp_path, capsys):
+def test_a_resumed_run_without_a_seed_prints_a_note(tmp_path, capsys):
     start(tmp_path, "SEED", -1, stop_at=(1, 0))
     assert "SEED is negative" not in capsys.readouterr().out
     start(tmp_path, "SEED", -1)
-    assert "SEED is negative: the images come in an order" in capsys.readouterr().out
+    assert "SEED is negative: the order of the images" in capsys.readouterr().out
 
 
 def test_longer_training_of_a_finished_run(tmp_path, capsys):
     start(tmp_path)
     assert start(tmp_path, "OPTIM.MAX_EPOCH", 6).start_epoch == 4
-    assert "which hold" in capsys.readouterr().out  # another cosine
+    assert "which are used" in capsys.readouterr().out  # another cosine
 
 
 def test_an_incomplete_set_is_named(tmp_path):
     start(tmp_path, stop_at=(2, 0))
     shutil.rmtree(tmp_path / "backbone")
-    with pytest.raises(UsageError, match=r"incomplete: nothing of backbone; .*remove this one"):
+    with pytest.raises(
+        UsageError, match=r"incomplete: there is none of backbone; .*remove this one"
+    ):
         start(tmp_path)
 
 
@@ -333,7 +335,7 @@ def test_a_grad_scaler_goes_on(tmp_path):
 
 
 class ContextOnly(Interruptible):
-    """Keeps the context vectors alone: the class names give it the other embeddings."""
+    """Has only the context vectors; the other embeddings depend on the class names."""
 
     def build_model(self):
         super().build_model()
@@ -349,7 +351,7 @@ class ContextOnly(Interruptible):
 
 
 def write_coop_folder(folder):
-    """What CoOp leaves after 2 epochs: class-name buffers, and its schedule pickled live."""
+    """CoOp's checkpoint after 2 epochs, with class-name buffers and a pickled scheduler."""
     ctx = torch.nn.Parameter(torch.full((8, CLASSES), 0.25))
     optim = torch.optim.SGD([ctx], lr=0.05, momentum=0.9)
     successor = torch.optim.lr_scheduler.CosineAnnealingLR(optim, EPOCHS)
@@ -409,14 +411,14 @@ def test_other_unknown_weights_are_still_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"ctx": torch.zeros(1)}, "it lacks state_dict and epoch"),
-        ({"state_dict": {"ctx": torch.zeros(8, CLASSES)}}, "it lacks epoch"),
+        ({"ctx": torch.zeros(1)}, "it has no state_dict and no epoch"),
+        ({"state_dict": {"ctx": torch.zeros(8, CLASSES)}}, "it has no epoch"),
         ({"state_dict": torch.zeros(1), "epoch": 2}, "its state_dict is not a dict of tensors"),
         ({"state_dict": {"ctx": 1.0}, "epoch": 2}, "its state_dict is not a dict of tensors"),
-        ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not a whole number"),
+        ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not an integer"),
     ],
 )
-def test_a_file_of_another_form_is_told(tmp_path, content, message):
+def test_files_of_another_format_are_refused(tmp_path, content, message):
     write_coop_folder(tmp_path)
     torch.save(content, tmp_path / "prompt_learner/model.pth.tar-2")
     trainer = ContextOnly(toy_cfg(tmp_path))
@@ -428,13 +430,11 @@ def test_a_file_of_another_form_is_told(tmp_path, content, message):
         resume_from_checkpoint(tmp_path / "prompt_learner", trainer.model.prompt_learner)
 
 
-def test_a_best_model_that_does_not_tell_its_result_is_chosen_anew(tmp_path, capsys):
+def test_a_best_model_without_a_result_is_selected_again(tmp_path, capsys):
     write_coop_folder(tmp_path)
     folder = tmp_path / "prompt_learner"
     shutil.copy(folder / "model.pth.tar-2", folder / "model-best.pth.tar")
     trainer = ContextOnly(toy_cfg(tmp_path, *BEST_VAL))
     trainer.train()
-    assert "does not tell its result: the best epoch is chosen from here on" in (
-        capsys.readouterr().out
-    )
+    assert "has no val_result: the best epoch is selected from here on" in (capsys.readouterr().out)
     assert trainer.best_epoch > 2

@@ -40,17 +40,26 @@ from dassl.utils import (
 )
 
 
-def test_everything_promised_is_there():
+def test_all_names_exist():
     assert all(hasattr(utils, name) for name in utils.__all__)
 
 
 # names
 
 
-def test_nearest_ignores_case_and_lists_all():
+def test_nearest_ignores_case():
     assert nearest("rn50", ["ViT-B/16", "RN50"]) == "did you mean 'RN50'? allowed: RN50, ViT-B/16"
     assert nearest("zzz", ["b", "a"]) == "allowed: a, b"
     assert nearest("x", []) == "allowed: (none)"
+
+
+def test_nearest_shortens_long_lists():
+    names = [f"vit_b16_c4_ep{i}_batch1_ctxv1" for i in range(54)]
+    message = nearest("vit_b16_c4_ep10_batch1_ctx1", names)
+    assert message.startswith("did you mean 'vit_b16_c4_ep10_batch1_ctxv1' or ")
+    assert message.count(" or ") == 2
+    assert message.endswith(", ... (54 in all)")
+    assert len(message) < 300
 
 
 def test_check_availability():
@@ -64,7 +73,7 @@ def test_most_similar():
     assert get_most_similar_str_to_a_from_b("x", []) is None
 
 
-def test_a_non_finite_loss_is_the_users_to_solve_and_still_a_floating_point_error():
+def test_a_non_finite_loss_is_a_usage_error_and_a_floating_point_error():
     assert issubclass(NonFiniteLossError, UsageError)
     assert issubclass(NonFiniteLossError, FloatingPointError)
 
@@ -171,7 +180,7 @@ def test_average_meter_by_hand():
     assert moving.avg == pytest.approx(2.9)
 
 
-def test_meters_read_no_tensor_before_they_are_asked(monkeypatch):
+def test_meters_do_not_read_tensors_early(monkeypatch):
     meter = MetricMeter()
     read = []
     monkeypatch.setattr(torch.Tensor, "item", lambda self: read.append("item"))
@@ -236,9 +245,9 @@ def test_the_newest_run_is_log_txt_and_older_ones_are_kept(tmp_path, console):
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nothing"])
-def test_a_log_that_cannot_be_written_is_told(tmp_path, console, folder):
+def test_an_unwritable_log_raises_a_clear_error(tmp_path, console, folder):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match=r"no log can be written to .*log\.txt.*--output-dir"):
+    with pytest.raises(UsageError, match=r"cannot write the log .*log\.txt.*--output-dir"):
         setup_logger(tmp_path / folder)
     assert not isinstance(sys.stdout, Logger)
     assert (tmp_path / "file").read_text() == "kept"
@@ -276,7 +285,7 @@ def test_env_info_names_each_gpu(monkeypatch):
     assert "cudnn 90100, GPU 0, GPU 1\n" in collect_env_info()
 
 
-def test_env_info_says_what_is_not_installed(monkeypatch):
+def test_env_info_lists_missing_packages(monkeypatch):
     monkeypatch.setattr("dassl.utils.env.PACKAGES", ("no-such-package",))
     assert "no-such-package: not installed" in collect_env_info()
 
@@ -336,7 +345,7 @@ def test_states_of_another_number_of_gpus_are_refused(monkeypatch):
     set_random_state(state)  # no GPU here: theirs have nothing to go to
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UsageError, match="of 2 GPUs, this run sees 1"):
+    with pytest.raises(UsageError, match="of 2 GPUs, but 1 are visible"):
         set_random_state(state)
 
 

@@ -32,14 +32,14 @@ COOP = {
 
 
 @pytest.mark.parametrize(("name", "dataset"), COOP.items())
-def test_coops_files_name_coops_data_sets(name, dataset):
+def test_coops_files_name_coops_datasets(name, dataset):
     cfg = get_cfg_default()
     cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
     assert dataset == cfg.DATASET.NAME
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_file_names_a_registered_data_set(path):
+def test_every_file_names_a_registered_dataset(path):
     assert yaml.safe_load(path.read_text())["DATASET"]["NAME"] in (
         DATASET_REGISTRY.registered_names()
     )

@@ -1,4 +1,4 @@
-"""A dataset file written for CoOp works here as it is."""
+"""A dataset file written for CoOp works unchanged."""
 
 from __future__ import annotations
 

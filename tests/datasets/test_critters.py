@@ -1,4 +1,4 @@
-"""The Critters dataset as files: deterministic, complete, finished where it was left."""
+"""The files of Critters are deterministic and complete, and rendering resumes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def few_images(monkeypatch):
     monkeypatch.setattr(Critters, "counts", None)
 
 
-def test_an_image_depends_on_its_own_numbers_only():
+def test_images_are_independent_of_each_other():
     wanted = [("train", 0, 2), ("val", 1, 0), ("test", 2, 1)]
     forwards = [SMALL.draw(*image) for image in wanted]
     backwards = [SMALL.draw(*image) for image in reversed(wanted)]
@@ -62,7 +62,7 @@ def test_no_two_images_are_the_same():
     assert SMALL.draw("val", 0, 0).tobytes() != replace(SMALL, seed=1).draw("val", 0, 0).tobytes()
 
 
-def test_the_number_of_processes_changes_nothing(tmp_path):
+def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
     prepare_folder(SMALL, tmp_path / "one", workers=1)
     prepare_folder(SMALL, tmp_path / "two", workers=2)
     one = files(tmp_path / "one")
@@ -81,7 +81,7 @@ def test_files_show_what_the_plan_draws(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), SMALL.draw("test", 1, 1))
 
 
-def test_a_half_made_folder_is_finished(tmp_path):
+def test_an_incomplete_folder_is_completed(tmp_path):
     prepare_folder(SMALL, tmp_path, workers=1)
     whole = files(tmp_path)
     images = sorted((tmp_path / "images").glob("*/*.png"))
@@ -96,7 +96,7 @@ def test_a_half_made_folder_is_finished(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
-def test_a_whole_folder_is_left_alone(tmp_path, capsys):
+def test_a_complete_folder_is_unchanged(tmp_path, capsys):
     prepare_folder(SMALL, tmp_path, workers=1)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     capsys.readouterr()
@@ -144,7 +144,7 @@ def test_base_and_new_classes_are_three_of_each_genus(tmp_path, few_images):
         assert (len(sets[half].train_x), len(sets[half].val), len(sets[half].test)) == (36, 18, 18)
 
 
-def test_shots_are_drawn_as_for_any_other_data_set(tmp_path, few_images):
+def test_shots_are_drawn_as_for_any_other_dataset(tmp_path, few_images):
     first = build_dataset(config(tmp_path, "base", shots=1))
     again = build_dataset(config(tmp_path, "base", shots=1))
     assert [item.impath for item in first.train_x] == [item.impath for item in again.train_x]
@@ -152,14 +152,14 @@ def test_shots_are_drawn_as_for_any_other_data_set(tmp_path, few_images):
     assert (tmp_path / "critters/split_fewshot/shot_1-seed_1.pkl").exists()
 
 
-def test_the_data_folder_is_made_too(tmp_path, few_images):
+def test_the_data_folder_is_created(tmp_path, few_images):
     build_dataset(config(tmp_path / "not/yet"))
     assert (tmp_path / "not/yet/critters/split_critters.json").exists()
 
 
-def test_a_data_folder_that_cannot_be_made_is_said(tmp_path):
+def test_a_data_folder_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be drawn there"):
+    with pytest.raises(UsageError, match="Critters cannot be created there"):
         build_dataset(config(tmp_path / "file" / "data"))
 
 

@@ -1,4 +1,4 @@
-"""Critters' variants and its second set of species: which classes, which pictures, how many."""
+"""Critters' variants and CrittersFar: classes, images and counts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from assets.critters.choose_shift import choose
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
-from datasets.critters import Critters
-from datasets.critters_far import CrittersFar
-from datasets.critters_styles import (
+from datasets.critters import (
+    Critters,
     CrittersBlurry,
     CrittersDark,
+    CrittersFar,
     CrittersPainting,
     CrittersSketch,
 )
@@ -49,7 +49,7 @@ def build(name: str, root: Path, **settings):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """One test image a class."""
+    """One test image per class."""
     for styled in STYLED.values():
         monkeypatch.setattr(styled, "plan", replace(styled.plan, test=1))
         monkeypatch.setattr(styled, "counts", None)
@@ -73,7 +73,7 @@ def test_a_variant_shows_critters_species_in_its_style_and_their_colors(style):
     assert set(plan.species) <= set(Critters.plan.species)
 
 
-def test_every_data_set_has_its_own_folder_and_individuals():
+def test_every_dataset_has_its_own_folder_and_individuals():
     everyone = [Critters, CrittersFar, *STYLED.values()]
     assert len({dataset.dataset_dir for dataset in everyone}) == len(everyone)
     same_species = [Critters, *STYLED.values()]
@@ -88,7 +88,7 @@ def test_the_dark_ones_are_half_of_the_species_three_of_each_genus():
 
 
 @pytest.mark.parametrize("style", STYLED)
-def test_a_variant_is_a_test_set_scored_over_the_classes_it_holds(style, tmp_path, few_images):
+def test_a_variant_is_a_test_set_with_accuracy_over_its_own_classes(style, tmp_path, few_images):
     dataset = build(f"critters_{style}", tmp_path, NUM_SHOTS=16)  # shots do not apply
     assert dataset.num_classes == len(dataset.classnames) == (18 if style == "dark" else 36)
     assert dataset.classnames == names(STYLED[style].plan)
@@ -100,7 +100,7 @@ def test_a_variant_is_a_test_set_scored_over_the_classes_it_holds(style, tmp_pat
 
 def test_a_folder_that_cannot_be_made_names_the_variant(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="CrittersDark cannot be drawn there"):
+    with pytest.raises(UsageError, match="CrittersDark cannot be created there"):
         build("critters_dark", tmp_path / "file" / "data")
 
 
@@ -129,8 +129,8 @@ def test_the_second_set_has_training_images(tmp_path, monkeypatch):
     assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (18, 18, 18)
 
 
-def test_critters_itself_is_what_it_was():
-    """Its species, in label order, fix every number that was ever measured on it."""
+def test_critters_is_unchanged():
+    """All published results depend on its species and their label order."""
     species = [
         *(6, 3, 8, 15, 17, 22, 28, 35, 31, 38, 37, 40, 56, 58, 52, 65, 67, 69),
         *(10, 2, 11, 18, 19, 20, 34, 33, 29, 39, 44, 43, 54, 48, 49, 70, 71, 63),

@@ -1,4 +1,4 @@
-"""The renderer: what is drawn is what was asked for."""
+"""The renderer draws the requested creature, look and background."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw(creature=PLAIN, background="snow", look=PHOTO, seed=(1, 2), size=64):
     return render(creature, background, look, np.random.RandomState(seed), size)
 
 
-def test_the_same_numbers_draw_the_same_picture():
+def test_rendering_is_deterministic():
     first, second = draw(), draw()
     assert first.image.shape == (64, 64, 3)
     assert first.image.dtype == np.uint8
@@ -105,8 +105,8 @@ def test_any_size_shows_the_same_scene(size):
     assert abs(small.body.mean() - large.body.mean()) < 0.05
 
 
-def test_pictures_have_not_changed_since_this_version_of_the_world():
-    """Color means of three pictures; raise folder.WORLD_VERSION where these have to change."""
+def test_images_of_this_world_version_are_unchanged():
+    """Color means of three images; increase folder.WORLD_VERSION if they have to change."""
     species = [SPECIES[i].creature for i in (0, 30, 71)]
     looks = [PHOTO, STYLES["sketch"], SHIFTS["morph50"]]
     means = [
@@ -117,7 +117,7 @@ def test_pictures_have_not_changed_since_this_version_of_the_world():
     np.testing.assert_allclose(means, expected, atol=0.5)
 
 
-def test_species_are_told_apart_by_what_they_look_like():
+def test_species_are_distinguishable_by_their_looks():
     assert len(SPECIES) == 72
     assert len({species.name for species in SPECIES}) == 72
     for genus in GENERA:
@@ -125,7 +125,7 @@ def test_species_are_told_apart_by_what_they_look_like():
         assert len({(c.ornament, c.tail, c.pattern) for c in looks}) == 12
 
 
-def test_an_epithet_says_one_attribute():
+def test_an_epithet_names_one_attribute():
     by_name = {species.name: species.creature for species in SPECIES}
     for genus in GENERA:
         assert by_name[f"horned {genus}"].ornament == "horn"
@@ -133,14 +133,14 @@ def test_an_epithet_says_one_attribute():
         assert by_name[f"ringed {genus}"].pattern == "ringed"
 
 
-def test_the_species_make_two_data_sets():
+def test_the_species_make_two_datasets():
     halves = (*downstream_species(), *other_species())
     assert [len(half) for half in halves] == [18] * 4
     assert {species for half in halves for species in half} == set(range(72))
 
 
 def test_every_setting_of_a_look_is_used():
-    """A setting that changes no picture would be one that nobody reads."""
+    """A setting that changes no image would be unused."""
     changes = {
         "scale": (0.3, 0.4), "rotation": 80.0, "warp": 0.2, "outline": 0.8, "fill": 0.3,
         "saturation": 0.3, "hue_noise": 0.2, "hue_shift": 0.3, "pattern_contrast": 0.4,

@@ -1,4 +1,4 @@
-"""Few-shot samples: the original's to the image and order, and their cache."""
+"""Few-shot samples equal the original's in images and order, and are cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def golden_root(tmp_path_factory):
-    """The golden split as OxfordPets; the images are empty files, no test here decodes them."""
+    """The golden split as OxfordPets, with empty image files."""
     root = tmp_path_factory.mktemp("golden")
     folder = root / "oxford_pets"
     for entries in GOLDEN["split"].values():
@@ -53,7 +53,7 @@ def listed(items, root):
     return [[str(Path(item.impath).relative_to(folder)), item.label] for item in items]
 
 
-def test_the_golden_file_holds_every_kind_of_sample():
+def test_the_golden_file_contains_every_kind_of_sample():
     assert {case[0] for case in CASES} == {"base", "new", "all"}
     assert len(CASES) == 12
 
@@ -140,7 +140,7 @@ def test_an_existing_pickle_is_used(root, capsys):
 
 
 @pytest.mark.parametrize("old", ["/gone/data/oxford_pets/images", "D:\\data\\oxford_pets\\images"])
-def test_a_moved_data_folder_is_noticed(old, root, capsys):
+def test_a_moved_data_folder_is_detected(old, root, capsys):
     train, val = items_of("train", 30, old), items_of("val", 5, old)
     write_cache(root, {"train": train, "val": val})
     dataset = build_dataset(config(root))
@@ -184,7 +184,7 @@ class Malicious:
         return Path.touch, (Path(self.target),)
 
 
-def test_a_pickle_that_names_anything_else_is_refused(root, tmp_path):
+def test_pickles_with_other_classes_are_refused(root, tmp_path):
     trace = tmp_path / "was_run"
     write_cache(root, {"train": [Malicious(trace)], "val": []})
     with pytest.raises(UsageError, match=r"refused to load .*shot_4-seed_1.pkl: it names pathlib"):
@@ -200,20 +200,20 @@ def test_a_global_of_the_datum_module_is_refused(root):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x05}", pickle.dumps({"train": ["a.jpg"]})])
-def test_a_broken_pickle_says_so(content, root):
+def test_broken_pickles_raise_a_clear_error(content, root):
     cache_path(root).parent.mkdir(exist_ok=True)
     cache_path(root).write_bytes(content)
     with pytest.raises(
-        UsageError, match=r"shot_4-seed_1.pkl (is broken|holds no lists).*delete it"
+        UsageError, match=r"shot_4-seed_1.pkl (is broken|has no image lists).*delete it"
     ):
         build_dataset(config(root))
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(root, capsys):
+def test_a_folder_that_cannot_be_written_to_is_reported(root, capsys):
     (root / "oxford_pets/split_fewshot").write_text("a file where the folder should be")
     try:
         dataset = build_dataset(config(root))
     finally:
         (root / "oxford_pets/split_fewshot").unlink()
     assert listed(dataset.train_x, root) == GOLDEN["samples"]["all"]["4"]["1"]["train"]
-    assert "Not saved, the data folder cannot be written to" in capsys.readouterr().out
+    assert "was not saved: the data folder is not writable" in capsys.readouterr().out

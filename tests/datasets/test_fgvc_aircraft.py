@@ -61,7 +61,7 @@ def test_missing_text_file(name, folder):
 def test_missing_image_folder(folder):
     (folder / "images").rename(folder / "data")
     with pytest.raises(
-        UsageError, match=r"no image folder .*fgvc_aircraft/images .*there are: data"
+        UsageError, match=r"no image folder .*fgvc_aircraft/images .*contains: data"
     ):
         build_dataset(data_config(folder.parent, "FGVCAircraft"))
 
@@ -72,7 +72,7 @@ def test_missing_image(folder):
         build_dataset(data_config(folder.parent, "FGVCAircraft"))
 
 
-def test_variant_that_variants_txt_lacks(folder):
+def test_variant_missing_in_variants_txt(folder):
     (folder / "variants.txt").write_text("\n".join(VARIANTS[:3]))
     with pytest.raises(
         UsageError, match=r"names the variant 'F/A-18', which variants.txt does not"

@@ -65,9 +65,9 @@ def test_labels_follow_the_training_folders(parts):
     }
 
 
-def test_class_that_train_lacks(parts):
+def test_class_missing_in_train(parts):
     make_classes(parts / "test", 1, ["wren"])
-    with pytest.raises(UsageError, match=r"test has classes that train/ lacks: wren"):
+    with pytest.raises(UsageError, match=r"test has classes missing in train/: wren"):
         build_dataset(data_config(parts, "ImageFolder"))
 
 
@@ -78,12 +78,12 @@ def test_class_without_training_images(parts):
         build_dataset(data_config(parts, "ImageFolder"))
 
 
-def test_other_files_are_left_out_and_said(parts, capsys):
+def test_other_files_are_skipped_and_logged(parts, capsys):
     (parts / "train/robin/notes.txt").write_text("")
     (parts / "train/robin/.hidden.png").write_text("")
     dataset = build_dataset(data_config(parts, "ImageFolder"))
     assert len(dataset.train_x) == 15
-    assert "Leaving out 1 files in" in capsys.readouterr().out
+    assert "Skipping 1 files in" in capsys.readouterr().out
 
 
 def test_missing_folder(tmp_path):
@@ -91,7 +91,7 @@ def test_missing_folder(tmp_path):
         build_dataset(data_config(tmp_path / "nowhere", "ImageFolder"))
 
 
-def test_no_split_is_drawn_unasked(tmp_path):
+def test_no_split_is_created_silently(tmp_path):
     make_classes(tmp_path, 10)
     with pytest.raises(UsageError) as error:
         build_dataset(data_config(tmp_path, "ImageFolder"))
@@ -136,7 +136,7 @@ def test_command_refuses_what_it_cannot_split(tmp_path, monkeypatch, capsys):
     file = tmp_path / "file.txt"
     file.touch()
     for nothing in (tmp_path / "nope", file):
-        assert_refused(monkeypatch, capsys, nothing, f"{nothing} is no folder: name one that")
+        assert_refused(monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with")
     assert_refused(monkeypatch, capsys, tmp_path, "has no class folders")
     make_classes(tmp_path, 10)
     (tmp_path / "empty").mkdir()
@@ -144,7 +144,7 @@ def test_command_refuses_what_it_cannot_split(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "split.json").exists()
 
 
-def test_command_says_what_it_cannot_write(tmp_path, monkeypatch, capsys):
+def test_command_reports_write_errors(tmp_path, monkeypatch, capsys):
     make_classes(tmp_path, 10)
 
     def denied(*args):

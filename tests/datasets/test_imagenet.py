@@ -1,4 +1,4 @@
-"""ImageNet and the shifted test sets that are scored over (some of) its classes."""
+"""ImageNet and the shifted test sets with (some of) its classes."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def flatten_val(imagenet):
         path.rename(imagenet / "images/val" / path.name)
 
 
-def test_flat_validation_folder_is_said(imagenet):
+def test_flat_validation_folder_is_reported(imagenet):
     flatten_val(imagenet)
     for wnid in NAMES:
         (imagenet / "images/val" / wnid).rmdir()
     with pytest.raises(UsageError) as error:
         build_dataset(config(imagenet.parent))
     for part in (
-        f"8 images lie flat in {imagenet}/images/val",
+        f"8 images are directly in {imagenet}/images/val",
         "ILSVRC2012_val_00000000.JPEG",
         "class folders",
         "valprep.sh",
@@ -99,7 +99,7 @@ def test_flat_validation_folder_is_said(imagenet):
 
 def test_flat_validation_images_beside_empty_class_folders(imagenet):
     flatten_val(imagenet)
-    with pytest.raises(UsageError, match=r"8 images lie flat"):
+    with pytest.raises(UsageError, match=r"8 images are directly in"):
         build_dataset(config(imagenet.parent))
 
 
@@ -125,7 +125,7 @@ def test_missing_folder(part, imagenet):
         build_dataset(config(imagenet.parent))
 
 
-def test_missing_class_names_tell_where_to_get_them(imagenet):
+def test_missing_class_names_name_their_source(imagenet):
     (imagenet / "classnames.txt").unlink()
     with pytest.raises(UsageError) as error:
         build_dataset(config(imagenet.parent))
@@ -171,7 +171,7 @@ def test_order_of_preprocessed_pkl_decides_the_shots(moved, imagenet):
         ([Datum("/old/images/train/n01440764/n01440764_0.JPEG", 1)], "has label 1 there, 0 here"),
     ],
 )
-def test_stale_preprocessed_pkl_is_noticed(images, why, imagenet, capsys):
+def test_stale_preprocessed_pkl_is_detected(images, why, imagenet, capsys):
     fresh = build_dataset(config(imagenet.parent, NUM_SHOTS=2))
     (imagenet / "split_fewshot/shot_2-seed_1.pkl").unlink()
     write_preprocessed(imagenet, images)
@@ -182,7 +182,7 @@ def test_stale_preprocessed_pkl_is_noticed(images, why, imagenet, capsys):
     assert paths(dataset.train_x) == paths(fresh.train_x)
 
 
-def test_preprocessed_pkl_that_names_anything_else_is_refused(imagenet):
+def test_preprocessed_pkl_with_other_classes_is_refused(imagenet):
     (imagenet / "preprocessed.pkl").write_bytes(pickle.dumps({"train": [Path("a")]}))
     with pytest.raises(UsageError, match=r"refused to load .*preprocessed.pkl"):
         build_dataset(config(imagenet.parent, NUM_SHOTS=2))
@@ -218,13 +218,13 @@ def make_shifted(root, name, folders=None):
 
 
 @pytest.mark.parametrize("name", SHIFTED)
-def test_shifted_sets_are_scored_over_their_own_classes(name, tmp_path, capsys):
+def test_shifted_sets_have_accuracy_over_their_own_classes(name, tmp_path, capsys):
     make_shifted(tmp_path, name)
     dataset = build_dataset(config(tmp_path, name, NUM_SHOTS=1))
     assert dataset.classnames == EXPECTED[name]
     assert dataset.num_classes == len(EXPECTED[name])
     assert [item.label for item in dataset.test] == sorted([*range(len(EXPECTED[name]))] * 3)
-    assert f"{name} is for testing only: NUM_SHOTS 1 is not used" in capsys.readouterr().out
+    assert f"{name} is a test set: NUM_SHOTS 1 is not used" in capsys.readouterr().out
     assert not (tmp_path / SHIFTED[name].split("/")[0] / "split_fewshot").exists()
 
 
@@ -237,7 +237,7 @@ def test_shifted_sets_have_a_test_loader_and_no_validation(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SHIFTED)
-def test_shifted_sets_say_where_images_and_names_come_from(name, tmp_path):
+def test_shifted_sets_name_the_sources_of_images_and_names(name, tmp_path):
     cls = DATASET_REGISTRY.get(name)
     with pytest.raises(UsageError) as no_images:
         build_dataset(config(tmp_path, name))
@@ -272,7 +272,5 @@ def test_v2_with_a_missing_folder(tmp_path):
 def test_sketch_before_its_folder_is_renamed(tmp_path):
     make_shifted(tmp_path, "ImageNetSketch")
     (tmp_path / SHIFTED["ImageNetSketch"]).rename(tmp_path / "imagenet-sketch/sketch")
-    with pytest.raises(
-        UsageError, match=r"no image folder .*/images \(in .* there are: .*sketch\)"
-    ):
+    with pytest.raises(UsageError, match=r"no image folder .*/images \(.* contains: .*sketch\)"):
         build_dataset(config(tmp_path, "ImageNetSketch"))

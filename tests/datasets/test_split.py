@@ -1,4 +1,4 @@
-"""Lists of images: cut, split and written."""
+"""Lists of images are selected, split and written."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_base_and_new_classes(name, tmp_path):
 
 
 @SETS
-def test_missing_split_file_tells_where_to_get_it(name, tmp_path):
+def test_missing_split_file_names_its_source(name, tmp_path):
     layout = LAYOUTS[name]
     layout.make(tmp_path)
     path = tmp_path / layout.folder / layout.split_file
@@ -66,7 +66,7 @@ def test_missing_split_file_tells_where_to_get_it(name, tmp_path):
 
 
 @SETS
-def test_missing_image_folder_tells_where_to_get_it(name, tmp_path):
+def test_missing_image_folder_names_its_source(name, tmp_path):
     layout = LAYOUTS[name]
     layout.make(tmp_path)
     (tmp_path / layout.folder).rename(tmp_path / "elsewhere")
@@ -91,7 +91,7 @@ def test_missing_images_are_counted_and_named(name, tmp_path):
     assert all(path in str(error.value) for path in gone)
 
 
-def test_counts_of_another_size_are_said(tmp_path, capsys):
+def test_counts_of_another_size_are_reported(tmp_path, capsys):
     LAYOUTS["EuroSAT"].make(tmp_path)
     build_dataset(data_config(tmp_path, "EuroSAT", {"DATASET.SUBSAMPLE_CLASSES": "base"}))
     log = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_counts_of_another_size_are_said(tmp_path, capsys):
     assert "have 4 test images, those of the official dataset 4,200" in log
 
 
-def test_official_counts_pass_without_a_word(tmp_path, capsys, monkeypatch):
+def test_official_counts_print_no_warning(tmp_path, capsys, monkeypatch):
     LAYOUTS["EuroSAT"].make(tmp_path)
     cls = DATASET_REGISTRY.get("EuroSAT")
     monkeypatch.setattr(cls, "counts", Counts(3, 9, 6, 6))
@@ -125,24 +125,24 @@ def test_unknown_subsample_names_the_allowed(tmp_path):
         build_dataset(data_config(tmp_path, "Food101", {"DATASET.SUBSAMPLE_CLASSES": "bse"}))
 
 
-def test_unknown_data_set_names_the_nearest():
+def test_unknown_dataset_names_the_nearest():
     with pytest.raises(UsageError, match=r"'Oxfordpets': did you mean 'OxfordPets'"):
         build_dataset(data_config("", "Oxfordpets"))
 
 
-def test_a_data_set_that_makes_its_files_may_make_the_root(tmp_path, monkeypatch):
+def test_a_dataset_that_makes_its_files_may_make_the_root(tmp_path, monkeypatch):
     cls = DATASET_REGISTRY.get("Food101")
     root = tmp_path / "not/yet"
     monkeypatch.setattr(cls, "prepare", lambda self: LAYOUTS["Food101"].make(root))
     assert len(build_dataset(data_config(root, "Food101")).test) == 6
 
 
-def test_missing_root_is_said(tmp_path):
+def test_missing_root_is_reported(tmp_path):
     with pytest.raises(UsageError, match=r"set DATASET.ROOT \(--root\), now '.*nowhere'"):
         build_dataset(data_config(tmp_path / "nowhere", "Food101"))
 
 
-def test_empty_root_is_the_working_folder_and_said_if_nothing_is_there(tmp_path, monkeypatch):
+def test_empty_root_is_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"no image folder .*set DATASET.ROOT \(--root\), now ''"):
         build_dataset(data_config("", "Food101"))
@@ -162,7 +162,7 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
 def test_malformed_split_file(content, tmp_path):
     LAYOUTS["Food101"].make(tmp_path)
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(content)
-    with pytest.raises(UsageError, match=r"split_zhou_Food101.json is no split file"):
+    with pytest.raises(UsageError, match=r"split_zhou_Food101.json is not a split file"):
         build_dataset(data_config(tmp_path, "Food101"))
 
 
@@ -175,7 +175,7 @@ def test_test_class_without_training_images(tmp_path):
 
 
 def rewrite_split(root, change):
-    """Food101 with a split file whose entries [path, label, name] are `change`d."""
+    """Food101 with `change` applied to the entries [path, label, name] of its split file."""
     split = LAYOUTS["Food101"].make(root)
     split = {part: [change(part, *entry) for entry in entries] for part, entries in split.items()}
     (root / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
@@ -186,21 +186,27 @@ def rewrite_split(root, change):
     ("change", "message"),
     [
         (lambda _, path, label, name: [path, 5 + 2 * label, name], r"3 classes .*labels 5, 7, 9"),
-        (lambda _, path, label, name: [path, label - 1, name], r"labels -1, 0, 1: .*from 0 to 2"),
+        (lambda _, path, label, name: [path, label - 1, name], r"labels -1, 0, 1: .*be 0 to 2"),
         (
             lambda part, path, label, name: [path, label, name + part],
-            r"label 0 is named both '.*train' and '.*val' \(.*jpg\): each label has one",
+            r"label 0 has the class names '.*train' and '.*val' \(.*jpg\), but only one",
         ),
         (
             lambda _, path, label, name: [path, label, label],
-            r"class name of '.*jpg' is 0, not text",
+            r"class name of '.*jpg' is 0, not a string",
         ),
         (
             lambda _, path, label, name: [path, label + 0.5, name],
-            r"label of '.*' is 0\.5, not a wh",
+            r"label of '.*' is 0\.5, not an int",
         ),
-        (lambda _, path, label, name: [path, str(label), name], r"label of '.*' is '0', not a wh"),
-        (lambda _, path, label, name: [path, label > 0, name], r"label of '.*' is False, not a wh"),
+        (
+            lambda _, path, label, name: [path, str(label), name],
+            r"label of '.*' is '0', not an int",
+        ),
+        (
+            lambda _, path, label, name: [path, label > 0, name],
+            r"label of '.*' is False, not an int",
+        ),
     ],
 )
 def test_labels_and_names_that_do_not_fit(tmp_path, change, message, classes):
@@ -214,6 +220,6 @@ def test_images_that_are_trained_and_tested_on_are_counted(tmp_path, capsys):
     split["test"][:2] = split["train"][:2]
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
     build_dataset(data_config(tmp_path, "Food101"))
-    assert "warning: Food101 has 2 of its 6 test images in the training split, too" in (
+    assert "warning: 2 of the 6 test images of Food101 are also in the training split" in (
         capsys.readouterr().out
     )

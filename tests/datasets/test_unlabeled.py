@@ -1,4 +1,4 @@
-"""DATASET.DISTILL_ON: which images a trainer without labels sees, and what it is tested on."""
+"""DATASET.DISTILL_ON: training and test images of a trainer without labels."""
 
 import json
 import subprocess
@@ -65,7 +65,7 @@ def test_few_shot_is_what_a_trainer_with_labels_sees(world):
         ((*ALL, "TRAINER.MODAL", "crass"), "MODAL is 'crass'.*'cross'"),
     ],
 )
-def test_choices_that_cannot_be(world, opts, message):
+def test_invalid_choices(world, opts, message):
     with pytest.raises(UsageError, match=message):
         dataset(world, *opts)
 
@@ -96,14 +96,14 @@ def test_each_split_is_tested_among_its_own_classes(world, tmp_path):
     assert trainer.model_inference(torch.randn(1, 3, 32, 32)).isfinite().all()
 
 
-def test_selection_on_test_images_must_be_asked_for(world, tmp_path):
+def test_selection_on_test_images_must_be_explicit(world, tmp_path):
     options = (*ALL, "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", False)
     with pytest.raises(UsageError, match="takes its val images from the test split"):
         world.trained("PromptKD", tmp_path / "refused", *options)
     world.trained("PromptKD", tmp_path / "asked", *options, "TEST.SELECT_ON_TEST", True)
 
 
-def test_log_and_record_say_it(world, tmp_path):
+def test_log_and_record_name_the_protocol(world, tmp_path):
     cfg = world.cfg("PromptKD", tmp_path, *ALL, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", False)
     (tmp_path / "run.yaml").write_text(cfg.dump())
     command = ["train.py", "--config-file", str(tmp_path / "run.yaml")]

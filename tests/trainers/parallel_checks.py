@@ -116,7 +116,7 @@ def check_only_one_writes(world: ToyWorld, output: Path) -> None:
 def check_refusals(world: ToyWorld, output: Path) -> None:
     """Batches that cannot be shared, and trainers whose steps do not know of other processes."""
     trainer = world.build("CoOp", output / "odd", "DATALOADER.TRAIN_X.BATCH_SIZE", 3)
-    with pytest.raises(UsageError, match="batch of 3 images cannot be shared evenly by 2 proc"):
+    with pytest.raises(UsageError, match="batch of 3 images cannot be divided evenly among 2 proc"):
         trainer.train()
     trainer = world.build("CoOp", output / "all", "DATALOADER.TRAIN_X.BATCH_SIZE", 100)
     trainer.train()  # 12 images, one batch
@@ -126,7 +126,7 @@ def check_refusals(world: ToyWorld, output: Path) -> None:
         """Of another project, in CoOp's style."""
 
     TRAINER_REGISTRY.register(Foreign)
-    with pytest.raises(UsageError, match="Foreign runs in one process"):
+    with pytest.raises(UsageError, match="Foreign does not support several processes"):
         world.build("Foreign", output / "foreign")
 
 

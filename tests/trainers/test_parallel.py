@@ -172,4 +172,4 @@ def test_more_processes_than_gpus(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="start at most 1"):
-        distributed.use_gpu()
+        distributed.set_device()

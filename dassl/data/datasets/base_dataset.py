@@ -1,7 +1,7 @@
-"""What a dataset is: lists of :class:`Datum`, and the label-to-name table.
+"""Base classes of datasets: an image, and lists of images with class names.
 
-Pickled few-shot samples name ``dassl.data.datasets.base_dataset.Datum`` and its four attributes,
-here and in the original Dassl: neither may be renamed.
+Pickled few-shot samples contain ``dassl.data.datasets.base_dataset.Datum`` and its four attributes,
+as in the original Dassl, so neither may be renamed.
 """
 
 from __future__ import annotations
@@ -10,21 +10,20 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import overload
 
-from dassl.utils import UsageError
+from dassl.utils import UsageError, nearest
 
 
 class Datum:
-    """One image: where it is, its label and class name, and the number of its domain.
+    """An image: path, label, domain index and class name.
 
-    Whether the file exists is not asked here: datasets list their folders once instead of
-    asking a (network) file system about each of a million paths.
+    The path is not checked here, since that is slow for many images on a network file system.
     """
 
     def __init__(
         self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
     ) -> None:
         if not isinstance(impath, str):
-            raise TypeError(f"impath is a {type(impath).__name__}, a str is needed: {impath!r}")
+            raise TypeError(f"impath must be a str, got a {type(impath).__name__}: {impath!r}")
         self._impath = impath
         self._label = label
         self._domain = domain
@@ -56,11 +55,11 @@ class Datum:
 class DatasetBase:
     """Labeled (``train_x``), unlabeled (``train_u``), validation and test images.
 
-    The class names come from ``train_x``.
+    The class names are those of ``train_x``.
     """
 
-    dataset_dir = ""  # the folder of the dataset, below cfg.DATASET.ROOT
-    domains: list[str] = []  # the names of all domains
+    dataset_dir = ""  # folder below cfg.DATASET.ROOT
+    domains: list[str] = []  # names of all domains
 
     def __init__(
         self,
@@ -108,12 +107,12 @@ class DatasetBase:
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
-        """The largest label plus one."""
+        """Return the largest label plus one."""
         return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
-        """The class name of each label, as a dict and as a list in the order of the labels."""
+        """Return the class names as a dict by label and as a list in the order of the labels."""
         mapping = {item.label: item.classname for item in data_source}
         mapping = {label: mapping[label] for label in sorted(mapping)}
         return mapping, list(mapping.values())
@@ -121,7 +120,7 @@ class DatasetBase:
     def check_input_domains(
         self, source_domains: Iterable[str], target_domains: Iterable[str]
     ) -> None:
-        """Raise a UsageError unless all these domains are the dataset's own."""
+        """Raise a UsageError unless all these domains belong to the dataset."""
         self.is_input_domain_valid(source_domains)
         self.is_input_domain_valid(target_domains)
 
@@ -129,7 +128,7 @@ class DatasetBase:
         for domain in input_domains:
             if domain not in self.domains:
                 raise UsageError(
-                    f"{domain!r} is no domain of {type(self).__name__}: allowed are {self.domains}"
+                    f"{type(self).__name__} has no domain {domain!r}: {nearest(domain, self.domains)}"
                 )
 
     @overload
@@ -151,47 +150,48 @@ class DatasetBase:
     def generate_fewshot_dataset(
         self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
     ) -> list[Datum] | list[list[Datum]]:
-        """Draw ``num_shots`` images of each class from each source with Python's ``random``.
+        """Sample ``num_shots`` images per class from each source with Python's ``random``.
 
-        Classes come in the order of their first image. A class with fewer images keeps them all,
-        in their order, or is filled up by repetition if ``repeat``. ``num_shots`` < 1 keeps all.
-        The draws are those of the original Dassl, image for image.
+        Classes are in the order of their first image. A class with fewer images keeps all of them,
+        in their order, or repeats some if ``repeat``. ``num_shots`` < 1 keeps all images. The
+        samples equal those of the original Dassl.
 
         Returns:
-            one list for one source, a list of lists for several.
+            A list for one source, a list of lists for several.
         """
         if num_shots < 1:
             output = [list(source) for source in data_sources]
         else:
-            output = [self._draw(source, num_shots, repeat) for source in data_sources]
+            output = [self._sample(source, num_shots, repeat) for source in data_sources]
         return output[0] if len(output) == 1 else output
 
-    def _draw(self, source: Sequence[Datum], num_shots: int, repeat: bool) -> list[Datum]:
+    def _sample(self, source: Sequence[Datum], num_shots: int, repeat: bool) -> list[Datum]:
         groups = self.split_dataset_by_label(source)
-        drawn: list[Datum] = []
+        sampled: list[Datum] = []
         for items in groups.values():
             if len(items) >= num_shots:
-                drawn += random.sample(items, num_shots)
+                sampled += random.sample(items, num_shots)
             else:
-                drawn += random.choices(items, k=num_shots) if repeat else items
+                sampled += random.choices(items, k=num_shots) if repeat else items
         short = sum(len(items) < num_shots for items in groups.values())
         kept = "repeated" if repeat else "all kept"
         note = f" ({short} of {len(groups)} classes have fewer images: {kept})" if short else ""
         print(f"Creating a {num_shots}-shot dataset{note}")
-        return drawn
+        return sampled
 
     @staticmethod
     def split_dataset_by_label(data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
-        """The images of each label, labels in the order of their first image."""
-        groups: dict[int, list[Datum]] = {}
-        for item in data_source:
-            groups.setdefault(item.label, []).append(item)
-        return groups
+        """Return the images of each label, labels in the order of their first image."""
+        return _group(data_source, "label")
 
     @staticmethod
     def split_dataset_by_domain(data_source: Iterable[Datum]) -> dict[int, list[Datum]]:
-        """The images of each domain, domains in the order of their first image."""
-        groups: dict[int, list[Datum]] = {}
-        for item in data_source:
-            groups.setdefault(item.domain, []).append(item)
-        return groups
+        """Return the images of each domain, domains in the order of their first image."""
+        return _group(data_source, "domain")
+
+
+def _group(data_source: Iterable[Datum], attribute: str) -> dict[int, list[Datum]]:
+    groups: dict[int, list[Datum]] = {}
+    for item in data_source:
+        groups.setdefault(getattr(item, attribute), []).append(item)
+    return groups

@@ -1,4 +1,4 @@
-"""The registry of datasets, and the way from a config to one of them."""
+"""The registry of datasets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATASET_REGISTRY = Registry("DATASET")
 
 
 def build_dataset(cfg: CfgNode) -> DatasetBase:
-    """The dataset named by ``cfg.DATASET.NAME``, read from ``cfg.DATASET.ROOT``.
+    """Build the dataset ``cfg.DATASET.NAME`` in the folder ``cfg.DATASET.ROOT``.
 
     Raises:
         UsageError: no dataset of that name is registered.

@@ -1,34 +1,24 @@
-"""The transforms of INPUT.TRANSFORMS, by name."""
+"""The transforms of INPUT.TRANSFORMS by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torchvision.transforms import (
-    AutoAugment,
-    AutoAugmentPolicy,
-    CenterCrop,
-    ColorJitter,
-    Compose,
-    GaussianBlur,
-    InterpolationMode,
-    Normalize,
-    RandAugment,
-    RandomApply,
-    RandomCrop,
-    RandomGrayscale,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-    ToTensor,
-)
+from torchvision import transforms as T
+from torchvision.transforms import Compose, InterpolationMode
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, nearest
 
-from .extras import Cutout, GaussianNoise, InstanceNormalization, Random2DTranslation
-from .randaugment import RandAugment2, RandAugmentFixMatch
+from .extras import (
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
+    RandAugment2,
+    RandAugmentFixMatch,
+    Random2DTranslation,
+)
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -36,117 +26,101 @@ INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
 }
 
-# A step is what the log says of it, and the transform.
+# A description for the log, and the transform.
 Step = tuple[str, Callable[[Any], Any]]
 
 
 def interpolation_mode(cfg: CfgNode) -> InterpolationMode:
-    """The mode named by cfg.INPUT.INTERPOLATION; a UsageError if there is none."""
+    """Return the mode named by cfg.INPUT.INTERPOLATION; raise a UsageError if there is none."""
     name = cfg.INPUT.INTERPOLATION
     if name not in INTERPOLATION_MODES:
         raise UsageError(f"INPUT.INTERPOLATION is {name!r}: {nearest(name, INTERPOLATION_MODES)}")
     return INTERPOLATION_MODES[name]
 
 
-def _random_resized_crop(cfg: CfgNode) -> Step:
-    size, scale = cfg.INPUT.SIZE, cfg.INPUT.RRCROP_SCALE
-    crop = RandomResizedCrop(size, scale=scale, interpolation=interpolation_mode(cfg))
-    return f"random resized crop (size={size}, scale={scale})", crop
-
-
-def _random_crop(cfg: CfgNode) -> Step:
-    padding = cfg.INPUT.CROP_PADDING
-    return f"random crop (padding={padding})", RandomCrop(cfg.INPUT.SIZE, padding=padding)
-
-
-def _randaugment(cfg: CfgNode) -> Step:
-    n, m = cfg.INPUT.RANDAUGMENT_N, cfg.INPUT.RANDAUGMENT_M
-    return f"randaugment (n={n}, m={m})", RandAugment(n, m)
-
-
-def _colorjitter(cfg: CfgNode) -> Step:
+def _color_jitter(i: CfgNode) -> Step:
     strengths = {
-        "brightness": cfg.INPUT.COLORJITTER_B,
-        "contrast": cfg.INPUT.COLORJITTER_C,
-        "saturation": cfg.INPUT.COLORJITTER_S,
-        "hue": cfg.INPUT.COLORJITTER_H,
+        "brightness": i.COLORJITTER_B,
+        "contrast": i.COLORJITTER_C,
+        "saturation": i.COLORJITTER_S,
+        "hue": i.COLORJITTER_H,
     }
-    said = ", ".join(f"{name}={value}" for name, value in strengths.items())
-    return f"color jitter ({said})", ColorJitter(**strengths)
+    settings = ", ".join(f"{name}={value}" for name, value in strengths.items())
+    return f"color jitter ({settings})", T.ColorJitter(**strengths)
 
 
-def _gaussian_blur(cfg: CfgNode) -> Step:
-    kernel, p = cfg.INPUT.GB_K, cfg.INPUT.GB_P
-    return f"gaussian blur (kernel={kernel}, p={p})", RandomApply([GaussianBlur(kernel)], p=p)
-
-
-def _cutout(cfg: CfgNode) -> Step:
-    n, length = cfg.INPUT.CUTOUT_N, cfg.INPUT.CUTOUT_LEN
-    return f"cutout (n_holes={n}, length={length})", Cutout(n, length)
-
-
-def _normalize(cfg: CfgNode) -> Step:
-    mean, std = cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD
-    return f"normalization (mean={mean}, std={std})", Normalize(mean=mean, std=std)
-
-
-def _gaussian_noise(cfg: CfgNode) -> Step:
-    mean, std = cfg.INPUT.GN_MEAN, cfg.INPUT.GN_STD
-    return f"gaussian noise (mean={mean}, std={std})", GaussianNoise(mean, std)
-
-
-# Applied in this order, whatever the order in INPUT.TRANSFORMS: first to the image ...
+# cfg.INPUT -> step. They are applied in this order: first to the image, ...
 IMAGE_STEPS: dict[str, Callable[[CfgNode], Step]] = {
-    "random_translation": lambda cfg: (
-        "random translation",
-        Random2DTranslation(*cfg.INPUT.SIZE),
+    "random_translation": lambda i: ("random translation", Random2DTranslation(*i.SIZE)),
+    "random_crop": lambda i: (
+        f"random crop (padding={i.CROP_PADDING})",
+        T.RandomCrop(i.SIZE, padding=i.CROP_PADDING),
     ),
-    "random_crop": _random_crop,
-    "random_resized_crop": _random_resized_crop,
-    "random_flip": lambda cfg: ("random flip", RandomHorizontalFlip()),
-    "imagenet_policy": lambda cfg: ("imagenet policy", AutoAugment(AutoAugmentPolicy.IMAGENET)),
-    "cifar10_policy": lambda cfg: ("cifar10 policy", AutoAugment(AutoAugmentPolicy.CIFAR10)),
-    "svhn_policy": lambda cfg: ("svhn policy", AutoAugment(AutoAugmentPolicy.SVHN)),
-    "randaugment": _randaugment,
-    "randaugment_fixmatch": lambda cfg: (
-        f"randaugment_fixmatch (n={cfg.INPUT.RANDAUGMENT_N})",
-        RandAugmentFixMatch(cfg.INPUT.RANDAUGMENT_N),
+    "random_resized_crop": lambda i: (
+        f"random resized crop (size={i.SIZE}, scale={i.RRCROP_SCALE})",
+        T.RandomResizedCrop(
+            i.SIZE, scale=i.RRCROP_SCALE, interpolation=INTERPOLATION_MODES[i.INTERPOLATION]
+        ),
     ),
-    "randaugment2": lambda cfg: (
-        f"randaugment2 (n={cfg.INPUT.RANDAUGMENT_N})",
-        RandAugment2(cfg.INPUT.RANDAUGMENT_N),
+    "random_flip": lambda i: ("random flip", T.RandomHorizontalFlip()),
+    "imagenet_policy": lambda i: ("imagenet policy", T.AutoAugment(T.AutoAugmentPolicy.IMAGENET)),
+    "cifar10_policy": lambda i: ("cifar10 policy", T.AutoAugment(T.AutoAugmentPolicy.CIFAR10)),
+    "svhn_policy": lambda i: ("svhn policy", T.AutoAugment(T.AutoAugmentPolicy.SVHN)),
+    "randaugment": lambda i: (
+        f"randaugment (n={i.RANDAUGMENT_N}, m={i.RANDAUGMENT_M})",
+        T.RandAugment(i.RANDAUGMENT_N, i.RANDAUGMENT_M),
     ),
-    "colorjitter": _colorjitter,
-    "randomgrayscale": lambda cfg: (
-        f"random gray scale (p={cfg.INPUT.RGS_P})",
-        RandomGrayscale(p=cfg.INPUT.RGS_P),
+    "randaugment_fixmatch": lambda i: (
+        f"randaugment_fixmatch (n={i.RANDAUGMENT_N})",
+        RandAugmentFixMatch(i.RANDAUGMENT_N),
     ),
-    "gaussian_blur": _gaussian_blur,
+    "randaugment2": lambda i: (
+        f"randaugment2 (n={i.RANDAUGMENT_N})",
+        RandAugment2(i.RANDAUGMENT_N),
+    ),
+    "colorjitter": _color_jitter,
+    "randomgrayscale": lambda i: (
+        f"random gray scale (p={i.RGS_P})",
+        T.RandomGrayscale(p=i.RGS_P),
+    ),
+    "gaussian_blur": lambda i: (
+        f"gaussian blur (kernel={i.GB_K}, p={i.GB_P})",
+        T.RandomApply([T.GaussianBlur(i.GB_K)], p=i.GB_P),
+    ),
 }
 # ... then to the tensor.
 TENSOR_STEPS: dict[str, Callable[[CfgNode], Step]] = {
-    "cutout": _cutout,
-    "normalize": _normalize,
-    "gaussian_noise": _gaussian_noise,
-    "instance_norm": lambda cfg: ("instance normalization", InstanceNormalization()),
+    "cutout": lambda i: (
+        f"cutout (n_holes={i.CUTOUT_N}, length={i.CUTOUT_LEN})",
+        Cutout(i.CUTOUT_N, i.CUTOUT_LEN),
+    ),
+    "normalize": lambda i: (
+        f"normalization (mean={i.PIXEL_MEAN}, std={i.PIXEL_STD})",
+        T.Normalize(mean=i.PIXEL_MEAN, std=i.PIXEL_STD),
+    ),
+    "gaussian_noise": lambda i: (
+        f"gaussian noise (mean={i.GN_MEAN}, std={i.GN_STD})",
+        GaussianNoise(i.GN_MEAN, i.GN_STD),
+    ),
+    "instance_norm": lambda i: ("instance normalization", InstanceNormalization()),
 }
-# Steps that draw nothing: with these alone an image looks the same whenever it is read.
-FIXED_STEPS = (Resize, CenterCrop, ToTensor, Normalize, InstanceNormalization)
+# Deterministic transforms.
+FIXED_STEPS = (T.Resize, T.CenterCrop, T.ToTensor, T.Normalize, InstanceNormalization)
 AVAI_CHOICES = [*IMAGE_STEPS, *TENSOR_STEPS, "center_crop"]
 
 
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Sequence[str] | None = None
 ) -> Compose | None:
-    """The transform of training or test images (PIL image -> tensor (3, H, W)), said in the log.
+    """Build the transform (PIL image -> tensor (3, H, W)) and print its steps.
 
     Args:
-        cfg: the config; the node INPUT is read.
-        is_train: with augmentations, or the fixed resize and center crop of testing.
-        choices: names that replace cfg.INPUT.TRANSFORMS.
+        cfg: the config, of which INPUT is used.
+        is_train: use the augmentations; otherwise resize and center crop.
+        choices: names used instead of cfg.INPUT.TRANSFORMS.
 
     Returns:
-        the transform, or None if INPUT.NO_TRANSFORM.
+        The transform, or None with INPUT.NO_TRANSFORM.
 
     Raises:
         UsageError: an unknown transform or interpolation.
@@ -161,47 +135,44 @@ def build_transform(
 
     steps = _train_steps(cfg, choices) if is_train else _test_steps(cfg, choices)
     print(f"Building transform_{'train' if is_train else 'test'}")
-    for said, _ in steps:
-        print(f"+ {said}")
+    for description, _ in steps:
+        print(f"+ {description}")
     if is_train and "center_crop" in choices:
-        print("  (center_crop is always part of testing, and no part of training)")
+        print("  (center_crop is always used in testing, and never in training)")
     return Compose([transform for _, transform in steps])
 
 
 def is_random(transform: Any) -> bool:
-    """Whether a transform may draw random numbers: any step that is not known to draw none."""
+    """Return whether a transform may be random: any step that is not known to be deterministic."""
     if isinstance(transform, Compose | list | tuple):
         steps = transform.transforms if isinstance(transform, Compose) else transform
         return any(is_random(step) for step in steps)
     return transform is not None and not isinstance(transform, FIXED_STEPS)
 
 
-TO_TENSOR = "to torch tensor of range [0, 1]"
+TO_TENSOR: Step = ("to torch tensor of range [0, 1]", T.ToTensor())
 
 
 def _train_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
     height, width = cfg.INPUT.SIZE
+    mode = interpolation_mode(cfg)
     steps: list[Step] = []
-    # The two crops bring the image to its size themselves.
+    # These two crops resize the image themselves.
     if "random_crop" not in choices and "random_resized_crop" not in choices:
-        resize = Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg))
-        steps.append((f"resize to {height}x{width}", resize))
-    steps += [step(cfg) for name, step in IMAGE_STEPS.items() if name in choices]
-    steps.append((TO_TENSOR, ToTensor()))
-    steps += [step(cfg) for name, step in TENSOR_STEPS.items() if name in choices]
-    return steps
+        steps.append((f"resize to {height}x{width}", T.Resize(cfg.INPUT.SIZE, interpolation=mode)))
+    steps += [step(cfg.INPUT) for name, step in IMAGE_STEPS.items() if name in choices]
+    steps.append(TO_TENSOR)
+    return steps + [step(cfg.INPUT) for name, step in TENSOR_STEPS.items() if name in choices]
 
 
 def _test_steps(cfg: CfgNode, choices: Sequence[str]) -> list[Step]:
     height, width = cfg.INPUT.SIZE
     larger = max(height, width)
+    resize = T.Resize(larger, interpolation=interpolation_mode(cfg))
     steps: list[Step] = [
-        (
-            f"resize the smaller edge to {larger}",
-            Resize(larger, interpolation=interpolation_mode(cfg)),
-        ),
-        (f"{height}x{width} center crop", CenterCrop(cfg.INPUT.SIZE)),
-        (TO_TENSOR, ToTensor()),
+        (f"resize the smaller edge to {larger}", resize),
+        (f"{height}x{width} center crop", T.CenterCrop(cfg.INPUT.SIZE)),
+        TO_TENSOR,
     ]
     fixed = ("normalize", "instance_norm")
-    return steps + [TENSOR_STEPS[name](cfg) for name in fixed if name in choices]
+    return steps + [TENSOR_STEPS[name](cfg.INPUT) for name in fixed if name in choices]

@@ -191,8 +191,8 @@ def test_a_config_without_epochs_says_what_to_add(place: Workspace) -> None:
     ("content", "sentence"),
     [
         (b"OPTIM: {MAX_EPOCH: 3\nTRAINER: 4", "is not valid YAML"),
-        (b"# caf\xe9\nOPTIM: {MAX_EPOCH: 3}", "is no UTF-8 text"),
-        (b"3", "must hold KEY: value lines"),
+        (b"# caf\xe9\nOPTIM: {MAX_EPOCH: 3}", "it is not UTF-8 text"),
+        (b"3", "must have KEY: value lines"),
         (b"_BASE_: critters.yaml", "is its own _BASE_"),
     ],
 )
@@ -247,15 +247,15 @@ def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("methods: {coop: [", "is not valid YAML"),
-        ("- coop", "the file must hold KEY: value lines, got ['coop']"),
-        ("", "the file must hold KEY: value lines, got None"),
+        ("- coop", "the file must have KEY: value lines, got ['coop']"),
+        ("", "the file must have KEY: value lines, got None"),
         ("methods: {}", "the file lacks synthetic_datasets"),
         ("metods: {}", "the file has the unknown key 'metods': did you mean 'methods'"),
         ("methods: {}\nsynthetic_datasets: {pattern: x}", "synthetic_datasets lacks config"),
-        ("{methods: [], synthetic_datasets: DRAWN}", "methods must hold KEY: value lines, got []"),
+        ("{methods: [], synthetic_datasets: DRAWN}", "methods must have KEY: value lines, got []"),
         (
             "{methods: {coop: 3}, synthetic_datasets: DRAWN}",
-            "coop must hold KEY: value lines, got 3",
+            "coop must have KEY: value lines, got 3",
         ),
         ("{methods: {coop: {}}, synthetic_datasets: DRAWN}", "coop lacks trainer"),
         (

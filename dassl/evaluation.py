@@ -1,4 +1,4 @@
-"""Accuracy, macro F1, per-class results and the confusion matrix of a classifier."""
+"""Evaluators: accuracy, macro F1, per-class accuracy and the confusion matrix of a classifier."""
 
 from __future__ import annotations
 
@@ -9,37 +9,46 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ..utils.errors import UsageError
-from ..utils.tools import atomic_path
-from .build import EVALUATOR_REGISTRY
+from .utils.errors import UsageError
+from .utils.registry import Registry
+from .utils.tools import atomic_path
+
+EVALUATOR_REGISTRY = Registry("EVALUATOR")
+
+
+def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
+    """Build the evaluator named by cfg.TEST.EVALUATOR; `kwargs` are passed to it."""
+    evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
+    if cfg.VERBOSE:
+        print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
+    return evaluator(cfg, **kwargs)
 
 
 class EvaluatorBase:
-    """What a trainer asks of an evaluator."""
+    """Interface of an evaluator."""
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
 
     def reset(self) -> None:
-        """Forget everything taken in."""
+        """Discard all batches."""
         raise NotImplementedError
 
     def process(self, mo: Any, gt: Any) -> None:
-        """Take in a batch: model output and ground truth."""
+        """Add a batch of model outputs and ground truth."""
         raise NotImplementedError
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print and return the results; the first one ranks models."""
+        """Print and return the results; models are selected by the first one."""
         raise NotImplementedError
 
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Prints the block that result parsers read ("=> result", "* accuracy: 81.0%", ...).
+    """Evaluator that prints the block "=> result", "* accuracy: 81.0%", ... for result parsers.
 
     Args:
         lab2cname: label -> class name, for TEST.PER_CLASS_RESULT.
@@ -57,20 +66,22 @@ class Classification(EvaluatorBase):
     def reset(self) -> None:
         self._true: list[Tensor] = []
         self._pred: list[Tensor] = []
-        self.total = self.correct = 0  # images of the newest `evaluate`, and the hits among them
+        self.total = self.correct = 0  # of the last `evaluate`
 
     def process(self, mo: Tensor, gt: Tensor) -> None:
-        """Take in logits (B, C) and labels (B,); they stay on their device until `evaluate`."""
+        """Add logits (B, C) and labels (B,); they stay on their device until `evaluate`."""
         self._pred.append(mo.detach().argmax(dim=1))
         self._true.append(gt.detach())
 
     def evaluate(self) -> OrderedDict[str, float]:
         """Print the result block; return accuracy, error_rate and macro_f1 in percent.
 
-        macro_f1 averages over the classes that occur among the labels.
+        macro_f1 is the average over the classes that occur among the labels.
         """
+        from sklearn.metrics import f1_score  # slow to import; not needed before the first epoch
+
         if not self._true:
-            raise UsageError("nothing to evaluate: the split has no image")
+            raise UsageError("nothing to evaluate: the split has no images")
         true = torch.cat(self._true).cpu().numpy()
         pred = torch.cat(self._pred).cpu().numpy()
         self.total, self.correct = len(true), int((true == pred).sum())
@@ -88,12 +99,12 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_per_class(true, pred)
         if self.cfg.TEST.COMPUTE_CMAT:
-            self._save_confusion(true, pred)
+            self._save_confusion_matrix(true, pred)
         return results
 
     def _print_per_class(self, true: np.ndarray, pred: np.ndarray) -> float:
         """Print the accuracy of each class that occurs; return their mean."""
-        assert self._lab2cname is not None  # __init__ made sure
+        assert self._lab2cname is not None  # checked in __init__
         print("=> per-class result")
         accuracies = []
         for label in np.unique(true).tolist():
@@ -107,8 +118,10 @@ class Classification(EvaluatorBase):
         print(f"* average: {mean:.1f}%")
         return mean
 
-    def _save_confusion(self, true: np.ndarray, pred: np.ndarray) -> None:
-        """Save the confusion matrix, rows (true classes) summing to 1, as OUTPUT_DIR/cmat.pt."""
+    def _save_confusion_matrix(self, true: np.ndarray, pred: np.ndarray) -> None:
+        """Save OUTPUT_DIR/cmat.pt; each row (true class) sums to 1."""
+        from sklearn.metrics import confusion_matrix
+
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
         with atomic_path(path) as temporary:
             torch.save(torch.from_numpy(confusion_matrix(true, pred, normalize="true")), temporary)

@@ -1,13 +1,11 @@
-"""Backbones and heads of the original, which are out of scope here.
+"""Placeholders for the original's backbones and heads, which are out of scope.
 
-The names exist so that files which import them load; calling one says what to use instead.
+They can be imported, but calling them raises an error with the alternatives.
 """
 
 from typing import Any, NoReturn
 
-from ..utils.errors import UsageError
-
-__all__ = ["build_backbone", "build_head", "refuse"]
+from .utils.errors import UsageError
 
 
 def build_backbone(name: str, verbose: bool = True, **kwargs: Any) -> NoReturn:
@@ -21,9 +19,9 @@ def build_head(name: str, verbose: bool = True, **kwargs: Any) -> NoReturn:
 
 
 def refuse(what: str) -> NoReturn:
-    """Raise the UsageError that says what is out of scope and what to do."""
+    """Raise a UsageError that names what is out of scope and the alternatives."""
     raise UsageError(
-        f"{what} is out of scope: this dassl serves CLIP prompt learning and has none of the "
+        f"{what} is out of scope: this dassl is for CLIP prompt learning and has none of the "
         "original's CNN backbones, heads and domain-adaptation trainers; build a CLIP in your "
-        "trainer's build_model (clip.load), or use Dassl.pytorch 0.6.3 itself"
+        "trainer's build_model (clip.load), or use Dassl.pytorch 0.6.3"
     )

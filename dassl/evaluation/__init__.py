@@ -1,6 +1,0 @@
-"""Evaluators: take in outputs and labels, print the result block."""
-
-from .build import EVALUATOR_REGISTRY, build_evaluator
-from .evaluator import Classification, EvaluatorBase
-
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]
