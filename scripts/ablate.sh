@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The switches of TextRefiner on CoOp, base to new classes, in one table. DATASET SEEDS... [--variants ...]
+# Compare TextRefiner's components on CoOp, base-to-new, in one table: DATASET SEED... [--variants ...]
 #
 #   DATA=/path/to/datasets scripts/ablate.sh dtd 1 2 3 --workers 1
 #   scripts/ablate.sh critters 1 2 3                      # on a CPU

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# What every shell script here calls: one of scripts/*.py with the project's Python.
-# PYTHON names another interpreter; else .venv/bin/python of the repository, else python3.
+# Run one of scripts/*.py with the project's Python: $PYTHON if it is set, else .venv/bin/python of
+# the repository, else python3.
 #
-#   scripts/python.sh run.py coop base2new dtd 1
-#   scripts/python.sh run.py coop base2new critters 1     # on a CPU
+#   scripts/python.sh run.py coop base2new critters 1
 
 scripts=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-$scripts/../.venv/bin/python}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole of the paper: 11 datasets x 3 seeds x methods x protocols, resumable.
+# Reproduce the paper's tables: 11 datasets x 3 seeds x methods x protocols. Interrupted runs resume.
 #
-#   scripts/reproduce.sh --dry-run                        # lists the jobs and what is missing
+#   scripts/reproduce.sh --dry-run                        # list the jobs and what they lack
 #   DATA=/path/to/datasets scripts/reproduce.sh
 #   scripts/reproduce.sh --methods coop textrefiner --protocols base2new --datasets critters --seeds 1
 

@@ -1,10 +1,2 @@
 #!/usr/bin/env bash
-# CoCoOp, cross-dataset, the whole: xd_train.sh on the source, then xd_test.sh on each of its targets
-# (configs/protocols.yaml, cross_datasets: ten datasets for ImageNet). xd.sh SEED means imagenet.
-#
-#   DATA=/path/to/datasets scripts/cocoop/xd.sh imagenet 1
-#   scripts/cocoop/xd.sh critters 1                            # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" cocoop xd "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

@@ -1,10 +1,2 @@
 #!/usr/bin/env bash
-# CoOp, cross-dataset, test: the model of xd_train.sh, at its last epoch, on all classes of another data
-# set. SOURCE names the dataset that it was trained on (default: where configs/protocols.yaml lists DATASET).
-#
-#   DATA=/path/to/datasets scripts/coop/xd_test.sh dtd 1
-#   SOURCE=critters scripts/coop/xd_test.sh critters 1     # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" coop xd_test "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

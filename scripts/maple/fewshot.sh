@@ -1,10 +1,2 @@
 #!/usr/bin/env bash
-# MaPLe, few-shot: all classes with 1, 2, 4, 8 and 16 shots, context "a photo of a",
-# vit_b16_c2_ep5_batch4_2ctx with 5 epochs. SHOTS="4 16" runs those only.
-#
-#   DATA=/path/to/datasets scripts/maple/fewshot.sh dtd 1
-#   SHOTS=1 scripts/maple/fewshot.sh critters 1             # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" maple fewshot "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

@@ -1,11 +1,2 @@
 #!/usr/bin/env bash
-# A teacher for PromptKD's base2new: PromptSRC on the base classes, 16 shots,
-# vit_l14_c2_ep20_batch8_4+4ctx with 20 epochs. The students' scripts find its last checkpoint, that of
-# SEED 1, by themselves.
-#
-#   DATA=/path/to/datasets scripts/promptsrc/teacher.sh dtd 1
-#   scripts/promptsrc/teacher.sh critters 1                       # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" promptsrc teacher "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

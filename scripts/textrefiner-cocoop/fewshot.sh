@@ -1,10 +1,2 @@
 #!/usr/bin/env bash
-# CoCoOp + TextRefiner, few-shot: all classes with 1, 2, 4, 8 and 16 shots, context "a photo of a",
-# vit_b16_c4_ep10_batch1_ctxv1 with 10 epochs. SHOTS="4 16" runs those only.
-#
-#   DATA=/path/to/datasets scripts/textrefiner-cocoop/fewshot.sh dtd 1
-#   SHOTS=1 scripts/textrefiner-cocoop/fewshot.sh critters 1             # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" textrefiner-cocoop fewshot "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

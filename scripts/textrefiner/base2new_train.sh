@@ -1,10 +1,2 @@
 #!/usr/bin/env bash
-# CoOp + TextRefiner, base-to-new, training: the base classes (the first half by label), 16 shots,
-# context "a photo of a", vit_b16_ep10_ctxv1 with 10 epochs.
-#
-#   DATA=/path/to/datasets scripts/textrefiner/base2new_train.sh dtd 1
-#   scripts/textrefiner/base2new_train.sh critters 1                     # on a CPU
-#
-# DATASET SEED [KEY VALUE ...], --dry-run; the environment's names stand in scripts/run.py.
-
-exec bash "$(dirname "$0")/../run.sh" textrefiner base2new_train "$@"
+exec bash "$(dirname "$0")/../protocol.sh" "$0" "$@"

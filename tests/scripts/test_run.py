@@ -1,21 +1,16 @@
-"""The command line: run.py's words and environment, and every shell entry down to train.py."""
+"""The command line: run.py's words and environment."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from dassl.utils import UsageError
 from scripts import run as cli
-from scripts.runner.job import Request, Workspace
-from scripts.runner.plan import protocols_of
+from scripts.runner.job import Request
 from scripts.runner.protocol_table import ProtocolTable
-from tests.scripts.fake_project import ROOT, add_scripts, make_project
+from tests.scripts.fake_project import ROOT, make_project
 
 METHODS = ProtocolTable.load(ROOT / "configs" / "protocols.yaml").methods
-ENTRIES = [path for name in METHODS for path in sorted((ROOT / "scripts" / name).iterdir())]
 
 
 def test_words_and_environment_become_a_request() -> None:
@@ -158,73 +153,3 @@ def test_a_dry_run_prints_commands_and_writes_nothing(
 def test_help_shows_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["coop", "base2new", "--help"], {}) == 0
     assert "python scripts/run.py coop base2new dtd 1" in capsys.readouterr().out
-
-
-# Shell entries
-
-
-@pytest.mark.parametrize(
-    "path", [*ENTRIES, ROOT / "scripts" / "run.sh"], ids=lambda path: path.stem
-)
-def test_bash_can_read_it(path: Path) -> None:
-    assert os.access(path, os.X_OK)
-    subprocess.run(["bash", "-n", path], check=True)
-
-
-@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_an_entry_hands_its_words_to_the_runner(path: Path, tmp_path: Path) -> None:
-    """From any working folder, with words that hold spaces, with the Python that PYTHON names."""
-    python = tmp_path / "python"
-    python.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
-    python.chmod(0o755)
-    command = ["bash", path, "dtd", "1", "TRAINER.COOP.CTX_INIT", "a photo of a"]
-    env = {**os.environ, "PYTHON": str(python)}
-    ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-    script, *words = ran.stdout.split("|")[:-1]
-    assert Path(script).resolve() == ROOT / "scripts" / "run.py"
-    assert words == [path.parent.name, path.stem, *command[2:]]
-
-
-def test_every_method_has_an_entry_for_every_protocol() -> None:
-    place = Workspace(ROOT, ROOT / "data", ROOT / "output")
-    assert sorted(path.relative_to(ROOT / "scripts") for path in ENTRIES) == sorted(
-        Path(method, f"{name}.sh") for method in METHODS for name in protocols_of(method, place)
-    )
-
-
-@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_an_entry_shows_its_own_command_line_and_one_for_a_cpu(path: Path) -> None:
-    shown = path.read_text()
-    me = f"scripts/{path.parent.name}/{path.name}"
-    assert f"{me} critters 1" in shown
-    assert shown.count(me) >= 2
-
-
-def test_a_python_that_is_not_there_is_named(tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHON": "no-such-python"}
-    ran = subprocess.run([ROOT / "scripts/run.sh"], env=env, capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (2, "error: PYTHON=no-such-python is not a program\n")
-
-
-def test_a_python_without_torch_says_how_to_get_one(tmp_path: Path) -> None:
-    python = tmp_path / "python"  # -I -S: without the packages that are installed beside it
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
-    python.chmod(0o755)
-    env = {**os.environ, "PYTHON": str(python)}
-    ran = subprocess.run([ROOT / "scripts/run.sh"], env=env, capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (
-        2,
-        f"error: {python} has no torch: run `make demo` once to make .venv, "
-        "or set PYTHON to a Python that has requirements.txt\n",
-    )
-
-
-def test_an_entry_runs_train_py(tmp_path: Path) -> None:
-    """The whole way: shell entry, runner, child process, marker; from another working folder."""
-    make_project(tmp_path / "project")
-    add_scripts(tmp_path / "project")
-    entry = tmp_path / "project/scripts/coop/base2new.sh"
-    env = {**os.environ, "PYTHON": sys.executable}
-    subprocess.run(["bash", entry, "critters", "1"], cwd=tmp_path, env=env, check=True)
-    markers = (tmp_path / "project/output/base2new").rglob("finished.json")
-    assert sorted(path.parts[-7] for path in markers) == ["test_new", "train_base"]
