@@ -59,6 +59,19 @@ def test_readme_tree_names_every_folder():
     assert set(tree) == folders | {"train.py"}
 
 
+def test_architecture_names_every_module_and_folder():
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("```")[3]
+    names = set(re.findall(r"[\w.]+", tree))
+    modules = {path.name for path in (ROOT / "trainers").glob("*.py")} - {"__init__.py"}
+    packages = {
+        path.parent.name
+        for name in ("clip", "dassl", "datasets", "scripts", "trainers")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert not modules - names
+    assert not packages - names
+
+
 def test_pictures_are_valid_and_have_a_background():
     """A picture without a background of its own is unreadable in the dark theme of GitHub."""
     for picture in (ROOT / "docs").glob("*.svg"):
