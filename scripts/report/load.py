@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dassl.config.flat import flatten
+from dassl.engine.run_records import FINISHED, RESULT, read_run_record
 from dassl.utils import UsageError, read_json
-from scripts.runner import record
-from scripts.runner.result import RESULT
 
 LOG = "log.txt"
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
@@ -87,17 +86,14 @@ def find(folder: Path) -> Found:
     found = Found([], [], [])
     for log in sorted(folder.rglob(LOG)):
         place = log.parent
-        if (place / RESULT).is_file() and not _has_open_job(place):
+        status = read_run_record(place).get("status")
+        if (place / RESULT).is_file() and status in (None, FINISHED):
             found.runs.append(read_run(place / RESULT))
-        elif (place / record.FINISHED).is_file():
+        elif status == FINISHED:
             found.untested.append(place)
         else:
             found.unfinished.append(place)
     return found
-
-
-def _has_open_job(folder: Path) -> bool:
-    return (folder / record.STARTED).is_file() and not (folder / record.FINISHED).is_file()
 
 
 def read_run(path: Path) -> Run:
