@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from dassl.config.merge import LOADER
 from dassl.utils import UsageError, nearest
 
 PROTOCOLS = ("base2new", "xd", "fewshot", "zeroshot", "teacher", "teacher_xd")
@@ -74,7 +75,7 @@ class ProtocolTable:
     def load(cls, path: Path) -> ProtocolTable:
         """Read the file; raise UsageError if it is missing, not YAML, or not a protocol table."""
         try:
-            return cls(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+            return cls(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), path)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
