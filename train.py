@@ -13,36 +13,29 @@ CPU-sized, on the embedded dataset and model::
         --dataset-config-file configs/datasets/critters.yaml \\
         --config-file configs/trainers/TextRefinerCoOp/critters.yaml \\
         --output-dir output/critters DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
+
+The same command resumes an interrupted training. Exit codes: 0 done, 2 wrong usage or settings (one
+sentence), 75 another run is using the output folder, 130 interrupted with Ctrl-C.
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
-import torch
 from yacs.config import CfgNode
 
-import datasets
-import trainers
-from clip.weights import WeightsError
+from clip.errors import WeightsError
 from dassl.config import get_cfg_default, merge_file, merge_opts
-from dassl.engine import build_trainer
-from dassl.utils import (
-    UsageError,
-    collect_env_info,
-    distributed,
-    set_random_seed,
-    setup_logger,
-)
-from scripts.runner.check_resume import check_continuation, warn_of_differences
-from scripts.runner.orphan import end_with_runner
-from scripts.runner.result import RESULT, write_result
-from trainers.settings import SettingsError, map_release_keys
+from dassl.engine import run_records
+from dassl.utils import UsageError
+
+# torch and all that imports it is imported where it is used, so that --help answers at once.
 
 __all__ = ["extend_cfg", "main", "setup_cfg"]
-
-_REGISTERED = (datasets, trainers)  # imported for their registrations
 
 # flag -> config key; a flag that is not given leaves the config alone
 FLAG_KEYS = {
@@ -65,14 +58,14 @@ FLAG_KEYS = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """CoOp's flags, the TextRefiner release's four, and KEY VALUE pairs at the end."""
+    """Return a parser of CoOp's flags, the TextRefiner release's four, and KEY VALUE pairs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--root", default="", help="folder of the datasets")
     add("--output-dir", default="", help="folder for log, checkpoints and results")
-    add("--resume", default="", help="folder of checkpoints to go on from")
+    add("--resume", default="", help="folder of checkpoints to resume from")
     add("--seed", type=int, default=None, help="negative: not seeded")
     add("--source-domains", nargs="+", help="source domains")
     add("--target-domains", nargs="+", help="target domains")
@@ -81,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dataset-config-file", default="", help="YAML of the dataset")
     add("--trainer", default="", help="name of the trainer")
     add("--backbone", default="", help="CLIP by name or path")
-    add("--head", default="", help="as in Dassl; no trainer here reads it")
+    add("--head", default="", help="as in Dassl; not used by the trainers here")
     add("--eval-only", action="store_true", help="evaluate, do not train")
     add("--model-dir", default="", help="output folder to load with --eval-only")
     add("--load-epoch", type=int, default=None, help="epoch to load; default: best validation")
@@ -96,38 +89,56 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def extend_cfg(cfg: CfgNode) -> None:
-    """Add the config nodes of the trainers; put those of your own trainer here, as in CoOp."""
+    """Add the config nodes of the trainers; add those of your own trainer here, as in CoOp."""
+    import trainers
+
     trainers.extend_cfg(cfg)
 
 
 def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
-    """The frozen config, and what was mapped from the release's names.
+    """Return the frozen config, and a line for each key mapped from the release's names.
 
     Later sources win: dataset file, trainer file, flags, KEY VALUE pairs.
     """
+    from trainers.settings import map_release_keys
+
     cfg = get_cfg_default()
     extend_cfg(cfg)
-    adopted = []
-    for path in (args.dataset_config_file, args.config_file):
-        if path:
-            merge_file(cfg, path)
-    given = [(key, getattr(args, flag)) for flag, key in FLAG_KEYS.items()]
-    for key, value in given:
-        if value not in (None, ""):
-            # A text stays a text: a folder may be called 2024.
-            merge_opts(cfg, [key, repr(value) if isinstance(value, str) else value])
-    adopted += map_release_keys(cfg)
+    for path in _config_files(args):
+        merge_file(cfg, path)
+    for key, value in _given_flags(args).items():
+        # Text remains text: a folder may be called 2024.
+        merge_opts(cfg, [key, repr(value) if isinstance(value, str) else value])
+    mapped = map_release_keys(cfg)
     merge_opts(cfg, args.opts)
-    adopted += map_release_keys(cfg)
+    mapped += map_release_keys(cfg)
     cfg.freeze()
-    return cfg, [value.line(cfg) for value in adopted]
+    return cfg, [value.line(cfg) for value in mapped]
+
+
+def _config_files(args: argparse.Namespace) -> list[str]:
+    return [path for path in (args.dataset_config_file, args.config_file) if path]
+
+
+def _given_flags(args: argparse.Namespace) -> dict[str, Any]:
+    flags = {key: getattr(args, flag) for flag, key in FLAG_KEYS.items()}
+    return {key: value for key, value in flags.items() if value not in (None, "")}
+
+
+def record_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings that run.json records: those of files, flags and KEY VALUE pairs."""
+    flags = _given_flags(args)
+    own = {"--trainer": flags.pop("TRAINER.NAME", ""), "--seed": flags.pop("SEED", None)}
+    own |= {"--eval-only": args.eval_only, "--load-epoch": args.load_epoch}
+    options = dict(zip(args.opts[::2], args.opts[1::2], strict=True))
+    return run_records.run_settings(_config_files(args), {**flags, **own}, options)
 
 
 def check_flags(args: argparse.Namespace) -> None:
-    """Raise UsageError where a flag would be ignored, or has swallowed KEY VALUE pairs."""
+    """Raise UsageError if a flag would be ignored, or if it has swallowed KEY VALUE pairs."""
     if args.model_dir and not args.eval_only:
         raise UsageError(
-            f"--model-dir {args.model_dir} is read with --eval-only; to go on from a training "
+            f"--model-dir {args.model_dir} is read with --eval-only only; to resume a training, "
             "give its folder as --resume"
         )
     if args.load_epoch is not None and not args.model_dir:
@@ -141,29 +152,49 @@ def check_flags(args: argparse.Namespace) -> None:
             )
 
 
-def print_settings(args: argparse.Namespace, cfg: CfgNode) -> None:
-    """What this run was asked for, for the log."""
-    print("** Arguments **")
-    for name, value in sorted(vars(args).items()):
-        print(f"{name}: {value}")
-    print("** Config **")
-    print(cfg)
-    print("** Environment **")
-    print(collect_env_info())
+def run(args: argparse.Namespace, began: float) -> None:
+    """Train or test as the flags say.
 
+    Args:
+        began: when the process began, by ``time.monotonic()``.
+    """
+    import torch
 
-def run(args: argparse.Namespace) -> None:
-    """Everything after the command line."""
+    import datasets  # noqa: F401  # imported for its registrations
+    from dassl.utils import distributed, set_random_seed
+
     check_flags(args)
-    cfg, notes = setup_cfg(args)
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
-    elif distributed.is_active():  # not seeded, and yet the same in every process
-        set_random_seed(distributed.broadcast_from_main(lambda: torch.seed() % 2**32))
+    with distributed.process_group():
+        cfg, notes = setup_cfg(args)
+        main = distributed.is_main()
+        with run_records.folder_lock(cfg.OUTPUT_DIR) if main else nullcontext():
+            if cfg.SEED >= 0:
+                set_random_seed(cfg.SEED)
+            elif distributed.is_active():  # not seeded, and yet the same in every process
+                set_random_seed(distributed.broadcast_from_main(lambda: torch.seed() % 2**32))
+            if not main or args.no_train:  # a run without training or test leaves no record
+                train_or_test(args, cfg, notes)
+                return
+            settings = record_settings(args)
+            with run_records.recorded_run(cfg.OUTPUT_DIR, settings, args.model_dir, began):
+                train_or_test(args, cfg, notes)
+
+
+def train_or_test(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> None:
+    """Log the settings, build the trainer, train or test it, and write result.json."""
+    import torch
+
+    from dassl.engine import build_trainer
+    from dassl.engine.check_resume import check_continuation, warn_of_differences
+    from dassl.utils import collect_env_info, distributed, setup_logger
+
     setup_logger(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
-    print_settings(args, cfg)
+    print("** Arguments **")
+    for name, value in sorted(vars(args).items()):
+        print(f"{name}: {value}")
+    print(f"** Config **\n{cfg}\n** Environment **\n{collect_env_info()}")
     print(f"Seed: {cfg.SEED if cfg.SEED >= 0 else 'none, every run differs'}")
     for line in notes:
         print(line)
@@ -173,8 +204,8 @@ def run(args: argparse.Namespace) -> None:
     if cfg.DATALOADER.FEATURE_STORE and not getattr(trainer, "can_store", False):
         print(f"warning: {cfg.TRAINER.NAME} does not use DATALOADER.FEATURE_STORE")
     main = distributed.is_main()
-    if main:
-        (Path(cfg.OUTPUT_DIR) / RESULT).unlink(missing_ok=True)  # of an earlier run in this folder
+    if main:  # the result of an earlier run in this folder
+        (Path(cfg.OUTPUT_DIR) / run_records.RESULT).unlink(missing_ok=True)
     if args.eval_only:
         if args.model_dir:
             warn_of_differences(trainer, cfg, args.model_dir)
@@ -185,11 +216,11 @@ def run(args: argparse.Namespace) -> None:
             check_continuation(trainer, cfg)
         trainer.train()
     if main and trainer.last_test:
-        write_result(trainer, cfg, args)
+        run_records.write_result(trainer, cfg, args)
 
 
-def sentence(error: Exception) -> str:
-    """The error's one sentence; a data loader's worker wraps it into its traceback."""
+def error_sentence(error: Exception) -> str:
+    """Return the error's one sentence, without the traceback of a data loader's worker."""
     text = str(error)
     if "DataLoader worker process" not in text:
         return text
@@ -197,14 +228,19 @@ def sentence(error: Exception) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0, 2 for a usage or config error (one sentence, no traceback), 130 for Ctrl-C."""
-    end_with_runner()
+    """Run the command line and return its exit code."""
+    began = time.monotonic()
+    run_records.end_with_runner()
+    args = build_parser().parse_args(argv)
+    from trainers.settings import SettingsError
+
     try:
-        args = build_parser().parse_args(argv)
-        with distributed.process_group():
-            run(args)
+        run(args, began)
+    except run_records.FolderInUseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return run_records.IN_USE
     except (UsageError, SettingsError, WeightsError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {error_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)

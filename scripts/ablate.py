@@ -1,15 +1,15 @@
-"""Ablation of TextRefiner on CoOp, base to new: is it the cache that helps, or the aggregation?
+"""Ablate TextRefiner on CoOp, base to new classes: which of its parts help, and how much?
 
     scripts/ablate.sh critters 1 2 3                                   # 25 rows, on a CPU
     scripts/ablate.sh critters 1 --variants full no-cache aggregation-only coop
     DATA=/path/to/datasets scripts/ablate.sh dtd 1 2 3 --workers 1     # on a GPU
 
-Runs the switches of the refiner one at a time, everything else as in
-scripts/textrefiner/base2new.sh, and plain CoOp. One table: base, new, H over the seeds, and H
-against the full method, seed by seed. Each variant has its own folder
-OUTPUT/ablate/DATASET/VARIANT; finished jobs are skipped. The table also stands in
+Changes one setting of the refiner at a time, with everything else as in
+scripts/textrefiner/base2new.sh, and compares with plain CoOp: base, new and H over the seeds, and H
+against the full method for each seed. Each variant has its own folder
+OUTPUT/ablate/DATASET/VARIANT; finished jobs are skipped. The table is also written to
 OUTPUT/ablate/DATASET/results.md and results.json. A top-k above the backbone's number of patches is
-refused by its training, and its row stays empty; --variants leaves it out.
+refused by its training, and its row remains empty; --variants leaves it out.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from dassl.config.flat import parse_pairs  # noqa: E402
+from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
 from scripts.report.load import read_run  # noqa: E402
 from scripts.report.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
 from scripts.report.statistics import Cell, harmonic  # noqa: E402
-from scripts.run import find_workspace  # noqa: E402
-from scripts.runner.command import run_command  # noqa: E402
-from scripts.runner.files import write_text  # noqa: E402
-from scripts.runner.grid import Chain  # noqa: E402
-from scripts.runner.job import Job, Request, Workspace  # noqa: E402
+from scripts.runner.execute import run_chains, run_command, run_in_threads  # noqa: E402
+from scripts.runner.files import make_folder, write_text  # noqa: E402
+from scripts.runner.job import FAILED, Job, Request, Workspace  # noqa: E402
 from scripts.runner.plan import plan  # noqa: E402
-from scripts.runner.pool import run_chains  # noqa: E402
 from scripts.runner.preflight import needs  # noqa: E402
-from scripts.runner.result import RESULT  # noqa: E402
-from scripts.runner.sweeping import FAILED  # noqa: E402
 
 FULL = "full"
 OFF = {"CACHE": "False", "LOCAL": "False"}
@@ -119,8 +116,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def make_chains(args: argparse.Namespace, place: Workspace) -> list[tuple[str, list[Job]]]:
-    """The jobs of each variant and seed: training and test on the new classes.
+def make_chains(args: argparse.Namespace, workspace: Workspace) -> list[tuple[str, list[Job]]]:
+    """Return the jobs of each variant and seed: training and test on the new classes.
 
     Raises:
         UsageError: an unknown dataset, or an option that belongs to a variant.
@@ -128,24 +125,22 @@ def make_chains(args: argparse.Namespace, place: Workspace) -> list[tuple[str, l
     pairs = parse_pairs(args.set)
     own = {key for name in args.variants for key in VARIANTS[name].options} & set(pairs)
     if own:
-        raise UsageError(f"--set {', '.join(sorted(own))} is what some variants set themselves")
+        raise UsageError(
+            f"--set {', '.join(sorted(own))} is set by some of the variants: leave it out"
+        )
     chains = []
     for seed in args.seeds:
         for name in args.variants:
             variant = VARIANTS[name]
-            there = replace(place, output=place.output / name)
             options = {**variant.options, **pairs}
-            jobs = plan(_request(variant, args.dataset, seed, options), there)
+            request = Request(variant.method, "base2new", args.dataset, seed, options)
+            jobs = plan(request, replace(workspace, output=workspace.output / name))
             chains.append((name, [replace(job, name=f"{name}: {job.name}") for job in jobs]))
     return chains
 
 
-def _request(variant: Variant, dataset: str, seed: int, options: Mapping[str, str]) -> Request:
-    return Request(variant.method, "base2new", dataset, seed, options)
-
-
 def tabulate(chains: Sequence[tuple[str, Sequence[Job]]], seeds: Sequence[int]) -> dict[str, Row]:
-    """One row a variant, of the jobs that have been tested."""
+    """Return a row per variant, from the tested jobs."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for name, jobs in chains:
         cells = found.setdefault(name, {"base": {}, "new": {}})
@@ -164,7 +159,7 @@ def _cell(values: Mapping[int, float], seeds: Sequence[int]) -> Cell:
 
 
 def difference(cell: Cell, other: Cell) -> str:
-    """ "+1.20 (+ + -)": of the averages, and its sign with each seed."""
+    """Return "+1.20 (+ + -)": the difference of the averages, and its sign for each seed."""
     if cell.mean is None or other.mean is None:
         return "n/a"
     by_seed = [cell.values[seed] - other.values[seed] for seed in sorted(cell.values)]
@@ -173,7 +168,7 @@ def difference(cell: Cell, other: Cell) -> str:
 
 
 def render(rows: Mapping[str, Row], dataset: str, seeds: Sequence[int]) -> str:
-    """The table, and the answers that it gives."""
+    """Return the table, and what each part adds."""
     lines = [["Variant", "base", "new", "H", "H - full (by seed)"]]
     for name, row in rows.items():
         against = "" if name == FULL or FULL not in rows else difference(row.h, rows[FULL].h)
@@ -200,7 +195,7 @@ def render(rows: Mapping[str, Row], dataset: str, seeds: Sequence[int]) -> str:
 
 
 def as_json(rows: Mapping[str, Row], dataset: str) -> str:
-    """Every number with full precision."""
+    """Return every number with full precision."""
     content: dict[str, Any] = {"dataset": dataset, "rows": {}}
     for name, row in rows.items():
         cells = {"base": row.base, "new": row.new, "H": row.h}
@@ -212,23 +207,25 @@ def as_json(rows: Mapping[str, Row], dataset: str) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def run_all(args: argparse.Namespace, place: Workspace) -> int:
-    """Everything after the command line; the exit code."""
-    folder = place.output / "ablate" / args.dataset
-    place = replace(place, output=folder)
-    chains = make_chains(args, place)
+def run_all(args: argparse.Namespace, workspace: Workspace) -> int:
+    """Run all variants and return the exit code."""
+    folder = workspace.output / "ablate" / args.dataset
+    workspace = replace(workspace, output=folder)
+    chains = make_chains(args, workspace)
     jobs = [job for _, chain in chains for job in chain]
     print(f"{len(jobs)} jobs: {len(args.variants)} variants x {len(args.seeds)} seeds")
-    wants = needs(jobs, place)
-    for need in wants:
-        print(f"{'missing' if need.blocks else 'will be fetched'}: {need.line}")
+    missing = needs(jobs, workspace)
+    for need in missing:
+        print(f"{'missing' if need.blocks else 'will be downloaded'}: {need.line}")
     if args.dry_run:
         for job in jobs:
             print(f"  {job.name}")
         return 0
-    if any(need.blocks for need in wants):
-        raise UsageError("what is listed as missing must be there first")
-    results = run_chains([Chain(c) for _, c in chains], place, folder, args.workers)
+    if any(need.blocks for need in missing):
+        raise UsageError("provide what is listed as missing first")
+    make_folder(workspace.data, "DATA")
+    execute = partial(run_in_threads, workers=args.workers)
+    results = run_chains([chain for _, chain in chains], workspace, folder, execute)
     rows = tabulate(chains, args.seeds)
     text = render(rows, args.dataset, args.seeds)
     write_text(folder / "results.md", text)
@@ -238,7 +235,7 @@ def run_all(args: argparse.Namespace, place: Workspace) -> int:
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    return run_command(lambda: run_all(parse(words), find_workspace(env)))
+    return run_command(lambda: run_all(parse(words), Workspace.from_env(env)))
 
 
 if __name__ == "__main__":

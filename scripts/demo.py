@@ -78,7 +78,7 @@ def main(words: Sequence[str], env: Mapping[str, str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--all", action="store_true", help="every method, plain and refined")
-    return demo.main(ALL if parser.parse_args(words).all else SHORT, ROOT, env)
+    return demo.main(ALL if parser.parse_args(words).all else SHORT, env)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ From the environment
     CUDA_VISIBLE_DEVICES    the GPU
     TEXTREFINER_DRY_RUN=1   as --dry-run
 
-A finished job is marked with finished.json and skipped, an unfinished one resumes.
-The exit code is train.py's; 2 says that the command line was wrong.
+A finished job is skipped (run.json records it), an unfinished one resumed, and one that another
+command is running waited for. Exit codes: those of train.py; 2: wrong usage; 130: Ctrl-C.
 """
 
 import os
@@ -37,12 +37,10 @@ sys.path.insert(0, str(ROOT))
 
 from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
-from scripts.runner.command import run_command  # noqa: E402
-from scripts.runner.files import make_folder  # noqa: E402
-from scripts.runner.job import Request, Workspace  # noqa: E402
+from scripts.runner.execute import run_chain, run_command  # noqa: E402
+from scripts.runner.job import DONE, Request, Result, Workspace  # noqa: E402
 from scripts.runner.plan import plan  # noqa: E402
-from scripts.runner.resources import Estimates  # noqa: E402
-from scripts.runner.run_job import run  # noqa: E402
+from scripts.runner.resources import show_estimates  # noqa: E402
 
 DRY_RUN = "--dry-run"
 OF_A_SOURCE = ("xd", "xd_train", "dg", "teacher_xd")  # their dataset may be left out: imagenet
@@ -51,18 +49,14 @@ FIELDS = ("METHOD", "PROTOCOL", "DATASET", "SEED")
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words after run.py, checked."""
+    """The checked arguments of run.py."""
 
     request: Request
     dry_run: bool
 
 
 def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
-    """Read words and environment.
-
-    Raises:
-        UsageError: a word is missing or is not what its place asks for.
-    """
+    """Parse arguments and environment; raise UsageError if one is missing or not allowed."""
     dry_run = DRY_RUN in words or env.get("TEXTREFINER_DRY_RUN") == "1"
     words = [word for word in words if word != DRY_RUN]
     if words[1:2] and words[1] in OF_A_SOURCE and len(words) > 2 and _is_int(words[2]):
@@ -98,32 +92,6 @@ def _parse_shots(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
-def find_workspace(env: Mapping[str, str]) -> Workspace:
-    """DATA and OUTPUT (relative to the working folder) or the repository's own; says which."""
-    folders = {}
-    for name, default in (("DATA", "data"), ("OUTPUT", "output")):
-        given = env.get(name)
-        folders[name] = Path(given).expanduser().absolute() if given else ROOT / default
-        _say(f"{name}={shlex.quote(str(folders[name]))}" + ("" if given else "  # the default"))
-    return Workspace(ROOT, folders["DATA"], folders["OUTPUT"])
-
-
-def check_folders(place: Workspace, dataset: str) -> None:
-    """Make the folders; a missing data folder only if ``dataset`` is drawn on first use.
-
-    Raises:
-        UsageError: there is no data folder, or one of the two cannot be made.
-    """
-    if place.table.is_synthetic(dataset):
-        make_folder(place.data, "DATA")
-    elif not place.data.is_dir():
-        raise UsageError(
-            f"no data folder {place.data}: set DATA to the folder that holds the datasets "
-            "(docs/datasets.md says how to get them)"
-        )
-    make_folder(place.output, "OUTPUT")
-
-
 def main(words: list[str], env: Mapping[str, str]) -> int:
     if not words or {"-h", "--help"} & set(words):
         print(__doc__)
@@ -132,26 +100,23 @@ def main(words: list[str], env: Mapping[str, str]) -> int:
 
 
 def run_line(words: list[str], env: Mapping[str, str]) -> int:
-    """Everything after --help; the exit code."""
+    """Run the command and return its exit code."""
     line = parse(words, env)
-    place = find_workspace(env)
-    jobs = plan(line.request, place)
+    workspace = Workspace.from_env(env)
+    jobs = plan(line.request, workspace)
     if line.dry_run:
         for job in jobs:
-            _say(shlex.join(job.command(place)))
+            print(shlex.join(job.command(workspace)))
         return 0
-    check_folders(place, line.request.dataset)
-    estimates = Estimates(place)
-    for job in jobs:
-        outcome = run(job, place, say=_say, estimates=estimates)
-        estimates.add(job.folder)
-        if not outcome.skipped:
-            _say(f"done  {job.name}: {outcome.seconds:.0f} s, {job.folder}")
-    return 0
+    workspace.make_folders(line.request.dataset)
+    show_estimates([jobs], workspace)
+    results = run_chain(jobs, workspace, logs=None, report=report)
+    return results[-1].code if results else 0
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # before what the child prints
+def report(result: Result) -> None:
+    if result.status == DONE:
+        print(f"done  {result.job.name}: {result.seconds:.0f} s, {result.job.folder}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A grid of trainings and tests: trainers x datasets x seeds, here or on a Ray cluster.
+"""Run a grid of methods, datasets and seeds: on this machine, a Ray cluster, or with Slurm.
 
     python scripts/sweep.py --trainers coop textrefiner --datasets critters --seeds 1 2 3 \\
         --protocol base2new                                    # on a CPU, one after another
@@ -6,9 +6,10 @@
         --protocol base2new fewshot --ray --ray-address auto   # on a cluster (docs/scale.md)
 
 Jobs are those of scripts/<method>/<protocol>.sh: the same folders, skipped when finished, resumed
-when not. DATA and OUTPUT come from the environment, as for the scripts. While it runs, the table of
-what is done stands in OUTPUT/sweeps/NAME/results.md, what each job printed in logs/ beside it. A
-failed job ends its chain (a test without its training), not the others; the exit code is then 1.
+when not. DATA and OUTPUT are read from the environment, as by the scripts. While it runs,
+OUTPUT/sweeps/NAME/results.md contains the table of finished jobs, and logs/ the output of each. A
+failed job ends its chain (a test without its training), not the others. Exit codes: 0 done, 1 a job
+failed, 2 wrong usage, 130 interrupted with Ctrl-C; the same command resumes.
 """
 
 import argparse
@@ -16,29 +17,31 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tqdm import tqdm  # noqa: E402
-
 from dassl.config.flat import parse_pairs  # noqa: E402
+from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
 from scripts.report.load import read_run  # noqa: E402
 from scripts.report.render import save  # noqa: E402
 from scripts.report.rows import Options  # noqa: E402
 from scripts.report.tables import build  # noqa: E402
-from scripts.run import check_folders, find_workspace  # noqa: E402
-from scripts.runner.command import run_command  # noqa: E402
+from scripts.runner.execute import (  # noqa: E402
+    run_chains,
+    run_command,
+    run_in_threads,
+    run_on_ray,
+    run_on_slurm,
+)
 from scripts.runner.files import make_folder  # noqa: E402
-from scripts.runner.grid import Chain, grid  # noqa: E402
-from scripts.runner.job import Job, Workspace  # noqa: E402
-from scripts.runner.pool import log_in  # noqa: E402
-from scripts.runner.ray_cluster import RayCluster  # noqa: E402
-from scripts.runner.resources import Estimates  # noqa: E402
-from scripts.runner.result import RESULT  # noqa: E402
-from scripts.runner.sweeping import DONE, FAILED, SKIPPED, Executor, Local, Result, sweep  # noqa: E402
+from scripts.runner.job import DONE, FAILED, SKIPPED, Chain, Result, Workspace  # noqa: E402
+from scripts.runner.plan import plan_grid  # noqa: E402
+from scripts.runner.resources import show_estimates  # noqa: E402
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -54,109 +57,108 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     add("--protocol", nargs="+", default=["base2new"], help="default: base2new")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="pairs for every job")
     add("--name", help="of the folder below OUTPUT/sweeps; default: the protocols")
-    add("--dry-run", action="store_true", help="print the jobs and what they would take")
-    cluster = parser.add_argument_group("on a Ray cluster (pip install -r requirements-sweep.txt)")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print the jobs with their expected time and memory, run nothing",
+    )
+    add("--workers", type=int, default=1, help="chains at a time on this machine (default: 1)")
+    cluster = parser.add_argument_group("on a cluster (pip install -r requirements-sweep.txt)")
+    kinds = cluster.add_mutually_exclusive_group()
+    kinds.add_argument("--ray", action="store_true", help="run each chain of jobs as a Ray task")
+    kinds.add_argument("--slurm", action="store_true", help="run each chain of jobs as a Slurm job")
     add = cluster.add_argument
-    add("--ray", action="store_true", help="run the jobs as Ray tasks")
+    add("--cpus", type=int, default=1, help="CPUs of a chain, and threads of its jobs (default: 1)")
+    add("--gpus", type=float, help="GPUs of a chain; Ray: below 1 to share one (default: 1)")
     add("--ray-address", help="of a running cluster, or auto; default: one on this machine")
-    add("--cpus", type=float, default=1, help="CPUs and threads of a job (default: 1)")
-    add("--gpus", type=float, help="of a job, such as 0.25; default: from its measured memory")
-    add("--retries", type=int, default=3, help="of a job whose node died (default: 3)")
+    add("--retries", type=int, default=3, help="Ray: of a chain whose node died (default: 3)")
+    add("--partition", help="Slurm: default: the cluster's")
+    add("--time", type=int, default=1440, help="Slurm: minutes for a chain (default: 1440)")
+    add("--array", type=int, default=256, help="Slurm: chains at a time (default: 256)")
     args = parser.parse_args(words)
     if args.ray_address and not args.ray:
-        raise UsageError(f"--ray-address {args.ray_address} is read with --ray: add it")
+        raise UsageError(f"--ray-address {args.ray_address} is read with --ray only: add --ray")
+    if args.slurm and args.gpus is not None and not args.gpus.is_integer():
+        raise UsageError(f"--gpus {args.gpus:g} is a share, which Slurm does not have: give 0 or 1")
+    if args.workers < 1:
+        raise UsageError(f"--workers takes a positive whole number, got {args.workers}")
     return args
 
 
-class Board:
-    """The live progress line, the table on disk and the summary."""
+def execution(args: argparse.Namespace) -> Any:
+    """Return the function of scripts.runner.execute that runs the chains, with its options."""
+    if args.ray:
+        return partial(
+            run_on_ray,
+            address=args.ray_address,
+            cpus=args.cpus,
+            gpus=args.gpus,
+            retries=args.retries,
+        )
+    if args.slurm:
+        return partial(
+            run_on_slurm,
+            partition=args.partition,
+            cpus=args.cpus,
+            gpus=None if args.gpus is None else int(args.gpus),
+            minutes=args.time,
+            array=args.array,
+        )
+    return partial(run_in_threads, workers=args.workers)
 
-    def __init__(self, chains: Sequence[Chain], folder: Path, seeds: Sequence[int]) -> None:
-        self.folder, self.seeds = folder, seeds
-        self.jobs = [job for chain in chains for job in chain.jobs]
-        self.results: list[Result] = []
-        self.bar = tqdm(total=len(self.jobs), unit="job", dynamic_ncols=True)
 
-    def report(self, result: Result, estimates: Estimates) -> None:
-        """Take in one result: the line, the estimates, the table."""
-        self.results.append(result)
-        took = f"{result.seconds:.0f} s" if result.status == DONE else result.status
-        tested = result.job.folder / RESULT
-        shown = f", {read_run(tested).accuracy:.1f} %" if _has_test(result) else ""
-        tqdm.write(f"{result.job.name}: {took}{shown}")
-        if result.status == FAILED:
-            tqdm.write(f"  {result.reason}")
-        else:
-            estimates.add(result.job.folder)
-        self.bar.update()
-        self.bar.set_postfix(Counter(each.status for each in self.results))
+def run_sweep(args: argparse.Namespace, workspace: Workspace) -> int:
+    """Run the sweep and return its exit code."""
+    chains = plan_grid(
+        args.trainers, args.datasets, args.seeds, args.protocol, parse_pairs(args.set), workspace
+    )
+    if args.dry_run:
+        show_estimates(chains, workspace)
+        return 0
+    for dataset in args.datasets:
+        workspace.make_folders(dataset)
+    folder = workspace.output / "sweeps" / (args.name or "-".join(args.protocol))
+    make_folder(folder, "--name")
+    show_estimates(chains, workspace)
+    results: list[Result] = []
+
+    def watch(result: Result) -> None:
+        results.append(result)
         if _has_test(result):
-            self.write()
+            write_table(results, args.seeds, folder)
 
-    def write(self) -> str:
-        """The table of the jobs that have been tested so far; returns what was written."""
-        runs = [read_run(job.folder / RESULT) for job in self.jobs if self._is_done(job)]
-        return save(build(runs, Options(self.seeds)), self.folder)
+    try:
+        run_chains(chains, workspace, folder, execution(args), watch)
+    finally:
+        print(summary(results, chains, folder))
+    print("\n" + write_table(results, args.seeds, folder), end="")
+    return int(any(result.status == FAILED for result in results))
 
-    def _is_done(self, job: Job) -> bool:
-        return any(result.job is job and _has_test(result) for result in self.results)
 
-    def summary(self) -> str:
-        """What was done, what failed and why, what was not reached."""
-        counts = Counter(result.status for result in self.results)
-        lines = [
-            f"{counts[DONE]} jobs done, {counts[SKIPPED]} finished before, {counts[FAILED]} "
-            f"failed, {len(self.jobs) - len(self.results)} not run"
-        ]
-        lines += [f"failed: {r.reason}" for r in self.results if r.status == FAILED]
-        return "\n".join([*lines, f"table and logs: {self.folder}"])
+def write_table(results: Sequence[Result], seeds: Sequence[int], folder: Path) -> str:
+    """Write the table of the tested jobs to ``folder``, and return it."""
+    runs = [read_run(result.job.folder / RESULT) for result in results if _has_test(result)]
+    return save(build(runs, Options(seeds)), folder)
+
+
+def summary(results: Sequence[Result], chains: Sequence[Chain], folder: Path) -> str:
+    """Return how many jobs were done, failed (with reasons) and were not reached."""
+    counts = Counter(result.status for result in results)
+    jobs = {job.folder for chain in chains for job in chain}
+    lines = [
+        f"{counts[DONE]} jobs done, {counts[SKIPPED]} finished before, {counts[FAILED]} failed, "
+        f"{len(jobs) - len(results)} not run"
+    ]
+    lines += [f"failed: {result.reason}" for result in results if result.status == FAILED]
+    return "\n".join([*lines, f"table and logs: {folder}"])
 
 
 def _has_test(result: Result) -> bool:
     return result.status in (DONE, SKIPPED) and (result.job.folder / RESULT).is_file()
 
 
-def show_plan(chains: Sequence[Chain], estimates: Estimates) -> None:
-    """The jobs, and the memory and time that each is expected to take."""
-    for chain in chains:
-        for job in chain.jobs:
-            print(f"{job.name}\n  {estimates.line(job)}")
-
-
-def run_sweep(args: argparse.Namespace, place: Workspace) -> int:
-    """Everything after the command line; the exit code."""
-    chains = grid(
-        args.trainers, args.datasets, args.seeds, args.protocol, parse_pairs(args.set), place
-    )
-    estimates = Estimates(place)
-    if args.dry_run:
-        show_plan(chains, estimates)
-        return 0
-    for dataset in args.datasets:
-        check_folders(place, dataset)
-    folder = place.output / "sweeps" / (args.name or "-".join(args.protocol))
-    make_folder(folder, "--name")
-
-    log = log_in(folder, place)
-    executor: Executor = Local(place, log)
-    if args.ray:
-        executor = RayCluster(
-            place, log, estimates, args.ray_address, args.cpus, args.gpus, args.retries
-        )
-        print(executor.about)
-    show_plan(chains, estimates)
-    board = Board(chains, folder, args.seeds)
-    try:
-        sweep(chains, executor, lambda result: board.report(result, estimates))
-    finally:
-        board.bar.close()
-        print(board.summary())
-    print("\n" + board.write(), end="")
-    return int(any(result.status == FAILED for result in board.results))
-
-
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    return run_command(lambda: run_sweep(parse(words), find_workspace(env)))
+    return run_command(lambda: run_sweep(parse(words), Workspace.from_env(env)))
 
 
 if __name__ == "__main__":

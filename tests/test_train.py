@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import train
+from dassl.engine import run_records
 from tests.toy_command import console, short_run, swap
 from tests.trainers.toy_runs import ToyWorld
 
@@ -115,7 +116,7 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--model-dir", "somewhere"], "is read with --eval-only"),
+        (["--model-dir", "somewhere"], "is read with --eval-only only"),
         (["--eval-only", "--load-epoch", "3"], "needs the folder to load as --model-dir"),
         (["--target-domains", "b"], "--target-domains has taken DATASET.NUM_SHOTS"),
     ],
@@ -219,6 +220,40 @@ def test_interrupting_is_not_a_traceback(command, monkeypatch, capsys):
     def interrupt(cfg):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "build_trainer", interrupt)
+    monkeypatch.setattr("dassl.engine.build_trainer", interrupt)
     assert train.main([*command, *SHOTS]) == 130
     assert "resumes from the last checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_is_recorded_with_what_decides_it(command, tmp_path):
+    flags = ["--backbone", command[command.index("--config-file") + 1].replace("toy.yaml", "x")]
+    assert train.main([*command, *flags, *SHOTS]) == 2  # no such CLIP
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["settings"]["MODEL.BACKBONE.NAME"] == flags[1]
+    assert train.main([*command, *SHOTS, "DATALOADER.NUM_WORKERS", "0"]) == 0
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["status"], record["model"]) == ("finished", None)
+    assert record["settings"]["--trainer"] == "TextRefinerCoOp"
+    assert record["settings"]["OPTIM.MAX_EPOCH"] == 2
+    assert record["settings"]["DATASET.NUM_SHOTS"] == 4
+    assert "DATALOADER.NUM_WORKERS" not in record["settings"]
+    test = swap(command, "--output-dir", tmp_path / "test")
+    test += ["--eval-only", "--model-dir", str(tmp_path / "out"), "--load-epoch", "2"]
+    assert train.main([*test, *SHOTS]) == 0
+    tested = json.loads((tmp_path / "test" / "run.json").read_text())
+    assert tested["model"] == record["finished"]
+
+
+def test_a_build_without_training_is_not_recorded(command, tmp_path):
+    assert train.main([*command, "--no-train", *SHOTS]) == 0
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_second_run_in_a_folder_is_refused_with_exit_code_75(command, tmp_path, capsys):
+    with run_records.folder_lock(tmp_path / "out"):
+        assert train.main([*command, *SHOTS]) == 75
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: another run is using '{tmp_path}/out': wait until it ends")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "log.txt").exists()

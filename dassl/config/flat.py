@@ -1,4 +1,4 @@
-"""YAML configs and KEY VALUE pairs as one flat table, readable and comparable."""
+"""Read YAML configs and KEY VALUE pairs as flat tables, and compare them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dassl.config import with_bases
-from dassl.utils import UsageError
+from ..utils.errors import UsageError
+from .merge import with_bases
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A YAML file over the file that its ``_BASE_`` names, as {"OPTIM.MAX_EPOCH": 10, ...}."""
+    """Return a YAML file, merged over its ``_BASE_``, as {"OPTIM.MAX_EPOCH": 10, ...}."""
     return {key: decode(value) for _, tree in with_bases(path) for key, value in flatten(tree)}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested tables, as ("OPTIM.MAX_EPOCH", 10)."""
+    """Yield the leaves of nested tables, such as ("OPTIM.MAX_EPOCH", 10)."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -26,7 +26,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def parse_pairs(words: Sequence[str]) -> dict[str, str]:
-    """["OPTIM.LR", "0.1"] -> {"OPTIM.LR": "0.1"}; a UsageError for any other kind of list."""
+    """Return {"OPTIM.LR": "0.1"} for ["OPTIM.LR", "0.1"]; raise UsageError for other lists."""
     for key in words[::2]:
         if key.startswith("-"):
             raise UsageError(
@@ -40,7 +40,7 @@ def parse_pairs(words: Sequence[str]) -> dict[str, str]:
 
 
 def decode(value: Any) -> Any:
-    """A value as yacs reads it: text that is a Python literal ("1e-5", "(224, 224)") becomes it."""
+    """Return the value of a Python literal such as "1e-5" or "(224, 224)", as yacs reads it."""
     if not isinstance(value, str):
         return value
     try:
@@ -50,7 +50,7 @@ def decode(value: Any) -> Any:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """ "KEY was A, now is B" for every key on which two flat tables differ."""
+    """Return "KEY was A, now is B" for every key in which two flat tables differ."""
     absent = "not set"
     return [
         f"{key} was {then.get(key, absent)}, now is {now.get(key, absent)}"

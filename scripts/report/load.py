@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dassl.config.flat import flatten
+from dassl.engine.run_records import FINISHED, RESULT, read_run_record
 from dassl.utils import UsageError, read_json
 
-LOG, RESULT = "log.txt", "result.json"
-STARTED, FINISHED = "job.json", "finished.json"
+LOG = "log.txt"
 UNFINISHED, UNTESTED = "unfinished", "finished without a test"
 ZERO_SHOT = "zero-shot"
 LABELED, FEW_SHOT = "labeled", "few_shot"
@@ -98,12 +98,11 @@ def find(folder: Path) -> Found:
     found = Found()
     for log in sorted(folder.rglob(LOG)):
         place = log.parent
-        is_finished = (place / FINISHED).is_file()
-        is_open = (place / STARTED).is_file() and not is_finished
-        if (place / RESULT).is_file() and not is_open:
+        status = read_run_record(place).get("status")
+        if (place / RESULT).is_file() and status in (None, FINISHED):
             found.runs.append(read_run(place / RESULT))
         else:
-            found.without_result[place] = UNTESTED if is_finished else UNFINISHED
+            found.without_result[place] = UNTESTED if status == FINISHED else UNFINISHED
     return found
 
 

@@ -1,4 +1,4 @@
-"""Folders and files that the user names: what cannot be written is one sentence."""
+"""Write files and folders that the user named; what cannot be written is a UsageError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dassl.utils import UsageError, atomic_path
 
 
 def make_folder(path: Path, name: str) -> None:
-    """Make the folder ``path``, which ``name`` named; a UsageError where that is not possible."""
+    """Make the folder ``path`` that the user gave as ``name``."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -19,7 +19,7 @@ def make_folder(path: Path, name: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """As `atomic_path`, with a UsageError where ``path`` cannot be written."""
+    """Yield a temporary path that replaces ``path`` at the end, as `atomic_path` does."""
     try:
         with atomic_path(path) as temporary:
             yield temporary
@@ -28,6 +28,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text``, whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,38 +1,62 @@
-"""Where a job runs, what was asked for, and the one train.py process that a job is."""
+"""Workspaces, requests, jobs (one train.py process with an output folder each) and results."""
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dassl.config.flat import decode, read_config
+from dassl.config.flat import read_config
+from dassl.engine.run_records import run_settings
 from dassl.utils import UsageError, nearest
+from scripts.runner.files import make_folder
 from scripts.runner.protocol_table import ProtocolTable
 
-# Speed and output only: a job may be resumed, and counts as finished, with other values.
-HARMLESS_KEYS = (
-    "DATALOADER.FEATURE_STORE",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.TEST.BATCH_SIZE",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.PRINT_FREQ",
-    "VERBOSE",
-)
+ROOT = Path(__file__).resolve().parents[2]
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The repository, the images, the results, and the Python that runs train.py."""
+    """The folders of the repository, the datasets and the results."""
 
     root: Path
     data: Path
     output: Path
-    python: str = sys.executable
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], verbose: bool = True) -> Workspace:
+        """Return the workspace of DATA and OUTPUT, by default data/ and output/ of the repository.
+
+        Args:
+            verbose: print both.
+        """
+        folders = []
+        for name in ("DATA", "OUTPUT"):
+            given = env.get(name)
+            path = Path(given).expanduser().absolute() if given else ROOT / name.lower()
+            folders.append(path)
+            if verbose:
+                print(f"{name}={shlex.quote(str(path))}" + ("" if given else "  # the default"))
+        return cls(ROOT, *folders)
+
+    def make_folders(self, dataset: str) -> None:
+        """Make DATA and OUTPUT.
+
+        Raises:
+            UsageError: a folder cannot be made, or DATA is missing and ``dataset`` not synthetic.
+        """
+        if not self.data.is_dir() and not self.table.is_synthetic(dataset):
+            raise UsageError(
+                f"no data folder {self.data}: set DATA to the folder that contains the datasets "
+                "(docs/datasets.md describes how to get them)"
+            )
+        make_folder(self.data, "DATA")
+        make_folder(self.output, "OUTPUT")
 
     @cached_property
     def table(self) -> ProtocolTable:
@@ -45,8 +69,12 @@ class Workspace:
     def dataset_config(self, dataset: str) -> Path:
         return self.root / "configs" / "datasets" / f"{dataset}.yaml"
 
+    def dataset_class(self, dataset: str) -> str:
+        """Return the registered name of a dataset, such as DescribableTextures for dtd."""
+        return str(read_config(self.dataset_config(dataset))["DATASET.NAME"])
+
     def trainer_config(self, name: str) -> Path:
-        """The file of ``name`` (<trainer>/<config>); a UsageError if it is missing."""
+        """Return the file of ``name`` (<trainer>/<config>); raise UsageError if it is missing."""
         folder = self.root / "configs" / "trainers"
         path = folder / f"{name}.yaml"
         if not path.is_file():
@@ -55,20 +83,19 @@ class Workspace:
         return path
 
     def short(self, path: Path) -> str:
-        """``path`` relative to the repository, where train.py runs, if it lies below."""
+        """Return ``path`` relative to the repository, where train.py runs, if it is inside."""
         return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for.
+    """A method in a protocol on a dataset with a seed.
 
     Attributes:
         options: KEY VALUE pairs for train.py, in every job of the protocol.
-        config: another config file than the protocol's.
-        shots: other shots than the protocol's.
-        source: the dataset that cross-dataset models were trained on; empty: the one that the
-            protocol table names.
+        config: a config file other than the protocol's.
+        shots: shots other than the protocol's.
+        source: training dataset of cross-dataset models; empty: from the protocol table.
     """
 
     method: str
@@ -82,15 +109,24 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """The teacher of a distilled student: its checkpoint and the name of its CLIP."""
+
+    weights: Path
+    backbone: str
+
+
+@dataclass(frozen=True)
 class Job:
-    """One train.py process and the folder that belongs to it.
+    """One train.py process and its output folder.
 
     Attributes:
         config: <trainer>/<config> below configs/trainers.
-        folder: its --output-dir.
-        eval_only: nothing is trained.
-        model_folder: where a test reads its model; None for a training or zero-shot job.
-        epoch: the epoch it reads there; None for model-best.pth.tar.
+        folder: the --output-dir.
+        eval_only: whether nothing is trained.
+        model_folder: the folder of a test's model; None for a training or zero-shot job.
+        epoch: the epoch of that model; None for model-best.pth.tar.
+        teacher: of a student.
     """
 
     name: str
@@ -103,33 +139,57 @@ class Job:
     eval_only: bool = False
     model_folder: Path | None = None
     epoch: int | None = None
+    teacher: Teacher | None = None
 
-    def command(self, place: Workspace) -> list[str]:
-        """The command line, to be run in the repository's root."""
+    def command(self, workspace: Workspace) -> list[str]:
+        """Return the command line, to be run in the repository's root."""
+        short = workspace.short
         flags = {
-            "--root": place.short(place.data),
+            "--root": short(workspace.data),
             "--seed": str(self.seed),
             "--trainer": self.trainer,
-            "--dataset-config-file": place.short(place.dataset_config(self.dataset)),
-            "--config-file": place.short(place.trainer_config(self.config)),
-            "--output-dir": place.short(self.folder),
+            "--dataset-config-file": short(workspace.dataset_config(self.dataset)),
+            "--config-file": short(workspace.trainer_config(self.config)),
+            "--output-dir": short(self.folder),
         }
         if self.model_folder is not None:
-            flags["--model-dir"] = place.short(self.model_folder)
+            flags["--model-dir"] = short(self.model_folder)
         if self.epoch is not None:
             flags["--load-epoch"] = str(self.epoch)
-        words = [place.short(Path(place.python)), "train.py", *_flatten(flags)]
+        words = [short(Path(sys.executable)), "train.py", *_flatten(flags)]
         return words + ["--eval-only"] * self.eval_only + _flatten(self.options)
 
-    def settings(self, place: Workspace) -> dict[str, Any]:
-        """What decides its outcome, flat: configs, KEY VALUE pairs, flags; no paths, no speed."""
-        flat = read_config(place.dataset_config(self.dataset))
-        flat.update(read_config(place.trainer_config(self.config)))
-        flat.update({key: decode(value) for key, value in self.options.items()})
-        flat |= {"--trainer": self.trainer, "--seed": self.seed, "--eval-only": self.eval_only}
-        flat["--load-epoch"] = self.epoch
-        flat = {key: value for key, value in flat.items() if key not in HARMLESS_KEYS}
-        return json.loads(json.dumps(flat, default=str))  # as it will be read back from a file
+    def settings(self, workspace: Workspace) -> dict[str, Any]:
+        """Return what train.py records as this job's settings."""
+        files = workspace.dataset_config(self.dataset), workspace.trainer_config(self.config)
+        flags = {
+            "--trainer": self.trainer,
+            "--seed": self.seed,
+            "--eval-only": self.eval_only,
+            "--load-epoch": self.epoch,
+        }
+        return run_settings(files, flags, self.options)
+
+
+Chain = Sequence[Job]  # each needs the ones before it
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a job.
+
+    Attributes:
+        status: DONE; SKIPPED, finished before; FAILED.
+        seconds: for which it ran.
+        reason: of a failure, in one sentence.
+        code: the exit code of a failure.
+    """
+
+    job: Job
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+    code: int = 0
 
 
 def _flatten(pairs: Mapping[str, str]) -> list[str]:

@@ -1,24 +1,24 @@
-"""What jobs need that is not there yet: images, weights, teachers; looked for, not read."""
+"""Find what jobs need and what is not there yet: datasets, weights, teachers.
+
+Only the presence of files is checked; their contents are not read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
 from clip import openai
-from clip.weights import available_models
-from dassl.config.flat import read_config
 from dassl.data.datasets import DATASET_REGISTRY
-from scripts.runner import record
-from scripts.runner.job import Job, Workspace
-from scripts.runner.planner import WEIGHTS, published_path
+from dassl.engine.run_records import is_finished
+from scripts.runner.job import ROOT, Job, Workspace
 
 _REGISTERED = datasets  # imported for its registrations
 
-# Beside image folder and split file, relative to the folder of the dataset.
+# Besides image folder and split file, relative to the folder of the dataset.
 FILES = {
     "ImageNet": ("images/train", "images/val", "classnames.txt"),
     "ImageNetV2": ("classnames.txt",),
@@ -34,11 +34,11 @@ FILES = {
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that is not there, and the jobs that wait for it.
+    """One missing thing and the jobs that wait for it.
 
     Attributes:
-        line: what is missing and where it can be had.
-        blocks: its jobs cannot run; otherwise it will be fetched or made.
+        line: what is missing and where to get it.
+        blocks: whether its jobs cannot run; otherwise it will be downloaded or trained.
     """
 
     line: str
@@ -46,70 +46,64 @@ class Need:
     jobs: Sequence[Job]
 
 
-def needs(jobs: Sequence[Job], place: Workspace) -> list[Need]:
-    """What the unfinished ``jobs`` need: datasets, then weights, then teachers."""
-    open_jobs = [job for job in jobs if record.read(job.folder, record.FINISHED) is None]
-    lines: dict[tuple[str, bool], list[Job]] = {}
-    for job in open_jobs:
-        settings = job.settings(place)
-        found = [
-            *(_data(job, place)),
-            *(_weights(settings.get("MODEL.BACKBONE.NAME", ""), place)),
-            *(_teacher(job, settings, place, open_jobs) if "PromptKD" in job.trainer else ()),
-        ]
-        for need in found:
-            lines.setdefault(need, []).append(job)
-    wants = [Need(line, blocks, waiting) for (line, blocks), waiting in lines.items()]
-    return sorted(wants, key=lambda need: (not need.blocks, need.line.split(":")[0]))
+def needs(jobs: Sequence[Job], workspace: Workspace) -> list[Need]:
+    """Return what the unfinished ``jobs`` need: what blocks them first."""
+    unfinished = [job for job in jobs if not is_finished(job.folder)]
+    found: dict[tuple[str, bool], list[Job]] = {}
+    for job in unfinished:
+        backbone = job.settings(workspace).get("MODEL.BACKBONE.NAME", "")
+        for need in (
+            *_data(job, workspace),
+            *_weights(backbone, workspace),
+            *_teacher(job, workspace, unfinished),
+        ):
+            found.setdefault(need, []).append(job)
+    all_needs = [Need(line, blocks, waiting) for (line, blocks), waiting in found.items()]
+    return sorted(all_needs, key=lambda need: (not need.blocks, need.line.split(":")[0]))
 
 
-def _data(job: Job, place: Workspace) -> list[tuple[str, bool]]:
-    if place.table.is_synthetic(job.dataset):
-        return []  # drawn on first use
-    name = read_config(place.dataset_config(job.dataset))["DATASET.NAME"]
+def _data(job: Job, workspace: Workspace) -> Iterator[tuple[str, bool]]:
+    if workspace.table.is_synthetic(job.dataset):
+        return
+    name = workspace.dataset_class(job.dataset)
     kind: Any = DATASET_REGISTRY.get(name)
-    folder = place.data / kind.dataset_dir
-    wanted = [kind.image_dir, kind.split_file, *FILES.get(name, ())]
-    missing = [str(folder / part) for part in dict.fromkeys(wanted) if part]
-    missing = [path for path in missing if not Path(path).exists()]
-    if not missing:
-        return []
-    return [
-        (f"data: {name} lacks {', '.join(missing)} (docs/datasets.md says how to get it)", True)
+    folder = workspace.data / kind.dataset_dir
+    paths = [
+        folder / part for part in (kind.image_dir, kind.split_file, *FILES.get(name, ())) if part
     ]
+    missing = [str(path) for path in dict.fromkeys(paths) if not path.exists()]
+    if missing:
+        hint = "docs/datasets.md describes how to get it"
+        yield f"data: {name} lacks {', '.join(missing)} ({hint})", True
 
 
-def _weights(name: str, place: Workspace) -> list[tuple[str, bool]]:
-    """OpenAI's files are looked for where clip/weights.py does."""
-    if not name:
-        return []  # train.py says what a config without a backbone lacks
-    if (place.root / Path(name).expanduser()).is_file():
-        return []
+def _weights(name: str, workspace: Workspace) -> Iterator[tuple[str, bool]]:
+    """Check for the CLIP weights ``name`` in the places of clip/weights.py."""
+    embedded = ROOT / "assets" / "critters" / f"{name}.safetensors"
+    if not name or embedded.is_file() or (workspace.root / Path(name).expanduser()).is_file():
+        return
     if name in openai.MODELS:
         file = openai.MODELS[name].rsplit("/", 1)[-1]
-        places = (place.root / "clip" / file, openai.cache_folder() / file)
-        if any(path.is_file() for path in places):
-            return []
-        return [
-            (f"weights: {name} will be downloaded to {places[1]} ({openai.MODELS[name]})", False)
-        ]
-    if name in available_models():
-        return []
-    if ":" in name:
-        return [(f"weights: {name} will be downloaded by open_clip unless it has them", False)]
-    return [(f"weights: there is no model and no file {name!r}", True)]
+        folders = (workspace.root / "clip", openai.cache_folder())
+        if not any((folder / file).is_file() for folder in folders):
+            source = f"{folders[1] / file} ({openai.MODELS[name]})"
+            yield f"weights: {name} will be downloaded to {source}", False
+    elif ":" in name:
+        yield f"weights: {name} will be downloaded by open_clip unless it has them", False
+    else:
+        yield f"weights: there is no model and no file {name!r}", True
 
 
-def _teacher(
-    job: Job, settings: dict[str, Any], place: Workspace, jobs: Sequence[Job]
-) -> list[tuple[str, bool]]:
-    """The teacher of a student: its CLIP, and the checkpoint, from a file or from another job."""
-    found = _weights(str(settings.get("TRAINER.PROMPTKD.TEACHER_NAME", "ViT-L/14")), place)
-    given, cross = settings.get(WEIGHTS), settings.get("TRAINER.MODAL") == "cross"
-    path = place.root / given if given else published_path(job.dataset, cross, place)
+def _teacher(job: Job, workspace: Workspace, jobs: Sequence[Job]) -> Iterator[tuple[str, bool]]:
+    """Check for the CLIP of a student's teacher, and for a checkpoint or a job that writes it."""
+    if job.teacher is None:
+        return
+    yield from _weights(job.teacher.backbone, workspace)
+    path = job.teacher.weights
     if path.is_file():
-        return found
-    maker = next((other for other in jobs if path.is_relative_to(other.folder)), None)
-    if maker is not None:
-        return [*found, (f"teacher: {path} will be trained here ({maker.name})", False)]
-    return [*found, (f"teacher: there is no {path} (put PromptKD's published file there)", True)]
+        return
+    writer = next((other for other in jobs if path.is_relative_to(other.folder)), None)
+    if writer is not None:
+        yield f"teacher: {path} will be trained here ({writer.name})", False
+    else:
+        yield f"teacher: there is no {path} (put PromptKD's published file there)", True

@@ -1,4 +1,4 @@
-"""The protocol table configs/protocols.yaml: which setting a method uses where.
+"""The settings of each method in each protocol: configs/protocols.yaml.
 
 table = ProtocolTable.load(root / "configs/protocols.yaml")
 table.setting("coop", "fewshot", dataset="dtd", shots=4).config     # 'vit_b16_ep100'
@@ -15,33 +15,35 @@ from typing import Any
 
 import yaml
 
+from dassl.config.merge import LOADER
 from dassl.utils import UsageError, nearest
 
 PROTOCOLS = ("base2new", "xd", "fewshot", "zeroshot", "teacher", "teacher_xd")
-# What the file holds, and by which part of it a source finds its targets.
+# Top-level keys of the file.
 SECTIONS = ("every_method", "synthetic_datasets", "methods", "cross_datasets", "domains")
-DRAWN = ("pattern", "config")
+SYNTHETIC = ("pattern", "config")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One method in one protocol on one dataset.
+    """One method in one protocol on one dataset; configs/protocols.yaml describes the fields.
 
     ``epoch`` None means the last epoch of the config; ``shots`` is empty where nothing is trained;
-    ``save_every`` None leaves the number of checkpoints to the config. ``synthetic_config`` is the
-    config on drawn datasets where it is another than theirs. ``teacher`` names the method and the
-    protocol that train the teacher of a student: "promptsrc teacher".
+    ``save_every`` None leaves the number of checkpoints to the config.
     """
 
     trainer: str
     config: str
     config_folder: str = ""  # below configs/trainers; the trainer's name unless given
+    config_node: str = ""
     shots: tuple[int, ...] = ()
     epoch: int | None = None
     save_every: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     synthetic_config: str = ""
     teacher: str = ""
+    folder_suffix: str = ""
+    suffix_defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def config_path(self) -> str:
@@ -55,14 +57,14 @@ class ProtocolTable:
     def __init__(self, tree: Any, source: Path) -> None:
         self._source = source
         self._check(tree, "the file", SECTIONS, needed=("synthetic_datasets", "methods"))
-        self._check(tree["synthetic_datasets"], "synthetic_datasets", DRAWN, needed=DRAWN)
+        self._check(tree["synthetic_datasets"], "synthetic_datasets", SYNTHETIC, needed=SYNTHETIC)
         self._shared: Mapping[str, Any] = tree.get("every_method", {})
         self._check(self._shared, "every_method")
-        self._drawn: Mapping[str, str] = tree["synthetic_datasets"]
+        self._synthetic: Mapping[str, str] = tree["synthetic_datasets"]
         self._methods: Mapping[str, Any] = tree["methods"]
         self._check(self._methods, "methods")
         for method, entry in self._methods.items():
-            self._check(entry, method, ("trainer", *PROTOCOLS), needed=("trainer",))
+            self._check(entry, method, ("trainer", "config_node", *PROTOCOLS), needed=("trainer",))
             for protocol in [name for name in PROTOCOLS if name in entry]:
                 self._check_setting(entry[protocol], f"{method}, {protocol}")
         self._targets = {kind: tree.get(kind, {}) for kind in ("cross_datasets", "domains")}
@@ -71,13 +73,9 @@ class ProtocolTable:
 
     @classmethod
     def load(cls, path: Path) -> ProtocolTable:
-        """Read the file.
-
-        Raises:
-            UsageError: it is missing, is not YAML, or lacks what a table needs.
-        """
+        """Read the file; raise UsageError if it is missing, not YAML, or not a protocol table."""
         try:
-            return cls(yaml.safe_load(path.read_text(encoding="utf-8")), path)
+            return cls(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), path)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -91,10 +89,10 @@ class ProtocolTable:
         allowed: Sequence[str] | None = None,
         needed: Sequence[str] = (),
     ) -> None:
-        """Raise a UsageError unless ``tree`` is a mapping with these keys."""
+        """Raise UsageError unless ``tree`` is a mapping with these keys."""
         if not isinstance(tree, Mapping):
             raise UsageError(
-                f"{self._source}: {where} must hold KEY: value lines, got {tree!r:.40}"
+                f"{self._source}: {where} must contain KEY: value lines, got {tree!r:.40}"
             )
         unknown = [key for key in tree if allowed is not None and key not in allowed]
         if unknown:
@@ -107,7 +105,7 @@ class ProtocolTable:
             raise UsageError(f"{self._source}: {where} lacks {', '.join(lacking)}")
 
     def _check_setting(self, tree: Any, where: str) -> None:
-        """Raise a UsageError unless ``tree`` describes a `Setting` and its exceptions."""
+        """Raise UsageError unless ``tree`` describes a `Setting` and its exceptions."""
         names = [item.name for item in fields(Setting)]
         self._check(tree, where, (*names, "except"), needed=("config",))
         exceptions = tree.get("except", [])
@@ -122,19 +120,25 @@ class ProtocolTable:
     def methods(self) -> list[str]:
         return sorted(self._methods)
 
-    def trainer(self, method: str) -> str:
-        """The registered trainer of a known method."""
-        return str(self._methods[method]["trainer"])
+    def method(self, name: str) -> str:
+        """Return the method with this name, or the one of this trainer."""
+        by_trainer = {entry["trainer"]: method for method, entry in self._methods.items()}
+        if name in self._methods:
+            return name
+        if name not in by_trainer:
+            known = [*self._methods, *by_trainer]
+            raise UsageError(f"unknown method or trainer {name!r}: {nearest(name, known)}")
+        return str(by_trainer[name])
 
     def protocols(self, method: str) -> list[str]:
-        """Those that ``method`` has an entry for; a UsageError if there is no such method."""
+        """Return the entries of ``method``; raise UsageError if there is no such method."""
         if method not in self._methods:
             raise UsageError(f"unknown method {method!r}: {nearest(method, self.methods)}")
         entry = {**self._shared, **self._methods[method]}
         return [name for name in PROTOCOLS if name in entry]
 
     def targets(self, kind: str, source: str) -> list[str]:
-        """The datasets on which models trained on ``source`` are tested.
+        """Return the datasets on which models trained on ``source`` are tested.
 
         Args:
             kind: cross_datasets or domains.
@@ -145,19 +149,19 @@ class ProtocolTable:
         lists = self._targets[kind]
         if source not in lists:
             raise UsageError(
-                f"{self._source} names no {kind} of the source {source!r}: "
+                f"{self._source} lists no {kind} of the source {source!r}: "
                 f"{nearest(source, sorted(lists))}"
             )
         return list(lists[source])
 
     def sources(self, kind: str) -> list[str]:
-        """The datasets whose models are tested on others; ``kind`` as for `targets`."""
+        """Return the datasets that have `targets`."""
         return list(self._targets[kind])
 
     def source(self, dataset: str) -> str:
-        """The source whose models are tested on ``dataset``: itself, or the one that lists it.
+        """Return the source of models that are tested on ``dataset``.
 
-        A dataset that no list names is tested with the first source.
+        It is the dataset itself if it has targets, else the source that lists it, else the first.
         """
         lists = [pair for kind in self._targets.values() for pair in kind.items()]
         if any(dataset == source for source, _ in lists):
@@ -166,20 +170,20 @@ class ProtocolTable:
         return next(iter([*owners, *(source for source, _ in lists)]), dataset)
 
     def is_variant(self, dataset: str) -> bool:
-        """Is ``dataset`` a shifted test set of another one?"""
+        """Whether ``dataset`` is a shifted test set of another one."""
         return any(dataset in targets for targets in self._targets["domains"].values())
 
     def is_synthetic(self, dataset: str) -> bool:
-        """Does this repository draw the images of ``dataset`` itself on first use?"""
-        return fnmatch(dataset, self._drawn["pattern"])
+        """Whether this repository generates the images of ``dataset`` on first use."""
+        return fnmatch(dataset, self._synthetic["pattern"])
 
     def setting(
         self, method: str, protocol: str, dataset: str, shots: int | None = None
     ) -> Setting:
-        """The setting of ``method`` in ``protocol`` on ``dataset``.
+        """Return the setting of ``method`` in ``protocol`` on ``dataset``.
 
         Args:
-            shots: the number of shots that exceptions are looked up for; None for all of the list.
+            shots: the number of shots for which exceptions are looked up; None: for any.
 
         Raises:
             UsageError: unknown method, or a protocol that the method has no entry for.
@@ -191,7 +195,8 @@ class ProtocolTable:
                 f"{nearest(protocol, known)}"
             )
         entry = {**self._shared, **self._methods[method]}
-        body = {"trainer": entry["trainer"], **entry[protocol]}
+        own = {key: entry[key] for key in ("trainer", "config_node") if key in entry}
+        body = {**own, **entry[protocol]}
         exceptions = body.pop("except", [])
         setting = _update(None, body)
         for exception in exceptions:
@@ -199,7 +204,8 @@ class ProtocolTable:
             if _applies(changes.pop("for"), dataset, shots):
                 setting = _update(setting, changes)
         if self.is_synthetic(dataset):
-            setting = replace(setting, config=setting.synthetic_config or self._drawn["config"])
+            config = setting.synthetic_config or self._synthetic["config"]
+            setting = replace(setting, config=config)
         return setting
 
 

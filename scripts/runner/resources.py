@@ -1,30 +1,29 @@
-"""How long a job will take and how much memory, from finished jobs like it.
+"""Estimate the time and memory of a job from finished jobs like it.
 
-estimates = Estimates(place)
-estimates.line(job)     # 'about 3 min and 1.2 GiB, as output/...'
+estimates = Estimates(workspace)
+estimates.line(job)     # 'estimate: about 3 min, 1.2 GiB of memory, as in output/...'
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.runner import record
-from scripts.runner.job import Job, Workspace
-from scripts.runner.result import RESULT
+from dassl.engine.run_records import find_run_records, is_finished, read_result, read_run_record
+from scripts.runner.job import Chain, Job, Workspace
 
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a finished job took.
+    """The resources that a finished job used.
 
     Attributes:
         seconds: from the start of train.py to its end; of the last part of a resumed job.
         host_bytes: peak resident memory of train.py, without the workers of its data loader.
-        cuda_bytes: peak memory that PyTorch held on the GPU; None on a CPU.
+        cuda_bytes: peak memory that PyTorch reserved on the GPU; None on a CPU.
         folder: of the job.
     """
 
@@ -35,48 +34,52 @@ class Measurement:
 
 
 class Estimates:
-    """The measurements below the folder of the results, looked up by jobs.
+    """The measurements below OUTPUT, looked up by jobs.
 
-    A job is like another one if trainer, config and kind (training or test) agree; of several the
-    one on the same dataset counts, else the largest, since classes cost time and memory.
+    Jobs are alike if trainer, config and kind (training or test) agree. An estimate is the one on
+    the same dataset, else the largest, since classes cost time and memory.
     """
 
-    def __init__(self, place: Workspace) -> None:
-        self._place = place
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self._found: dict[tuple[str, str, bool], dict[str, Measurement]] = {}
-        for path in sorted(place.output.rglob(record.FINISHED)):
-            self.add(path.parent)
+        for folder in find_run_records(workspace.output):
+            self.add(folder)
 
     def add(self, folder: Path) -> None:
-        """Take in what the finished job in ``folder`` measured, if it wrote a result."""
-        finished, result = record.read(folder, record.FINISHED), record.read(folder, RESULT)
-        if finished is None or result is None or "resources" not in result:
+        """Add the measurements of a finished job if it wrote a result."""
+        result = read_result(folder)
+        if not is_finished(folder) or "resources" not in result:
             return
-        settings, resources = finished["settings"], result["resources"]
+        record, resources = read_run_record(folder), result["resources"]
+        settings = record["settings"]
         kind = (settings["--trainer"], result["config"], settings["--eval-only"])
         self._found.setdefault(kind, {})[settings["DATASET.NAME"]] = Measurement(
-            finished["seconds"], resources["host_bytes"], resources["cuda_bytes"], folder
+            record["seconds"], resources["host_bytes"], resources["cuda_bytes"], folder
         )
 
     def of(self, job: Job) -> Measurement | None:
-        """The measurement of the job most like ``job``."""
+        """Return the measurement of the job most like ``job``."""
         found = self._found.get((job.trainer, Path(job.config).name, job.eval_only), {})
-        dataset = job.settings(self._place)["DATASET.NAME"]
+        dataset = self._workspace.dataset_class(job.dataset)
         if dataset in found:
             return found[dataset]
         return max(found.values(), key=lambda m: (m.cuda_bytes or 0, m.host_bytes), default=None)
 
     def line(self, job: Job) -> str:
-        """One line for the screen."""
+        """Return one line for the screen."""
         measured = self.of(job)
         if measured is None:
-            return f"estimate: none, no job like it has finished below {self._place.output}"
-        return f"estimate: {describe(measured)}, as in {measured.folder}"
+            return f"estimate: none, no job like it has finished below {self._workspace.output}"
+        return f"estimate: about {', '.join(_parts(measured))}, as in {measured.folder}"
 
 
-def describe(measured: Measurement) -> str:
-    """ "about 3 min, 1.2 GiB on the GPU and 2.0 GiB of memory"."""
-    return "about " + ", ".join(_parts(measured))
+def show_estimates(chains: Sequence[Chain], workspace: Workspace) -> None:
+    """Print each job with the time and memory that it is expected to take."""
+    estimates = Estimates(workspace)
+    for chain in chains:
+        for job in chain:
+            print(f"{job.name}\n  {estimates.line(job)}")
 
 
 def _parts(measured: Measurement) -> Iterator[str]:

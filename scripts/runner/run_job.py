@@ -1,130 +1,217 @@
-"""Run a job once: skip it when finished, go on when unfinished, never take a failure for done.
+"""Run a job once: skip it if finished, resume it if unfinished, wait while another run has it.
 
-outcome = run(job, place)  # Outcome(skipped=False, seconds=312.4)
+seconds = run_job(job, workspace)  # None: it was finished before
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from dassl.config.flat import differences
+from dassl.engine.run_records import (
+    FAILED,
+    IN_USE,
+    RUN,
+    RUNNER,
+    finish_date,
+    is_finished,
+    read_run_record,
+)
 from dassl.utils import UsageError
-from scripts.runner import record
 from scripts.runner.job import Job, Workspace
-from scripts.runner.lock import JobLock, job_lock
-from scripts.runner.orphan import as_child
-from scripts.runner.resources import Estimates
+from scripts.runner.plan import checkpoint_name
 
-LOCK = "running.lock"
-_children: set[subprocess.Popen[bytes]] = set()  # that run now, for all threads
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job that did not fail."""
-
-    skipped: bool
-    seconds: float
+GRACE = 10.0  # seconds from SIGTERM to SIGKILL
+WAIT = 30.0  # seconds until a job is tried again if a run without a runner is using its folder
+POLL = 1.0  # seconds
 
 
 class JobFailedError(Exception):
     """train.py ended with ``code``; the job stays unfinished."""
 
-    def __init__(self, job: Job, code: int, log: Path) -> None:
+    def __init__(self, job: Job, code: int) -> None:
+        log = job.folder / "log.txt"
         where = f"its log: {log}" if log.is_file() else "it wrote no log.txt: the reason is above"
         super().__init__(f"{job.name} failed with exit code {code}; {where}")
-        self.job, self.code = job, code
+        self.code = code
 
 
-def run(
+class Children:
+    """The processes that threads of this process run.
+
+    Attributes:
+        stopped: whether `stop` was called; then no process is started any more.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def run(self, command: list[str], folder: Path, output: IO[str] | None, threads: int) -> int:
+        """Run ``command`` and return its exit code, as a shell gives it.
+
+        Args:
+            output: receives stdout and stderr; None: those of this process.
+            threads: of arithmetic; 0: as many as the libraries choose.
+        """
+        env = {**os.environ, RUNNER: str(os.getpid())}
+        if threads:
+            env |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        error = None if output is None else subprocess.STDOUT
+        with self._lock:
+            if self.stopped.is_set():
+                return 128 + signal.SIGTERM
+            child = subprocess.Popen(command, cwd=folder, stdout=output, stderr=error, env=env)
+            self._running.add(child)
+        try:
+            code = child.wait()
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            self._running.discard(child)
+        return code if code >= 0 else 128 - code
+
+    def stop(self) -> None:
+        """End all processes: SIGTERM, and SIGKILL if that does not end them in `GRACE` seconds."""
+        with self._lock:
+            self.stopped.set()
+            children = list(self._running)
+        for child in children:
+            child.terminate()
+        limit = time.monotonic() + GRACE
+        for child in children:
+            try:
+                child.wait(max(0.0, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def run_job(
     job: Job,
-    place: Workspace,
+    workspace: Workspace,
     *,
-    say: Callable[[str], None] = print,
-    stream: IO[str] | None = None,
-    env: Mapping[str, str] | None = None,
-    estimates: Estimates | None = None,
-    task: str | None = None,
-) -> Outcome:
+    output: IO[str] | None = None,
+    threads: int = 0,
+    since: float = float("inf"),
+    children: Children | None = None,
+) -> float | None:
     """Run ``job`` unless it is finished.
 
     Args:
-        say: gets one line when a job is skipped or started.
-        stream: takes the child's stdout and stderr; None passes them through.
-        env: the child's environment; None for this process' own.
-        estimates: if given, a started job's line says what it will take.
-        task: of a scheduler that may run it again, see `job_lock`.
+        output: receives what train.py and this function print; None: stdout.
+        threads: of arithmetic; 0: as many as the libraries choose.
+        since: a time; a job that failed after it (in another chain) is not started again.
+        children: can stop the job.
+
+    Returns:
+        The seconds that it ran; None if it was finished before.
 
     Raises:
-        UsageError: the folder belongs to another command, the model to test is missing, or
-            somebody else runs the job.
+        UsageError: the folder contains a run with other settings, or the model to test is missing.
         JobFailedError: train.py failed.
     """
-    if _is_finished(job, place, say):
-        return Outcome(skipped=True, seconds=0.0)
+    children = children or Children()
+    command = job.command(workspace)
     job.folder.mkdir(parents=True, exist_ok=True)
-    with job_lock(job.folder / LOCK, say, task) as lock:
-        if _is_finished(job, place, say):  # by another runner, since the look above
-            return Outcome(skipped=True, seconds=0.0)
-        _check_unfinished(job, place)
-        started = record.write_started(job, place)
-        say(f"run   {job.name}\n      {started['command']}")
-        if estimates is not None:
-            say(f"      {estimates.line(job)}")
-        begin = time.monotonic()
-        code = _execute(job.command(place), place.root, lock, stream, env)
-        if code != 0:
-            raise JobFailedError(job, code, job.folder / "log.txt")
-        seconds = time.monotonic() - begin
-        record.write_finished(job, started, seconds)
-    return Outcome(skipped=False, seconds=seconds)
+    with _runner_lock(job, output, children):
+        if _is_finished(job, workspace, output):
+            return None
+        record = read_run_record(job.folder)
+        if record.get("status") == FAILED and ended_after(job, since):
+            raise JobFailedError(job, 1)
+        _check_unfinished(job, workspace, record)
+        print(f"run   {job.name}\n      {shlex.join(command)}", file=output, flush=True)
+        while True:
+            began = time.monotonic()
+            code = children.run(command, workspace.root, output, threads)
+            if code == 0:
+                return time.monotonic() - began
+            # A run without a runner may be using the folder.
+            if code != IN_USE or children.stopped.wait(WAIT):
+                raise JobFailedError(job, code)
+            if _is_finished(job, workspace, output):
+                return None
 
 
-def _is_finished(job: Job, place: Workspace, say: Callable[[str], None]) -> bool:
-    finished = record.read(job.folder, record.FINISHED)
-    if finished is None:
+@contextmanager
+def _runner_lock(job: Job, output: IO[str] | None, children: Children) -> Iterator[None]:
+    """Lock the job, so that other runners find it finished or failed; wait for another runner."""
+    lock, waits = FileLock(job.folder / "runner.lock"), False
+    while True:
+        try:
+            lock.acquire(timeout=0)
+            break
+        except Timeout:
+            if not waits:
+                print(f"wait  {job.name}: another runner has it", file=output, flush=True)
+            waits = True
+            if children.stopped.wait(POLL):
+                raise JobFailedError(job, 128 + signal.SIGTERM) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def ended_after(job: Job, moment: float) -> bool:
+    """Whether the newest run of ``job`` ended after ``moment`` (seconds since the epoch)."""
+    record = job.folder / RUN
+    return record.is_file() and record.stat().st_mtime > moment
+
+
+def _is_finished(job: Job, workspace: Workspace, output: IO[str] | None) -> bool:
+    if not is_finished(job.folder):
         return False
-    _refuse_other_command(job, place, finished, "was finished by another command")
-    model = record.model_date(job)
-    if model is not None and model != finished["model"]:
-        say(f"again {job.name}: its model was trained again ({model})")
+    record = read_run_record(job.folder)
+    _refuse_other_settings(job, workspace, record, "contains a finished run with other settings")
+    model = finish_date(job.model_folder) if job.model_folder is not None else None
+    if model is not None and model != record["model"]:
+        print(f"again {job.name}: its model was trained again ({model})", file=output, flush=True)
         return False
-    say(f"skip  {job.name}: finished {finished['finished']}, see {job.folder}")
+    skipped = f"skip  {job.name}: finished {record['finished']}, see {job.folder}"
+    print(skipped, file=output, flush=True)
     return True
 
 
-def _check_unfinished(job: Job, place: Workspace) -> None:
-    """Refuse to resume another command's checkpoints, and to test a model that is not there.
+def _check_unfinished(job: Job, workspace: Workspace, record: Mapping[str, Any]) -> None:
+    """Refuse to resume checkpoints of other settings, and to test a model that is not there.
 
-    A model folder without a record of ours (CoOp's own, say) only has to hold the checkpoint.
+    A model folder without a run record (CoOp's own, say) only needs the checkpoint.
     """
-    started = record.read(job.folder, record.STARTED)
-    if started is not None and any(job.folder.glob("*/model*.pth.tar*")):
-        _refuse_other_command(job, place, started, "holds the checkpoints of another command")
+    if record and any(job.folder.glob("*/model*.pth.tar*")):
+        _refuse_other_settings(job, workspace, record, "contains checkpoints of other settings")
     if job.model_folder is not None:
-        _check_model(job, job.model_folder, place)
+        _check_model(job, job.model_folder, workspace)
 
 
-def _check_model(job: Job, folder: Path, place: Workspace) -> None:
-    started = record.read(folder, record.STARTED)
-    if started is not None and record.read(folder, record.FINISHED) is None:
+def _check_model(job: Job, folder: Path, workspace: Workspace) -> None:
+    training = read_run_record(folder)
+    if training and not is_finished(folder):
         raise UsageError(
             f"{job.name} reads a model whose training is not finished: run the training in {folder}"
         )
-    if started is not None:
-        changed = differences(_of_model(started["settings"]), _of_model(job.settings(place)))
+    if training:
+        ours = _of_model(job.settings(workspace))
+        changed = differences(_of_model(training["settings"]), ours)
         if changed:
             raise UsageError(
                 f"{job.name} reads a model that was trained with other settings "
                 f"({'; '.join(changed)}), see {folder}: give the test the same ones"
             )
-    name = "model-best.pth.tar" if job.epoch is None else f"model.pth.tar-{job.epoch}"
+    name = checkpoint_name(job.epoch)
     if not any(folder.glob(f"*/{name}")):
         there = sorted({path.name for path in folder.glob("*/model*.pth.tar*")})
         raise UsageError(
@@ -134,44 +221,17 @@ def _check_model(job: Job, folder: Path, place: Workspace) -> None:
 
 
 def _of_model(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that a training and a test of its model have in common: not flags, not data."""
+    """Return the settings that a training and a test of its model share: no flags, no data."""
     own = ("--", "DATASET.", "TEST.SPLIT")
     return {k: v for k, v in settings.items() if not k.startswith(own)}
 
 
-def _refuse_other_command(job: Job, place: Workspace, old: Mapping[str, Any], how: str) -> None:
-    changed = differences(old["settings"], job.settings(place))
+def _refuse_other_settings(
+    job: Job, workspace: Workspace, record: Mapping[str, Any], what: str
+) -> None:
+    changed = differences(record["settings"], job.settings(workspace))
     if changed:
         raise UsageError(
-            f"{job.folder} {how} ({'; '.join(changed)}): "
-            "choose another OUTPUT, or delete that folder"
+            f"{job.folder} {what} ({'; '.join(changed)}): choose another OUTPUT, or delete that "
+            "folder"
         )
-
-
-def _execute(
-    command: list[str],
-    root: Path,
-    lock: JobLock,
-    stream: IO[str] | None,
-    env: Mapping[str, str] | None,
-) -> int:
-    """Return the exit code of ``command``, as a shell gives it; an interruption ends the child."""
-    output = subprocess.STDOUT if stream is not None else None
-    child = subprocess.Popen(command, cwd=root, stdout=stream, stderr=output, env=as_child(env))
-    _children.add(child)
-    try:
-        lock.note_child(child.pid)
-        code = child.wait()
-    except BaseException:
-        child.send_signal(signal.SIGTERM)
-        child.wait()
-        raise
-    finally:
-        _children.discard(child)
-    return code if code >= 0 else 128 - code
-
-
-def end_children() -> None:
-    """Ask every job that a thread of this process runs to end: its `run` then fails."""
-    for child in list(_children):
-        child.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What decides a training is recorded, and a continuation under other settings is refused."""
+"""The settings of a training are recorded, and resuming with other settings is refused."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from yacs.config import CfgNode
 
 import trainers
 from dassl.config import get_cfg_default
-from dassl.engine.run_records import deciding
+from dassl.engine.check_resume import check_continuation
+from dassl.engine.run_records import training_settings
 from dassl.utils import UsageError, write_json
-from scripts.runner.check_resume import check_continuation
 
 
 class Distiller:
-    """A trainer as far as its settings are concerned."""
+    """A trainer with config nodes and model names only."""
 
     config_nodes = ("PROMPTKD",)
 
@@ -28,8 +28,8 @@ def cfg(tmp_path: Path) -> CfgNode:
     cfg.OUTPUT_DIR = str(tmp_path)
     (tmp_path / "VLPromptLearner").mkdir()
     (tmp_path / "VLPromptLearner" / "checkpoint").write_text("model.pth.tar-1")
-    check_continuation(Distiller(), cfg)  # nothing is known yet
-    write_json({"settings": deciding(Distiller(), cfg)}, tmp_path / "checkpoint.json")
+    check_continuation(Distiller(), cfg)  # nothing is recorded yet
+    write_json({"settings": training_settings(Distiller(), cfg)}, tmp_path / "checkpoint.json")
     return cfg
 
 
@@ -51,4 +51,4 @@ def test_another_setting_is_refused(cfg: CfgNode, key: str, value: object) -> No
 def test_what_the_trainer_does_not_read_and_more_epochs_are_no_difference(cfg: CfgNode) -> None:
     cfg.merge_from_list(["OPTIM.MAX_EPOCH", 99, "TRAINER.COOP.N_CTX", 3])
     check_continuation(Distiller(), cfg)
-    assert "OPTIM.LR" in deciding(Distiller(), cfg)
+    assert "OPTIM.LR" in training_settings(Distiller(), cfg)

@@ -1,4 +1,4 @@
-"""By which rule a record says that the tested model was chosen."""
+"""run.json, the lock, and the selection rule in result.json."""
 
 import json
 from argparse import Namespace
@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from dassl.config import get_cfg_default
+from dassl.engine import run_records
+from dassl.engine.run_records import write_result
 from dassl.utils import UsageError
-from scripts.runner.result import write_result
 
 TESTED = {"split": "test", "accuracy": 50.0, "error_rate": 50.0, "macro_f1": 50.0}
 TRAINER = SimpleNamespace(
@@ -41,7 +42,7 @@ def evaluate(folder: Path, epoch: int | None, record: object = None) -> tuple[st
 
 
 def training(selection: str, best: int | None = None) -> dict[str, object]:
-    """What checkpoint.json says of a training of 200 epochs."""
+    """Return the checkpoint.json of a training of 200 epochs."""
     checkpoints = {"model-best.pth.tar": {"epoch": best}} if best else {}
     settings = {"OPTIM.MAX_EPOCH": 200}
     return {"selection": selection, "checkpoints": checkpoints, "settings": settings}
@@ -70,5 +71,85 @@ def test_the_record_of_the_training_says_how_its_model_was_chosen(
 
 
 def test_a_record_of_something_else_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model/checkpoint\.json holds 3"):
+    with pytest.raises(UsageError, match=r"model/checkpoint\.json contains 3"):
         evaluate(tmp_path, None, 3)
+
+
+SETTINGS = {"--trainer": "CoOp", "--seed": 1, "--eval-only": False, "--load-epoch": None}
+
+
+def test_a_run_is_recorded_while_it_runs_and_when_it_ends(tmp_path: Path) -> None:
+    assert run_records.read_run_record(tmp_path) == {}
+    with run_records.recorded_run(tmp_path, SETTINGS):
+        running = run_records.read_run_record(tmp_path)
+        assert (running["status"], running["settings"]) == ("running", SETTINGS)
+        assert not run_records.is_finished(tmp_path)
+    record = run_records.read_run_record(tmp_path)
+    assert record["status"] == "finished"
+    assert record["seconds"] > 0
+    assert run_records.finish_date(tmp_path) == record["finished"]
+    with pytest.raises(KeyboardInterrupt), run_records.recorded_run(tmp_path, SETTINGS):
+        raise KeyboardInterrupt
+    assert run_records.read_run_record(tmp_path)["status"] == "failed"
+    assert run_records.finish_date(tmp_path) is None
+
+
+def test_a_test_leaves_the_record_of_a_training_in_its_folder_alone(tmp_path: Path) -> None:
+    with run_records.recorded_run(tmp_path, SETTINGS):
+        pass
+    training = run_records.read_run_record(tmp_path)
+    with run_records.recorded_run(tmp_path, {**SETTINGS, "--eval-only": True}, tmp_path):
+        pass
+    assert run_records.read_run_record(tmp_path) == training
+    with run_records.recorded_run(tmp_path / "test", {**SETTINGS, "--eval-only": True}, tmp_path):
+        pass
+    assert run_records.read_run_record(tmp_path / "test")["model"] == training["finished"]
+
+
+def test_settings_are_flat_without_paths_and_speed_and_options_win(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("DATASET: {NAME: DTD, ROOT: here}\n")
+    (tmp_path / "base.yaml").write_text("OPTIM: {LR: 1e-3, MAX_EPOCH: 50}\n")
+    (tmp_path / "toy.yaml").write_text("_BASE_: base.yaml\nOPTIM: {MAX_EPOCH: 10}\n")
+    settings = run_records.run_settings(
+        [tmp_path / "data.yaml", tmp_path / "toy.yaml"],
+        {"--seed": 1, "OPTIM.LR": 0.5, "INPUT.TRANSFORMS": ("a", "b")},
+        {"OPTIM.MAX_EPOCH": "7", "DATALOADER.NUM_WORKERS": "0", "OUTPUT_DIR": "there"},
+    )
+    assert settings == {
+        "DATASET.NAME": "DTD",
+        "OPTIM.LR": 0.5,
+        "OPTIM.MAX_EPOCH": 7,
+        "INPUT.TRANSFORMS": ["a", "b"],
+        "--seed": 1,
+    }
+
+
+def test_records_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text('{"settings": {"--seed": 1}}')
+    assert run_records.read_run_record(tmp_path) == {
+        "settings": {"--seed": 1},
+        "status": "running",
+    }
+    (tmp_path / "finished.json").write_text('{"settings": {"--seed": 1}, "finished": "then"}')
+    assert run_records.is_finished(tmp_path)
+    assert run_records.finish_date(tmp_path) == "then"
+    assert tmp_path in run_records.find_run_records(tmp_path.parent)
+    with run_records.recorded_run(tmp_path, SETTINGS):
+        assert not run_records.is_finished(tmp_path)
+
+
+def test_a_locked_folder_refuses_a_second_run(tmp_path: Path) -> None:
+    with (
+        run_records.folder_lock(tmp_path),
+        pytest.raises(run_records.FolderInUseError, match="wait until it ends, or choose"),
+        run_records.folder_lock(tmp_path),
+    ):
+        pass
+    with run_records.folder_lock(tmp_path):
+        pass
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UsageError, match="nothing can be written to"),
+        run_records.folder_lock(tmp_path / "file"),
+    ):
+        pass

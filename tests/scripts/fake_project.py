@@ -1,13 +1,13 @@
 """A small project around the real scripts/: configs, and a train.py that only writes files.
 
-The environment tells the fake what to do: FAKE_EXIT is its exit code, FAKE_STOP makes it leave a
-checkpoint of epoch 1 and fail, as an interruption would, FAKE_SLEEP makes it take that many seconds
-between epochs.
+The environment controls it: FAKE_EXIT is its exit code, FAKE_STOP makes it write a checkpoint of
+epoch 1 and fail, FAKE_SLEEP makes it take that many seconds between epochs.
 """
 
 import shutil
-import sys
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from scripts.runner.job import Workspace
 
@@ -16,47 +16,64 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
 import argparse, json, os, sys, time
 from pathlib import Path
+from dassl.engine import run_records
 
 parser = argparse.ArgumentParser()
-for flag in ("root", "seed", "trainer", "dataset-config-file", "config-file"):
+for flag in ("root", "trainer", "dataset-config-file", "config-file", "output-dir"):
     parser.add_argument("--" + flag)
-for flag in ("output-dir", "model-dir", "load-epoch"):
-    parser.add_argument("--" + flag)
+parser.add_argument("--model-dir", default="")
+parser.add_argument("--seed", type=int)
+parser.add_argument("--load-epoch", type=int)
 parser.add_argument("--eval-only", action="store_true")
 parser.add_argument("opts", nargs=argparse.REMAINDER)
 args = parser.parse_args()
-folder = Path(args.output_dir)
-folder.mkdir(parents=True, exist_ok=True)
-models = folder / "prompt_learner"
-resumed = models.is_dir()
-with open(folder / "log.txt", "a") as log:
-    print("resumed" if resumed else "fresh", *sys.argv[1:], file=log)
-    print("the fake speaks")
-    if not args.eval_only:
-        models.mkdir(exist_ok=True)
-        (models / "model.pth.tar-1").write_text("1")
-        log.flush()
-    if "FAKE_STOP" in os.environ:
-        sys.exit("stopped")
-    time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
-    if not args.eval_only:
-        (models / "model.pth.tar-3").write_text("3")
-        (models / "model-best.pth.tar").write_text("2")
-        print("Finish training", file=log)
-    print("=> result\\n* accuracy: 50.0%", file=log)
 options = dict(zip(args.opts[::2], args.opts[1::2]))
-classes = options.pop("DATASET.SUBSAMPLE_CLASSES", "all")
-accuracy = (60.0 if classes == "base" else 40.0) + int(args.seed)
-(folder / "result.json").write_text(json.dumps({
-    "trainer": args.trainer, "dataset": "Critters", "config": Path(args.config_file).stem,
-    "seed": int(args.seed), "shots": 16, "classes": classes, "source": None, "epoch": 3,
-    "selection": "zero-shot" if args.trainer == "ZeroshotCLIP" else "last_step",
-    "backbone": "toy", "split": "test",
-    "settings": {key: value for key, value in options.items() if key.startswith("TRAINER.")},
-    "accuracy": accuracy, "total": 100, "correct": int(accuracy),
-    "resources": {"host_bytes": 2**30, "cuda_bytes": None},
-}))
-sys.exit(int(os.environ.get("FAKE_EXIT", "0")))
+
+
+def run(folder):
+    models = folder / "prompt_learner"
+    resumed = models.is_dir()
+    with open(folder / "log.txt", "a") as log:
+        print("resumed" if resumed else "fresh", *sys.argv[1:], file=log)
+        print("the fake speaks")
+        if not args.eval_only:
+            models.mkdir(exist_ok=True)
+            (models / "model.pth.tar-1").write_text("1")
+            log.flush()
+        if "FAKE_STOP" in os.environ:
+            sys.exit("stopped")
+        time.sleep(float(os.environ.get("FAKE_SLEEP", "0")))
+        if not args.eval_only:
+            (models / "model.pth.tar-3").write_text("3")
+            (models / "model-best.pth.tar").write_text("2")
+            print("Finish training", file=log)
+        print("=> result\\n* accuracy: 50.0%", file=log)
+    classes = options.get("DATASET.SUBSAMPLE_CLASSES", "all")
+    accuracy = (60.0 if classes == "base" else 40.0) + args.seed
+    (folder / "result.json").write_text(json.dumps({
+        "trainer": args.trainer, "dataset": "Critters", "config": Path(args.config_file).stem,
+        "seed": args.seed, "shots": 16, "classes": classes, "source": None, "epoch": 3,
+        "selection": "zero-shot" if args.trainer == "ZeroshotCLIP" else "last_step",
+        "backbone": "toy", "split": "test",
+        "settings": {key: value for key, value in options.items() if key.startswith("TRAINER.")},
+        "accuracy": accuracy, "total": 100, "correct": int(accuracy),
+        "resources": {"host_bytes": 2**30, "cuda_bytes": None},
+    }))
+    if "FAKE_EXIT" in os.environ:
+        sys.exit(int(os.environ["FAKE_EXIT"]))
+
+
+run_records.end_with_runner()
+flags = {"--trainer": args.trainer, "--seed": args.seed}
+flags |= {"--eval-only": args.eval_only, "--load-epoch": args.load_epoch}
+settings = run_records.run_settings([args.dataset_config_file, args.config_file], flags, options)
+try:
+    with run_records.folder_lock(args.output_dir):
+        with run_records.recorded_run(args.output_dir, settings, args.model_dir, time.monotonic()):
+            run(Path(args.output_dir))
+except run_records.FolderInUseError as error:
+    print(f"error: {error}")
+    sys.exit(run_records.IN_USE)
 """
 
 CONFIG = "OPTIM:\n  MAX_EPOCH: 3\nTRAINER:\n  COOP:\n    CTX_INIT: a photo of a\n"
@@ -86,11 +103,23 @@ def make_project(folder: Path) -> Workspace:
         path.write_text(text)
     shutil.copy(ROOT / "configs" / "protocols.yaml", folder / "configs")
     (folder / "train.py").write_text(TRAIN)
+    (folder / "dassl").symlink_to(ROOT / "dassl")
     (folder / "data").mkdir()
-    return Workspace(folder, folder / "data", folder / "output", sys.executable)
+    return Workspace(folder, folder / "data", folder / "output")
 
 
 def add_scripts(folder: Path) -> None:
     """The real scripts/ in ``folder``, so that its shell entries run the fake train.py."""
     shutil.copytree(ROOT / "scripts", folder / "scripts")
-    (folder / "dassl").symlink_to(ROOT / "dassl")
+    for name in ("clip", "datasets"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a train.py is running in ``folder``."""
+    lock = FileLock(folder / "running.lock")
+    try:
+        with lock.acquire(timeout=0):
+            return False
+    except Timeout:
+        return True

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from scripts import ablate
-from scripts import run as cli
 from scripts.report.statistics import Cell
 from tests.scripts.fake_project import make_project
 from trainers.settings import DEFAULTS
@@ -15,7 +14,7 @@ from trainers.settings import DEFAULTS
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path)
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr("scripts.runner.job.ROOT", tmp_path)
     return tmp_path
 
 
@@ -93,9 +92,9 @@ def test_the_table_by_hand() -> None:
         (["critters", "1", "--set", "A.B"], "'A.B' has no value"),
         (
             ["critters", "1", "--set", "TRAINER.TEXTREFINER.ALPHA", "0.3"],
-            "--set TRAINER.TEXTREFINER.ALPHA is what some variants set themselves",
+            "--set TRAINER.TEXTREFINER.ALPHA is set by some of the variants",
         ),
-        (["dtd", "1"], "what is listed as missing must be there first"),
+        (["dtd", "1"], "provide what is listed as missing first"),
     ],
 )
 def test_wrong_words_are_one_sentence(

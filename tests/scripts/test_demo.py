@@ -14,8 +14,8 @@ from tests.scripts.fake_project import make_project
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = make_project(tmp_path)
-    monkeypatch.setattr(demo, "ROOT", place.root)
-    monkeypatch.setattr("scripts.runner.demo.prepare_folder", lambda plan, folder: None)
+    monkeypatch.setattr("scripts.runner.job.ROOT", place.root)
+    monkeypatch.setattr("datasets.critters_world.folder.prepare_folder", lambda plan, folder: None)
     return tmp_path
 
 
@@ -151,5 +151,5 @@ def test_no_row_of_the_long_demo_sees_images_of_new_classes() -> None:
                 continue
             assert job.options["DATASET.SUBSAMPLE_CLASSES"] == "base", method.label
             assert job.options["DATASET.NUM_SHOTS"] == "16"
-            distilled = job.trainer.endswith("PromptKD")
-            assert (job.options.get("DATASET.DISTILL_ON") == "few_shot") == distilled
+            distills = job.teacher is not None
+            assert (job.options.get("DATASET.DISTILL_ON") == "few_shot") == distills

@@ -7,9 +7,7 @@ import pytest
 
 from clip import openai
 from scripts import reproduce
-from scripts import run as cli
-from scripts.runner.job import Job, Workspace
-from scripts.runner.preflight import WEIGHTS
+from scripts.runner.job import Job, Teacher
 from tests.scripts.fake_project import make_project
 
 ONE = ["--methods", "coop", "textrefiner", "--datasets", "critters", "--seeds", "1"]
@@ -18,7 +16,7 @@ ONE = ["--methods", "coop", "textrefiner", "--datasets", "critters", "--seeds", 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path)
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr("scripts.runner.job.ROOT", tmp_path)
     monkeypatch.setattr(openai, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
@@ -72,13 +70,13 @@ def test_what_is_missing_stops_everything_before_it_starts(
     words = ["--methods", "coop", "--datasets", "critters", "dtd", "--protocols", "base2new"]
     assert reproduce.main(words, {}) == 2
     error = capsys.readouterr().err
-    assert "what is listed as missing must be there first" in error
+    assert "provide what is listed as missing first" in error
     assert error.count("\n") == 1
     assert not (project / "output").exists()
 
     assert reproduce.main([*words, "--allow-missing", "--seeds", "1"], {}) == 0
     shown = capsys.readouterr().out
-    assert "left out, for lack of the above: 1 x coop base2new" in shown
+    assert "left out because of the above: 1 x coop base2new" in shown
     assert "2 jobs done, 0 failed, 0 not run" in shown
 
 
@@ -112,19 +110,16 @@ def test_wrong_words_are_one_sentence(
     assert not (project / "output").exists()
 
 
-def test_a_training_its_tests_and_its_teacher_are_one_chain(project: Path) -> None:
-    place = Workspace(project, project / "data", project / "output")
-
-    def job(name: str, model: str = "", **options: str) -> Job:
-        model_folder = project / model if model else None
-        folder = project / name
+def test_a_training_its_tests_and_its_teacher_are_one_chain() -> None:
+    def job(name: str, model: str = "", teacher: str = "") -> Job:
         return Job(
-            *(name, "CoOp", "critters", 1, "c", folder, options, model_folder is not None),
-            model_folder=model_folder,
+            *(name, "CoOp", "critters", 1, "c", Path(name), {}, model != ""),
+            model_folder=Path(model) if model else None,
+            teacher=Teacher(Path(teacher) / "model.pth.tar-20", "toy") if teacher else None,
         )
 
     training, teacher = job("train"), job("teacher")
-    students = [job(f"student{n}", **{WEIGHTS: "teacher/model.pth.tar-20"}) for n in (1, 2)]
+    students = [job(f"student{n}", teacher="teacher") for n in (1, 2)]
     parts = [
         reproduce.Part("coop xd", "critters", [training, job("far", "train")]),
         reproduce.Part("coop dg", "critters", [training, job("sketch", "train")]),
@@ -133,7 +128,7 @@ def test_a_training_its_tests_and_its_teacher_are_one_chain(project: Path) -> No
         ),
         reproduce.Part("kd base2new", "critters", [teacher, students[1]]),
     ]
-    chains = [[each.name for each in chain.jobs] for chain in reproduce.make_chains(parts, place)]
+    chains = [[each.name for each in chain] for chain in reproduce.make_chains(parts)]
     assert chains == [
         ["train", "far", "sketch"],
         ["teacher"],

@@ -58,7 +58,7 @@ def test_wrong_words_are_told_in_a_sentence(
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_project(tmp_path)
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr("scripts.runner.job.ROOT", tmp_path)
     return tmp_path
 
 
@@ -72,7 +72,8 @@ def test_a_protocol_runs_job_after_job_and_skips_them_next_time(
         f"DATA={project}/data  # the default",
         f"OUTPUT={project}/output  # the default",
     ]
-    assert [line.split()[0] for line in first.splitlines()[2:] if line[0].islower()] == [
+    assert first.count("  estimate: none") == 2
+    assert [line.split()[0] for line in first.splitlines()[6:] if line[0].islower()] == [
         *("run", "the", "done"),
         *("run", "the", "done"),
     ]
@@ -107,7 +108,7 @@ def test_a_broken_protocol_table_exits_with_2_and_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert "protocols.yaml: the file must hold KEY: value lines" in error
+    assert "protocols.yaml: the file must contain KEY: value lines" in error
 
 
 def test_a_missing_data_folder_is_named_unless_the_images_are_drawn(
@@ -138,7 +139,7 @@ def test_data_and_output_are_relative_to_the_working_folder(
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     monkeypatch.chdir(elsewhere)
     assert cli.main(["coop", "base2new", "critters", "1"], {"DATA": "images", "OUTPUT": "out"}) == 0
-    assert next((elsewhere / "out/base2new").rglob("finished.json")).is_file()
+    assert next((elsewhere / "out/base2new").rglob("run.json")).is_file()
     assert (elsewhere / "images").is_dir()
 
 

@@ -6,20 +6,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from dassl.engine import run_records
 from dassl.utils import UsageError
 from scripts import sweep as command
-from scripts.runner.grid import grid, method_name
 from scripts.runner.job import Workspace
-from scripts.runner.lock import JobLock
-from scripts.runner.ray_cluster import share_of_gpu
+from scripts.runner.plan import plan_grid
 from scripts.runner.resources import Estimates
-from scripts.runner.run_job import LOCK
-from tests.scripts.fake_project import ROOT, make_project
+from tests.scripts.fake_project import ROOT, is_locked, make_project
 
 GRID = ["--trainers", "coop", "TextRefinerCoOp", "--datasets", "critters", "--seeds", "1", "2"]
 
@@ -27,7 +25,7 @@ GRID = ["--trainers", "coop", "TextRefinerCoOp", "--datasets", "critters", "--se
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     place = make_project(tmp_path)
-    monkeypatch.setattr(command, "find_workspace", lambda env: place)
+    monkeypatch.setattr("scripts.runner.job.ROOT", tmp_path)
     return place
 
 
@@ -38,16 +36,18 @@ def runs_of(place: Workspace) -> list[str]:
 
 
 def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Workspace) -> None:
-    chains = grid(["coop", "textrefiner"], ["critters", "dtd"], [1, 2], ["base2new"], {}, place)
+    chains = plan_grid(
+        ["coop", "textrefiner"], ["critters", "dtd"], [1, 2], ["base2new"], {}, place
+    )
     assert len(chains) == 8
-    assert all(len(chain.jobs) == 2 for chain in chains)
-    assert [chain.job.seed for chain in chains] == [1] * 4 + [2] * 4
+    assert all(len(chain) == 2 for chain in chains)
+    assert [chain[0].seed for chain in chains] == [1] * 4 + [2] * 4
 
 
 def test_methods_go_by_their_own_or_their_trainers_name(place: Workspace) -> None:
-    assert method_name("TextRefinerCoOp", place) == method_name("textrefiner", place)
+    assert place.table.method("TextRefinerCoOp") == place.table.method("textrefiner")
     with pytest.raises(UsageError, match=r"trainer 'TextRefinrCoOp'.*TextRefiner"):
-        method_name("TextRefinrCoOp", place)
+        place.table.method("TextRefinrCoOp")
 
 
 def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
@@ -81,37 +81,37 @@ def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
     assert sum(line.startswith("resumed") for line in runs_of(place)) == 4
 
 
-def test_a_job_that_another_runner_has_is_waited_for(
+def test_a_job_that_another_run_is_working_on_is_waited_for(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scripts.runner.sweeping.HELD_SECONDS", 0.1)
-    first = grid(["coop"], ["critters"], [1], ["base2new"], {}, place)[0].job
-    first.folder.mkdir(parents=True)
-    holder = subprocess.Popen(["sleep", "2"])
-    lock = JobLock(first.folder / LOCK)
-    assert lock.take()
-    lock.note_child(holder.pid)
-    lock.owner["pid"] = holder.pid  # as another process' lock
-    lock.note_child(holder.pid)
-    try:
-        # The holder becomes a zombie, which is alive to os.kill, until it is waited for.
-        Timer(1.0, lambda: (holder.kill(), holder.wait())).start()
-        assert command.main(GRID, {}) == 0
-    finally:
-        holder.kill()
-        holder.wait()
+    monkeypatch.setattr("scripts.runner.run_job.WAIT", 0.1)
+    first = plan_grid(["coop"], ["critters"], [1], ["base2new"], {}, place)[0][0]
+
+    def hold() -> None:
+        with run_records.folder_lock(first.folder):
+            time.sleep(2)
+
+    holder = Thread(target=hold)
+    holder.start()
+    assert command.main(GRID, {}) == 0
+    holder.join()
     assert "8 jobs done" in capsys.readouterr().out
 
 
+def test_several_workers_do_the_same(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([*GRID, "--workers", "3"], {}) == 0
+    assert "8 jobs done, 0 finished before, 0 failed, 0 not run" in capsys.readouterr().out
+
+
 def test_estimates_come_from_the_finished_job_most_like_it(place: Workspace) -> None:
-    jobs = grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
+    jobs = plan_grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
     estimates = Estimates(place)
-    assert estimates.line(jobs[0].job) == (
+    assert estimates.line(jobs[0][0]) == (
         f"estimate: none, no job like it has finished below {place.output}"
     )
     assert command.main([*GRID[:5], "--seeds", "1"], {}) == 0
-    line = Estimates(place).line(jobs[1].job)
-    assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0].job.folder}")
+    line = Estimates(place).line(jobs[1][0])
+    assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0][0].folder}")
 
 
 def test_dry_run_starts_nothing(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,8 +127,11 @@ def test_dry_run_starts_nothing(place: Workspace, capsys: pytest.CaptureFixture[
         (["--trainers", "cop", "--datasets", "critters"], "unknown method or trainer 'cop'"),
         (["--trainers", "coop", "--datasets", "criters"], "unknown dataset 'criters'"),
         ([*GRID, "--protocol", "base2old"], "unknown protocol 'base2old'"),
-        ([*GRID, "--ray-address", "auto"], "--ray-address auto is read with --ray"),
+        ([*GRID, "--ray-address", "auto"], "--ray-address auto is read with --ray only"),
         ([*GRID, "--set", "OPTIM.LR"], "has no value"),
+        ([*GRID, "--workers", "0"], "--workers takes a positive whole number, got 0"),
+        ([*GRID, "--slurm", "--gpus", "0.5"], "--gpus 0.5 is a share, which Slurm does not have"),
+        ([*GRID, "--slurm"], "--slurm needs Slurm's commands on this machine"),
         (
             [*GRID, "--ray", "--ray-address", "127.0.0.1:1"],
             "no Ray cluster at 127.0.0.1:1 ([Errno 111] Connection refused): start one with",
@@ -148,19 +151,11 @@ def test_bad_input_is_one_sentence(
     assert "Traceback" not in error
 
 
-def test_a_share_of_a_gpu_has_headroom_and_is_never_more_than_one() -> None:
-    gib = 2**30
-    assert share_of_gpu(2 * gib, 24 * gib) == 0.13  # (2 * 1.25 + 0.5) / 24 = 0.125, rounded up
-    assert share_of_gpu(40 * gib, 24 * gib) == 1.0
-
-
 def start_sweep(place: Workspace, address: str) -> subprocess.Popen[str]:
     """scripts/sweep.py as a process of its own, on the cluster at ``address``."""
     program = (
-        "import sys; from pathlib import Path; from scripts import sweep\n"
-        "from scripts.runner.job import Workspace\n"
-        f"root = Path({str(place.root)!r})\n"
-        "sweep.find_workspace = lambda env: Workspace(root, root / 'data', root / 'output')\n"
+        "import sys\nfrom pathlib import Path\nfrom scripts import sweep\n"
+        f"from scripts.runner import job\njob.ROOT = Path({str(place.root)!r})\n"
         "sys.exit(sweep.main(sys.argv[1:], {}))\n"
     )
     words = [*GRID, "--ray", "--ray-address", address]
@@ -203,9 +198,10 @@ def test_a_ray_cluster_that_loses_a_node_does_every_job_once(
         cluster.shutdown()
     assert process.returncode == 0, output
     assert "8 jobs done, 0 finished before, 0 failed, 0 not run" in output
-    finished = list((place.output / "base2new").rglob("finished.json"))
-    assert len(finished) == 8
-    assert not list(place.output.rglob(LOCK))
+    folders = run_records.find_run_records(place.output / "base2new")
+    assert len(folders) == 8
+    assert all(run_records.is_finished(folder) for folder in folders)
+    assert not any(is_locked(folder) for folder in folders)
     runs = runs_of(place)
     # The job of the lost node went on from its checkpoint; none other ran twice.
     assert len(runs) == 9

@@ -9,6 +9,7 @@ from dassl.utils import UsageError
 from scripts.runner.job import Job, Request, Workspace
 from scripts.runner.plan import plan, protocols_of
 from scripts.runner.protocol_table import ProtocolTable
+from scripts.runner.run_job import run_job
 from tests.scripts.fake_project import ROOT, make_project
 
 
@@ -146,7 +147,7 @@ def test_users_pairs_and_environment_win(place: Workspace) -> None:
 
 def test_paths_outside_of_the_repository_are_absolute(tmp_path: Path) -> None:
     inside = make_project(tmp_path)
-    place = Workspace(inside.root, Path("/images"), Path("/results"), "python")
+    place = Workspace(inside.root, Path("/images"), Path("/results"))
     (job,) = jobs(place, "coop", "base2new_train")
     assert job.command(place)[3] == "/images"
     assert "/results/base2new/train_base/dtd/shots_16/CoOp/vit_b16_ctxv1/seed1" in job.command(
@@ -234,6 +235,68 @@ def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
         jobs(place, "distilled", "fewshot")
 
 
+KGCOOP = """
+  kgcoop:
+    trainer: KgCoOp
+    config_node: KGCOOP
+    base2new: {config: c4, shots: 16}
+    fewshot: {config: c4, shots: 16, folder_suffix: "nctx{N_CTX}"}
+"""
+
+
+@pytest.fixture
+def kgcoop(place: Workspace) -> Workspace:
+    """A method with a config node of its own."""
+    config = place.root / "configs/trainers/KgCoOp/c4.yaml"
+    config.parent.mkdir()
+    config.write_text(
+        "OPTIM: {MAX_EPOCH: 3}\nTRAINER: {KGCOOP: {N_CTX: 4, CTX_INIT: a photo of a}}\n"
+    )
+    with open(place.root / "configs/protocols.yaml", "a") as file:
+        file.write(KGCOOP)
+    return place
+
+
+def test_two_context_lengths_of_any_method_never_share_a_folder(kgcoop: Workspace) -> None:
+    eight = {"TRAINER.KGCOOP.N_CTX": "8"}
+    assert folders(kgcoop, "kgcoop", "fewshot") == ["dtd/KgCoOp/c4_16shots/nctx4/seed1"]
+    assert folders(kgcoop, "kgcoop", "fewshot", options=eight) == [
+        "dtd/KgCoOp/c4_16shots/nctx8/seed1"
+    ]
+    # In base2new the folder is the one of CoCoOp's scripts: other settings are refused.
+    (training,) = jobs(kgcoop, "kgcoop", "base2new_train")
+    (other,) = jobs(kgcoop, "kgcoop", "base2new_train", options=eight)
+    run_job(training, kgcoop)
+    with pytest.raises(UsageError, match=r"TRAINER\.KGCOOP\.N_CTX was 4, now is 8"):
+        run_job(other, kgcoop)
+
+
+def test_a_folder_suffix_without_a_value_is_one_sentence(kgcoop: Workspace) -> None:
+    config = kgcoop.root / "configs/trainers/KgCoOp/c4.yaml"
+    config.write_text("OPTIM: {MAX_EPOCH: 3}\n")
+    with pytest.raises(
+        UsageError, match=r"'nctx\{N_CTX\}' of kgcoop .* needs TRAINER\.KGCOOP\.N_CTX"
+    ):
+        folders(kgcoop, "kgcoop", "fewshot")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "nctx16_cscFalse_ctpend"),
+        ({"N_CTX": "4", "CSC": "True"}, "nctx4_cscTrue_ctpend"),
+        ({"N_CTX": "8", "CTX_INIT": "a photo of a", "CSC": "True"}, "nctx4_cscFalse_ctpend"),
+        ({"CLASS_TOKEN_POSITION": "middle"}, "nctx16_cscFalse_ctpmiddle"),
+    ],
+)
+def test_the_folder_of_a_context_is_coops(
+    place: Workspace, options: dict[str, str], name: str
+) -> None:
+    pairs = {f"TRAINER.COOP.{key}": value for key, value in options.items()}
+    (folder,) = folders(place, "coop", "fewshot", shots=(16,), options=pairs)
+    assert folder == f"dtd/CoOp/vit_b16_16shots/{name}/seed1"
+
+
 def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
     tree = {
         "synthetic_datasets": {"pattern": "critters*", "config": "critters"},
@@ -247,15 +310,18 @@ def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("methods: {coop: [", "is not valid YAML"),
-        ("- coop", "the file must have KEY: value lines, got ['coop']"),
-        ("", "the file must have KEY: value lines, got None"),
+        ("- coop", "the file must contain KEY: value lines, got ['coop']"),
+        ("", "the file must contain KEY: value lines, got None"),
         ("methods: {}", "the file lacks synthetic_datasets"),
         ("metods: {}", "the file has the unknown key 'metods': did you mean 'methods'"),
         ("methods: {}\nsynthetic_datasets: {pattern: x}", "synthetic_datasets lacks config"),
-        ("{methods: [], synthetic_datasets: DRAWN}", "methods must have KEY: value lines, got []"),
+        (
+            "{methods: [], synthetic_datasets: DRAWN}",
+            "methods must contain KEY: value lines, got []",
+        ),
         (
             "{methods: {coop: 3}, synthetic_datasets: DRAWN}",
-            "coop must have KEY: value lines, got 3",
+            "coop must contain KEY: value lines, got 3",
         ),
         ("{methods: {coop: {}}, synthetic_datasets: DRAWN}", "coop lacks trainer"),
         (
@@ -272,7 +338,10 @@ def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
             "synthetic_datasets: DRAWN}",
             "coop, xd, except 1 lacks for",
         ),
-        ("{methods: {}, synthetic_datasets: DRAWN, domains: [a]}", "domains must hold KEY: value"),
+        (
+            "{methods: {}, synthetic_datasets: DRAWN, domains: [a]}",
+            "domains must contain KEY: value",
+        ),
     ],
 )
 def test_a_broken_table_is_one_sentence(place: Workspace, content: str, sentence: str) -> None:

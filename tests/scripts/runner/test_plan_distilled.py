@@ -198,7 +198,7 @@ def test_a_target_without_a_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "configs/protocols.yaml").symlink_to(ROOT / "configs/protocols.yaml")
     (tmp_path / "configs/datasets/imagenet.yaml").write_text("DATASET: {NAME: ImageNet}")
     place = Workspace(tmp_path, tmp_path / "data", tmp_path / "output")
-    with pytest.raises(UsageError, match="names imagenetv2 among the domains of imagenet, but"):
+    with pytest.raises(UsageError, match="lists imagenetv2 among the domains of imagenet, but"):
         jobs(place, "coop", "dg", "imagenet")
 
 

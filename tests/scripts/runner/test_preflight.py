@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clip import openai
-from scripts.runner.job import Job, Workspace
+from scripts.runner.job import Job, Teacher, Workspace
 from scripts.runner.preflight import needs
 from tests.scripts.fake_project import make_project
 
@@ -23,8 +23,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         "trainers/CoOp/openai": BACKBONE.format("ViT-B/16"),
         "trainers/CoOp/file": BACKBONE.format("mine.pt"),
         "trainers/CoOp/registry": BACKBONE.format("ViT-B-16:laion2b_s34b_b88k"),
-        "trainers/PromptKD/kd": BACKBONE.format("critters-vit-t")
-        + "TRAINER:\n  PROMPTKD:\n    TEACHER_NAME: critters-vit-t\n",
+        "trainers/PromptKD/kd": BACKBONE.format("critters-vit-t"),
     }.items():
         path = tmp_path / "configs" / f"{name}.yaml"
         path.parent.mkdir(exist_ok=True)
@@ -35,7 +34,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 def job(place: Workspace, dataset: str = "critters", config: str = "here", **options: str) -> Job:
     trainer = "PromptKD" if config == "kd" else "CoOp"
     folder = place.output / dataset / config
-    return Job(f"{config} job", trainer, dataset, 1, f"{trainer}/{config}", folder, options)
+    published = place.root / "teacher_model/Critters/VLPromptLearner/model-best.pth.tar"
+    return Job(
+        *(f"{config} job", trainer, dataset, 1, f"{trainer}/{config}", folder, options),
+        teacher=Teacher(published, "critters-vit-t") if config == "kd" else None,
+    )
 
 
 def lines(place: Workspace, *jobs: Job) -> list[tuple[str, bool]]:
@@ -94,7 +97,7 @@ def test_a_teacher_is_a_file_or_a_job_of_the_same_plan(place: Workspace) -> None
 
     teacher = job(place)
     weights = teacher.folder / "VLPromptLearner" / "model.pth.tar-20"
-    own = replace(student, options={"TRAINER.PROMPTKD.TEACHER_WEIGHTS": str(weights)})
+    own = replace(student, teacher=Teacher(weights, "critters-vit-t"))
     assert lines(place, own)[0][1]
     ((line, blocks),) = lines(place, teacher, own)
     assert not blocks

@@ -1,20 +1,22 @@
-"""Marking, skipping, failing, resuming, locking of jobs; train.py only writes files here."""
+"""Recording, skipping, failing, resuming, locking of jobs; train.py only writes files here."""
 
 import json
-import os
-import socket
+import pickle
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from dassl.engine import run_records
 from dassl.utils import UsageError
 from scripts.runner.job import Job, Request, Workspace
-from scripts.runner.lock import JobLock, LockHeldError, job_lock
 from scripts.runner.plan import plan
-from scripts.runner.run_job import LOCK, JobFailedError, run
-from tests.scripts.fake_project import make_project
+from scripts.runner.run_job import Children, JobFailedError, run_job
+from tests.scripts.fake_project import ROOT, is_locked, make_project
 
 
 @pytest.fixture
@@ -32,36 +34,86 @@ def lines_of(job: Job) -> list[str]:
     return (job.folder / "log.txt").read_text().splitlines()
 
 
-def test_a_finished_job_is_marked_and_skipped(place: Workspace) -> None:
-    training, _ = base2new(place)
-    said: list[str] = []
-    assert not run(training, place, say=said.append).skipped
-    before = lines_of(training)
-    assert run(training, place, say=said.append).skipped
-    assert lines_of(training) == before
-    assert said[-1].startswith(f"skip  {training.name}: finished ")
+def record_of(job: Job) -> dict[str, object]:
+    return json.loads((job.folder / "run.json").read_text())
 
-    finished = json.loads((training.folder / "finished.json").read_text())
-    assert finished["command"].split()[1] == "train.py"
-    assert finished["settings"]["OPTIM.MAX_EPOCH"] == 3
-    assert finished["settings"]["--seed"] == 1
-    assert finished["versions"]["torch"]
-    assert finished["seconds"] >= 0
-    assert {"commit", "started", "finished", "model", "job"} <= set(finished)
-    assert not (training.folder / LOCK).exists()
+
+def test_a_finished_job_is_recorded_and_skipped(
+    place: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training, _ = base2new(place)
+    assert run_job(training, place) is not None
+    before = lines_of(training)
+    assert run_job(training, place) is None
+    assert lines_of(training) == before
+    assert f"\nskip  {training.name}: finished " in capfd.readouterr().out
+
+    record = json.loads((training.folder / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["command"].split()[1] == "train.py"
+    assert record["settings"] == training.settings(place)
+    assert record["settings"]["OPTIM.MAX_EPOCH"] == 3
+    assert record["settings"]["--seed"] == 1
+    assert record["versions"]["torch"]
+    assert record["seconds"] >= 0
+    assert {"commit", "started", "finished", "model"} <= set(record)
+    assert not is_locked(training.folder)
+
+
+OLD = {"job": "j", "command": "python train.py", "model": None, "versions": {}, "commit": None,
+       "started": "2026-01-01T00:00:00+00:00"}  # fmt: skip
+
+
+def write_old_records(job: Job, place: Workspace, *, finished: bool = True) -> None:
+    """Write what the runner left in a folder before there was run.json."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    started = {**OLD, "settings": job.settings(place)}
+    (job.folder / "job.json").write_text(json.dumps(started))
+    if finished:
+        ended = {**started, "finished": "2026-01-01T01:00:00+00:00", "seconds": 3600.0}
+        (job.folder / "finished.json").write_text(json.dumps(ended))
+
+
+def test_a_folder_of_an_earlier_version_is_skipped_refused_tested_and_resumed(
+    place: Workspace,
+) -> None:
+    training, test = base2new(place)
+    write_old_records(training, place)
+    (training.folder / "prompt_learner").mkdir()
+    (training.folder / "prompt_learner" / "model.pth.tar-3").touch()
+    assert run_job(training, place) is None
+    with pytest.raises(UsageError, match=r"OPTIM\.LR was not set, now is 0\.1"):
+        run_job(base2new(place, OPTIM__LR="0.1")[0], place)
+    assert run_job(test, place) is not None
+    assert record_of(test)["model"] == "2026-01-01T01:00:00+00:00"
+
+    (training.folder / "finished.json").unlink()
+    with pytest.raises(UsageError, match="checkpoints of other settings"):
+        run_job(base2new(place, OPTIM__LR="0.1")[0], place)
+    assert run_job(training, place) is not None
+    assert lines_of(training)[0].startswith("resumed")
+    assert record_of(training)["status"] == "finished"
+
+
+def test_an_old_test_runs_again_when_its_model_was_trained_again(place: Workspace) -> None:
+    training, test = base2new(place)
+    write_old_records(test, place)
+    run_job(training, place)
+    assert run_job(test, place) is not None
+    assert run_job(test, place) is None
 
 
 def test_what_the_child_prints_passes_through(
     place: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    run(base2new(place)[0], place)
+    run_job(base2new(place)[0], place)
     assert "the fake speaks" in capfd.readouterr().out
 
 
 def test_what_the_child_prints_goes_to_a_file_if_asked(place: Workspace, tmp_path: Path) -> None:
     with open(tmp_path / "job.log", "w") as stream:
-        run(base2new(place)[0], place, stream=stream)
-    assert (tmp_path / "job.log").read_text() == "the fake speaks\n"
+        run_job(base2new(place)[0], place, output=stream)
+    assert (tmp_path / "job.log").read_text().splitlines()[2:] == ["the fake speaks"]
 
 
 def test_a_failed_job_passes_its_code_on_and_runs_again(
@@ -70,13 +122,13 @@ def test_a_failed_job_passes_its_code_on_and_runs_again(
     training, _ = base2new(place)
     monkeypatch.setenv("FAKE_EXIT", "5")
     with pytest.raises(JobFailedError, match=r"exit code 5; its log: .*log\.txt") as failure:
-        run(training, place)
+        run_job(training, place)
     assert failure.value.code == 5
-    assert not (training.folder / "finished.json").exists()
-    assert not (training.folder / LOCK).exists()
+    assert record_of(training)["status"] == "failed"
+    assert not is_locked(training.folder)
     monkeypatch.delenv("FAKE_EXIT")
-    assert not run(training, place).skipped
-    assert (training.folder / "finished.json").exists()
+    assert run_job(training, place) is not None
+    assert record_of(training)["status"] == "finished"
 
 
 def test_an_unfinished_job_runs_again_in_its_folder(
@@ -85,9 +137,9 @@ def test_an_unfinished_job_runs_again_in_its_folder(
     training, _ = base2new(place)
     monkeypatch.setenv("FAKE_STOP", "1")
     with pytest.raises(JobFailedError):
-        run(training, place)
+        run_job(training, place)
     monkeypatch.delenv("FAKE_STOP")
-    run(training, place)
+    run_job(training, place)
     assert [line.split()[0] for line in lines_of(training)][:2] == ["fresh", "resumed"]
 
 
@@ -96,38 +148,38 @@ def test_a_signal_reads_as_a_shell_gives_it(place: Workspace) -> None:
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
     with pytest.raises(JobFailedError) as failure:
-        run(base2new(place)[0], place)
+        run_job(base2new(place)[0], place)
     assert failure.value.code == 137
 
 
 def test_other_pairs_in_a_finished_folder_are_refused(place: Workspace) -> None:
-    run(base2new(place)[0], place)
+    run_job(base2new(place)[0], place)
     other, _ = base2new(place, OPTIM__LR="0.1")
     with pytest.raises(UsageError, match=r"OPTIM\.LR was not set, now is 0\.1.*another OUTPUT"):
-        run(other, place)
+        run_job(other, place)
 
 
 def test_another_config_content_is_refused_but_another_comment_is_not(place: Workspace) -> None:
     training, _ = base2new(place)
-    run(training, place)
+    run_job(training, place)
     config = place.trainer_config(training.config)
     config.write_text("# a comment\n" + config.read_text())
-    assert run(training, place).skipped
+    assert run_job(training, place) is None
     config.write_text(config.read_text().replace("3", "4"))
     with pytest.raises(UsageError, match=r"OPTIM\.MAX_EPOCH was 3, now is 4"):
-        run(training, place)
+        run_job(training, place)
 
 
 def test_a_pair_that_repeats_the_config_is_no_difference(place: Workspace) -> None:
-    run(base2new(place)[0], place)
+    run_job(base2new(place)[0], place)
     again, _ = base2new(place, OPTIM__MAX_EPOCH="3")
-    assert run(again, place).skipped
+    assert run_job(again, place) is None
 
 
 def test_pairs_that_change_speed_or_output_only_are_no_difference(place: Workspace) -> None:
-    run(base2new(place)[0], place)
+    run_job(base2new(place)[0], place)
     again, _ = base2new(place, DATALOADER__NUM_WORKERS="0", TRAIN__PRINT_FREQ="1")
-    assert run(again, place).skipped
+    assert run_job(again, place) is None
 
 
 def test_checkpoints_of_another_command_are_not_resumed(
@@ -135,10 +187,10 @@ def test_checkpoints_of_another_command_are_not_resumed(
 ) -> None:
     monkeypatch.setenv("FAKE_STOP", "1")
     with pytest.raises(JobFailedError):
-        run(base2new(place)[0], place)
+        run_job(base2new(place)[0], place)
     other, _ = base2new(place, OPTIM__LR="0.1")
-    with pytest.raises(UsageError, match=r"holds the checkpoints of another command \(OPTIM\.LR"):
-        run(other, place)
+    with pytest.raises(UsageError, match=r"contains checkpoints of other settings \(OPTIM\.LR"):
+        run_job(other, place)
 
 
 def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
@@ -148,31 +200,31 @@ def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
     (place.root / "train.py").rename(place.root / "real.py")
     (place.root / "train.py").write_text("raise SystemExit(2)")
     with pytest.raises(JobFailedError, match=r"it wrote no log\.txt: the reason is above"):
-        run(typo, place)
+        run_job(typo, place)
     (place.root / "real.py").rename(place.root / "train.py")
-    assert not run(base2new(place, OPTIM__LR="0.1")[0], place).skipped
+    assert run_job(base2new(place, OPTIM__LR="0.1")[0], place) is not None
 
 
 def test_a_test_needs_its_model(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     training, test = base2new(place)
     with pytest.raises(UsageError, match=r"reads model\.pth\.tar-3, but .* has no checkpoint"):
-        run(test, place)
+        run_job(test, place)
     monkeypatch.setenv("FAKE_STOP", "1")
     with pytest.raises(JobFailedError):
-        run(training, place)
+        run_job(training, place)
     with pytest.raises(UsageError, match="whose training is not finished"):
-        run(test, place)
+        run_job(test, place)
     monkeypatch.delenv("FAKE_STOP")
-    run(training, place)
-    assert not run(test, place).skipped
+    run_job(training, place)
+    assert run_job(test, place) is not None
 
 
 def test_a_test_takes_the_settings_of_its_model(place: Workspace) -> None:
     training, _ = base2new(place, OPTIM__LR="0.1")
-    run(training, place)
+    run_job(training, place)
     with pytest.raises(UsageError, match=r"other settings \(OPTIM\.LR was 0\.1, now is not set\)"):
-        run(base2new(place)[1], place)
-    assert not run(base2new(place, OPTIM__LR="0.1")[1], place).skipped
+        run_job(base2new(place)[1], place)
+    assert run_job(base2new(place, OPTIM__LR="0.1")[1], place) is not None
 
 
 def test_a_model_of_coops_own_scripts_can_be_tested(place: Workspace) -> None:
@@ -182,92 +234,118 @@ def test_a_model_of_coops_own_scripts_can_be_tested(place: Workspace) -> None:
     models.mkdir(parents=True)
     (models / "model.pth.tar-2").touch()
     with pytest.raises(UsageError, match=r"has model\.pth\.tar-2"):
-        run(test, place)
+        run_job(test, place)
     (models / "model.pth.tar-3").touch()
-    assert not run(test, place).skipped
+    assert run_job(test, place) is not None
 
 
-def test_a_test_runs_again_when_its_model_was_trained_again(place: Workspace) -> None:
+def test_a_test_runs_again_when_its_model_was_trained_again(
+    place: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
     training, test = base2new(place)
-    run(training, place)
-    run(test, place)
-    marker = training.folder / "finished.json"
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "finished": "later"}))
-    said: list[str] = []
-    assert not run(test, place, say=said.append).skipped
-    assert said[0] == f"again {test.name}: its model was trained again (later)"
+    run_job(training, place)
+    run_job(test, place)
+    path = training.folder / "run.json"
+    path.write_text(json.dumps({**record_of(training), "finished": "later"}))
+    assert run_job(test, place) is not None
+    assert f"again {test.name}: its model was trained again (later)" in capfd.readouterr().out
 
 
-def test_a_running_job_is_left_alone(place: Workspace) -> None:
+def test_a_folder_in_use_is_waited_for(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By exit code 75: it may be a run that no runner started."""
+    monkeypatch.setattr("scripts.runner.run_job.WAIT", 0.1)
     training, _ = base2new(place)
-    training.folder.mkdir(parents=True)
-    with (
-        job_lock(training.folder / LOCK, print),
-        pytest.raises(LockHeldError, match=f"process {os.getpid()} runs this job"),
-    ):
-        run(training, place)
-    assert not run(training, place).skipped
+    with run_records.folder_lock(training.folder):
+        thread = threading.Thread(target=run_job, args=(training, place))
+        thread.start()
+        time.sleep(2)
+        assert not (training.folder / "run.json").exists()
+    thread.join(60)
+    assert record_of(training)["status"] == "finished"
+    assert "error: another run is using" in capfd.readouterr().out
 
 
-def test_an_interrupted_runner_ends_its_child_and_gives_the_lock_back(
+def test_two_runners_do_a_job_once(place: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+    training, _ = base2new(place)
+    threads = [threading.Thread(target=run_job, args=(training, place)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len([line for line in lines_of(training) if "--seed" in line]) == 1
+    shown = capfd.readouterr().out
+    assert shown.count(f"wait  {training.name}: another runner has it") == 2
+    assert shown.count(f"skip  {training.name}: finished ") == 2
+
+
+def test_a_job_that_failed_in_another_chain_is_not_started_again(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, _ = base2new(place)
-    (place.root / "train.py").write_text("import time\ntime.sleep(60)")
-    children = []
-
-    def interrupted(lock: JobLock, pid: int) -> None:
-        children.append(pid)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(JobLock, "note_child", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(training, place)
-    with pytest.raises(ProcessLookupError):
-        os.kill(children[0], 0)
-    assert not (training.folder / LOCK).exists()
-    assert not (training.folder / "finished.json").exists()
+    began = time.time()
+    monkeypatch.setenv("FAKE_EXIT", "5")
+    for _ in range(2):
+        with pytest.raises(JobFailedError):
+            run_job(training, place, since=began)
+    assert len([line for line in lines_of(training) if "--seed" in line]) == 1
+    monkeypatch.delenv("FAKE_EXIT")
+    assert run_job(training, place, since=time.time()) is not None
 
 
-def write_lock(path: Path, **owner: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        json.dumps({"pid": os.getpid(), "child": None, "host": socket.gethostname(), **owner})
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_stopping_ends_a_child_even_one_that_ignores_sigterm(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool
+) -> None:
+    monkeypatch.setattr("scripts.runner.run_job.GRACE", 1.0)
+    ready = tmp_path / "ready"
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if stubborn else ""
+    (place.root / "train.py").write_text(
+        f"import signal, time, pathlib\n{ignore}"
+        f"pathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)"
     )
+    children, codes = Children(), []
+
+    def work() -> None:
+        try:
+            run_job(base2new(place)[0], place, children=children)
+        except JobFailedError as error:
+            codes.append(error.code)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not ready.exists():
+        time.sleep(0.05)
+    children.stop()
+    thread.join(10)
+    assert codes == [128 + (signal.SIGKILL if stubborn else signal.SIGTERM)]
+    with pytest.raises(JobFailedError):  # nothing starts after a stop
+        run_job(base2new(place)[0], place, children=children)
 
 
-def dead_pid() -> int:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(place: Workspace) -> None:
+def test_train_py_ends_with_a_runner_that_was_killed(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SLEEP", "60")
     training, _ = base2new(place)
-    pid = dead_pid()
-    write_lock(training.folder / LOCK, pid=pid)
-    said: list[str] = []
-    assert not run(training, place, say=said.append).skipped
-    assert f"take over the lock of process {pid}" in said[0]
-
-
-def test_a_child_that_outlives_its_runner_keeps_the_lock(tmp_path: Path) -> None:
-    write_lock(tmp_path / LOCK, pid=dead_pid(), child=os.getpid())
-    with pytest.raises(LockHeldError), job_lock(tmp_path / LOCK, print):
-        pass
-    assert (tmp_path / LOCK).exists()
-
-
-def test_a_lock_of_another_machine_is_never_taken_over(tmp_path: Path) -> None:
-    write_lock(tmp_path / LOCK, pid=dead_pid(), host="elsewhere")
-    with (
-        pytest.raises(LockHeldError, match="on elsewhere runs this job"),
-        job_lock(tmp_path / LOCK, print),
-    ):
-        pass
-
-
-def test_an_unreadable_lock_says_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / LOCK).write_text("")
-    with pytest.raises(LockHeldError, match="delete the file"), job_lock(tmp_path / LOCK, print):
-        pass
+    program = (
+        "import pickle, sys\nfrom scripts.runner.run_job import run_job\n"
+        "run_job(*pickle.load(sys.stdin.buffer))"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdin=subprocess.PIPE)
+    assert runner.stdin is not None
+    pickle.dump((training, place), runner.stdin)
+    runner.stdin.close()
+    limit = time.monotonic() + 60
+    while not (training.folder / "log.txt").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    runner.kill()
+    runner.wait()
+    while is_locked(training.folder):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert record_of(training)["status"] == "running"  # as far as its record goes
+    monkeypatch.delenv("FAKE_SLEEP")
+    assert run_job(training, place) is not None
