@@ -23,12 +23,10 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
-from clip.errors import WeightsError
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import run_records
 from dassl.utils import UsageError
@@ -172,16 +170,22 @@ def run(args: argparse.Namespace, began: float) -> None:
                 set_random_seed(cfg.SEED)
             elif distributed.is_active():  # not seeded, and yet the same in every process
                 set_random_seed(distributed.broadcast_from_main(lambda: torch.seed() % 2**32))
-            if not main or args.no_train:  # a run without training or test leaves no record
-                train_or_test(args, cfg, notes)
+            if not main or (args.no_train and not args.eval_only):
+                train_or_test(prepare(args, cfg, notes), args)
                 return
             settings = record_settings(args)
-            with run_records.recorded_run(cfg.OUTPUT_DIR, settings, args.model_dir, began):
-                train_or_test(args, cfg, notes)
+            with run_records.recorded_run(
+                cfg.OUTPUT_DIR, settings, args.model_dir, began
+            ) as checks_passed:
+                trainer = prepare(args, cfg, notes)
+                checks_passed()
+                train_or_test(trainer, args)
+                if trainer.last_test:
+                    run_records.write_result(trainer, cfg, args)
 
 
-def train_or_test(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> None:
-    """Log the settings, build the trainer, train or test it, and write result.json."""
+def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any:
+    """Log the settings, build the trainer and check that it suits the folders; return it."""
     import torch
 
     from dassl.engine import build_trainer
@@ -203,20 +207,21 @@ def train_or_test(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) 
         print(f"warning: {cfg.TRAINER.NAME} has no refiner and reads none of these settings")
     if cfg.DATALOADER.FEATURE_STORE and not getattr(trainer, "can_store", False):
         print(f"warning: {cfg.TRAINER.NAME} does not use DATALOADER.FEATURE_STORE")
-    main = distributed.is_main()
-    if main:  # the result of an earlier run in this folder
-        (Path(cfg.OUTPUT_DIR) / run_records.RESULT).unlink(missing_ok=True)
     if args.eval_only:
         if args.model_dir:
             warn_of_differences(trainer, cfg, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    elif not args.no_train and distributed.is_main():
+        check_continuation(trainer, cfg)
+    return trainer
+
+
+def train_or_test(trainer: Any, args: argparse.Namespace) -> None:
+    """Test the loaded model with --eval-only, else train, which ends with a test."""
+    if args.eval_only:
         trainer.test()
     elif not args.no_train:
-        if main:
-            check_continuation(trainer, cfg)
         trainer.train()
-    if main and trainer.last_test:
-        run_records.write_result(trainer, cfg, args)
 
 
 def error_sentence(error: Exception) -> str:
@@ -239,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except run_records.FolderInUseError as error:
         print(f"error: {error}", file=sys.stderr)
         return run_records.IN_USE
-    except (UsageError, SettingsError, WeightsError) as error:
+    except (UsageError, SettingsError) as error:
         print(f"error: {error_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

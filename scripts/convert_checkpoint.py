@@ -33,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     # Imported here because they import torch, which --help does not need.
-    from clip.weights import WeightsError
     from dassl.utils import UsageError
     from trainers.checkpoints.convert import to_ours, to_release
     from trainers.settings import SettingsError
@@ -41,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     convert = to_ours if args.to == "ours" else to_release
     try:
         method = convert(args.source, args.target, args.backbone)
-    except (UsageError, SettingsError, WeightsError) as error:
+    except (UsageError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{method}: {args.source} -> {args.target}")

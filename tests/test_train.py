@@ -174,6 +174,20 @@ def test_the_result_of_an_earlier_run_does_not_survive(command, tmp_path, monkey
     assert not (tmp_path / "out" / "result.json").exists()
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [["TRAINER.TEXTREFINER.ALPHA", "0.9"], ["MODEL.BACKBONE.NAME", "no-such-model"]],
+)
+def test_a_refused_command_leaves_the_finished_run_as_it_was(command, tmp_path, refused):
+    assert train.main([*command, *SHOTS]) == 0
+    files = [tmp_path / "out" / name for name in ("run.json", "result.json", "checkpoint.json")]
+    before = [file.read_bytes() for file in files]
+    assert train.main([*command, *SHOTS, *refused]) == 2
+    test = [*command, "--eval-only", "--model-dir", str(tmp_path / "out"), "--load-epoch", "99"]
+    assert train.main([*test, *SHOTS]) == 2
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_a_folder_may_be_called_by_a_number(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = Path(train.__file__).parent

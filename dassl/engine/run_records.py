@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -137,10 +137,12 @@ def run_settings(
 @contextmanager
 def recorded_run(
     folder: PathLike, settings: Mapping[str, Any], model_dir: PathLike = "", began: float = 0.0
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Write ``folder``/run.json at the start of the block, and its status at the end.
 
-    A test in the folder of a training leaves that training's record alone.
+    Yields a function to call when the run has passed its checks. It removes the result of an
+    earlier run. Before that a finished run's record and result are left alone, so that a refused
+    command deletes nothing. A test in the folder of a training leaves the training's record alone.
 
     Args:
         settings: from `run_settings`.
@@ -148,9 +150,9 @@ def recorded_run(
         began: value of ``time.monotonic()`` from which the run's seconds are counted.
     """
     earlier = read_run_record(folder)
-    if settings["--eval-only"] and earlier and not earlier.get("settings", {}).get("--eval-only"):
-        yield
-        return
+    trained = earlier and not earlier.get("settings", {}).get("--eval-only")
+    keeps_record = bool(settings["--eval-only"] and trained)
+    checked = earlier.get("status") != FINISHED
     record: dict[str, Any] = {
         "status": RUNNING,
         "command": shlex.join(["python", *sys.argv]),
@@ -160,15 +162,26 @@ def recorded_run(
         "commit": git_commit(),
         "started": now(),
     }
-    write_json(record, Path(folder) / RUN)
+
+    def write() -> None:
+        if checked and not keeps_record:
+            write_json(record, Path(folder) / RUN)
+
+    def checks_passed() -> None:
+        nonlocal checked
+        checked = True
+        (Path(folder) / RESULT).unlink(missing_ok=True)
+        write()
+
+    write()
     status = FAILED
     try:
-        yield
+        yield checks_passed
         status = FINISHED
     finally:
         seconds = round(time.monotonic() - began, 1)
         record |= {"status": status, "finished": now(), "seconds": seconds}
-        write_json(record, Path(folder) / RUN)
+        write()
 
 
 def read_run_record(folder: PathLike) -> dict[str, Any]:

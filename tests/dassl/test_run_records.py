@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -90,6 +91,10 @@ def test_a_run_is_recorded_while_it_runs_and_when_it_ends(tmp_path: Path) -> Non
     assert run_records.finish_date(tmp_path) == record["finished"]
     with pytest.raises(KeyboardInterrupt), run_records.recorded_run(tmp_path, SETTINGS):
         raise KeyboardInterrupt
+    assert run_records.read_run_record(tmp_path) == record, "refused before its checks passed"
+    with suppress(KeyboardInterrupt), run_records.recorded_run(tmp_path, SETTINGS) as passed:
+        passed()
+        raise KeyboardInterrupt
     assert run_records.read_run_record(tmp_path)["status"] == "failed"
     assert run_records.finish_date(tmp_path) is None
 
@@ -134,7 +139,8 @@ def test_records_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     assert run_records.is_finished(tmp_path)
     assert run_records.finish_date(tmp_path) == "then"
     assert tmp_path in run_records.find_run_records(tmp_path.parent)
-    with run_records.recorded_run(tmp_path, SETTINGS):
+    with run_records.recorded_run(tmp_path, SETTINGS) as checks_passed:
+        checks_passed()
         assert not run_records.is_finished(tmp_path)
 
 
