@@ -121,10 +121,11 @@ def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
             trainer = world.trainer(method, classes, batch, "bf16")
             trainer.set_model_mode("eval")
             image = world.batch(batch, classes)["img"]
-            with torch.no_grad(), trainer.model.cached_text():
+            with torch.no_grad():
+                infer = trainer.inference()
 
-                def run(trainer: Any = trainer, image: torch.Tensor = image) -> None:
-                    trainer.model_inference(image)
+                def run(infer: Any = infer, image: torch.Tensor = image) -> None:
+                    infer(image)
 
                 operations = flops(run)
                 taken = in_turns({"fast": run}, True, budget, most=20)["fast"]

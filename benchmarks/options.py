@@ -9,13 +9,14 @@ benchmarks/results/ gets <machine>-options.json and .md. A ratio above 1 says th
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from trainers.backbone import compile_towers
+from trainers.backbone import compile_encoders
 from trainers.encode import encode_image
 
 from .command import heading, new_parser, save
@@ -80,7 +81,7 @@ def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
 def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     name = "TextRefinerCoOp"
     plain, compiled = (world.trainer(name, CLASSES, BATCH) for _ in range(2))
-    compile_towers(compiled.model.learner, {BATCH})
+    compile_encoders(compiled.model.learner, {BATCH})
     data = world.batch(BATCH, CLASSES)
     start = time.perf_counter()
     compiled.forward_backward(data)
@@ -93,11 +94,11 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     )
     for trainer in (plain, compiled):
         trainer.set_model_mode("eval")
-    with torch.no_grad(), plain.model.cached_text(), compiled.model.cached_text():
+    with torch.no_grad():
         test = _row(
             f"TRAINER.COMPILE, {name} test, {CLASSES} classes, batch {BATCH}",
-            lambda: plain.model_inference(data["img"]),
-            lambda: compiled.model_inference(data["img"]),
+            partial(plain.inference(), data["img"]),
+            partial(compiled.inference(), data["img"]),
             budget,
         )
     return [{**step, "first_step": seconds}, test]

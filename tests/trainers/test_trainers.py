@@ -115,19 +115,25 @@ def test_plain_and_refined_agree_when_the_refiner_adds_nothing(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("switch", "names"),
+    ("switch", "value", "names"),
     [
-        ("CACHE", {"ce", "semantic", "regularizer"}),
-        ("LOCAL", {"ce", "regularizer"}),
-        ("REG", {"ce", "semantic"}),
+        ("CACHE", "CACHE_SIZE", {"ce", "semantic", "regularizer"}),
+        ("LOCAL", "LOCAL_WEIGHT", {"ce", "regularizer"}),
+        ("REG", "REG_WEIGHT", {"ce", "semantic"}),
     ],
 )
-def test_each_part_can_be_left_out(world, switch, names, tmp_path):
-    trainer = world.build("TextRefinerCoOp", tmp_path, f"TRAINER.TEXTREFINER.{switch}", False)
+def test_each_part_can_be_left_out_by_its_switch_or_value(world, switch, value, names, tmp_path):
+    trained = []
+    for key, off in ((switch, False), (value, 0)):
+        setting = (f"TRAINER.TEXTREFINER.{key}", off)
+        trained.append(world.trained("TextRefinerCoOp", tmp_path / key, *setting))
+    for key, tensor in learned(trained[0]).items():
+        assert torch.equal(tensor, learned(trained[1])[key]), key
+    trainer = trained[0]
     cache = trainer.model.refiner.cache.entries
     assert cache.shape[0] == (0 if switch == "CACHE" else 25)
-    image, label = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
-    assert trainer.model.training_step(image, label).losses.keys() == names
+    batch = {"img": torch.randn(4, 3, 32, 32), "label": torch.tensor([0, 1, 2, 0])}
+    assert trainer.model.training_step(batch).losses.keys() == names
     moved = trainer.model.refiner.cache.entries
     assert torch.equal(moved, cache) == (switch == "CACHE")
 
@@ -142,7 +148,7 @@ def test_aggregation_alone_asks_for_no_local_tokens(world, tmp_path, monkeypatch
         return original(image, local)
 
     monkeypatch.setattr(model.learner, "encode_image", watched)
-    model.training_step(torch.randn(2, 3, 32, 32), torch.tensor([0, 1]))
+    model.training_step({"img": torch.randn(2, 3, 32, 32), "label": torch.tensor([0, 1])})
     assert asked == [False]
 
 
@@ -162,7 +168,7 @@ def test_zero_is_a_value(world, zero, tmp_path):
         ("TRAINER.TEXTREFINER.CACHE_SIZE", -1, "CACHE_SIZE must be a finite number"),
         ("TRAINER.TEXTREFINER.MOMENTUM", 1.5, "MOMENTUM must be a finite number in"),
         ("TRAINER.TEXTREFINER.ALPHA", float("nan"), "ALPHA must be a finite number"),
-        ("TRAINER.TEXTREFINER.TOPK", 17, "TOPK is 17, the backbone has 16 patches"),
+        ("TRAINER.TEXTREFINER.TOPK", 17, "TOPK is 17, but the backbone has 16 patches"),
         (
             "TRAINER.COOP.PREC",
             "fp61",
