@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -193,20 +194,27 @@ def fill(folder, record, entered, go):
             file.write(f"{os.getpid()}\n")
         yield from parts()
 
+    sys.stdout.reconfigure(line_buffering=True)
     found = ArrayStore(folder, "A.KEY").get(FACTS, COUNT, compute)
     assert same(found, whole())
 
 
-def test_two_processes_compute_an_entry_once(store, tmp_path):
+def test_two_processes_compute_an_entry_once_and_the_second_logs_that_it_waits(
+    store, tmp_path, capfd
+):
     context = multiprocessing.get_context("fork")
     entered, go = context.Event(), context.Event()
     record = tmp_path / "record"
     arguments = (str(store.folder), str(record), entered, go)
     workers = [context.Process(target=fill, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers[0].start()
     assert entered.wait(20)
-    time.sleep(0.1)  # so that the other one waits for the lock; the test also passes without
+    workers[1].start()
+    out, end = "", time.monotonic() + 20
+    while "waiting for another process" not in out and time.monotonic() < end:
+        time.sleep(0.05)
+        out += capfd.readouterr().out
+    assert f"waiting for another process that computes {store.path(FACTS)}" in out
     go.set()
     for worker in workers:
         worker.join(20)
