@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from tests.toy import toy_clip
 from tests.trainers.toy_runs import TEST_CASES, ToyWorld, learned
 from trainers.settings import SettingsError
+from trainers.trainer import RefinedCLIP
+from trainers.zsclip import template_features
 
 NAMES = [name for name, _ in TEST_CASES]
 
@@ -204,3 +207,22 @@ def test_zero_shot(world, name, tmp_path, capsys):
         trainer.train()
     with pytest.raises(SettingsError, match="leave out --model-dir"):
         trainer.load_model("somewhere")
+
+
+def test_zero_shot_names_longer_than_the_context_are_one_sentence(world):
+    with pytest.raises(SettingsError, match="class name is too long for 'a photo of a"):
+        template_features(toy_clip(), ["a photo of a {}."], ["cat " * 80])
+
+
+def test_a_refiner_requires_settings(world, tmp_path):
+    model = world.build("TextRefinerCoOp", tmp_path).model
+    with pytest.raises(ValueError, match="a refiner requires settings"):
+        RefinedCLIP(model.learner, model.refiner)
+
+
+def test_a_model_without_a_directory_keeps_its_weights(world, tmp_path, capsys):
+    trainer = world.build("CoOp", tmp_path)
+    before = learned(trainer)["prompt_learner.ctx"]
+    trainer.load_model("")
+    assert torch.equal(learned(trainer)["prompt_learner.ctx"], before)
+    assert "the model keeps its initial weights" in capsys.readouterr().out
