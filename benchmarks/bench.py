@@ -113,8 +113,8 @@ def gpu_rows(world: World, budget: float) -> list[dict[str, Any]]:
     for method, classes in product(methods, CLASSES):
         trainer = world.trainer(method, classes, batch, "bf16")
         trainer.set_model_mode("eval")
-        test = partial(trainer.model_inference, world.batch(batch, classes)["img"])
-        with torch.no_grad(), trainer.model.cached_text():
+        with torch.no_grad():
+            test = partial(trainer.inference(), world.batch(batch, classes)["img"])
             operations = flops(test)
             taken = in_turns({"fast": test}, True, budget, most=20)["fast"]
         row = {

@@ -8,12 +8,13 @@ ratio above 1 means that the option is faster. Writes <machine>-options.json and
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from trainers.backbone import compile_towers
+from trainers.backbone import compile_encoders
 from trainers.encode import encode_image
 
 from .command import new_parser, run
@@ -74,7 +75,7 @@ def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
 def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     name, size = "TextRefinerCoOp", f"{CLASSES} classes, batch {BATCH}"
     plain, compiled = (world.trainer(name, CLASSES, BATCH) for _ in range(2))
-    compile_towers(compiled.model.learner, {BATCH})
+    compile_encoders(compiled.model.learner, {BATCH})
     data = world.batch(BATCH, CLASSES)
     start = time.perf_counter()
     compiled.forward_backward(data)
@@ -87,11 +88,11 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     )
     for trainer in (plain, compiled):
         trainer.set_model_mode("eval")
-    with torch.no_grad(), plain.model.cached_text(), compiled.model.cached_text():
+    with torch.no_grad():
         test = _row(
             f"TRAINER.COMPILE, {name} test, {size}",
-            lambda: plain.model_inference(data["img"]),
-            lambda: compiled.model_inference(data["img"]),
+            partial(plain.inference(), data["img"]),
+            partial(compiled.inference(), data["img"]),
             budget,
         )
     return [{**step, "first_step": seconds}, test]

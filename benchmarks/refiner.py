@@ -6,7 +6,6 @@ CoOp and CoOp + TextRefiner run in neighboring pairs, because their difference i
 drift of a machine. Writes <machine>-refiner.json and .md.
 """
 
-import contextlib
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -44,11 +43,10 @@ def cost(world: World, classes: int, batch: int, pairs: int = 9) -> dict[str, An
         found[f"{name}_percent_of_operations"] = 100 * (refined / plain - 1)
 
     compare("step", [partial(trainer.forward_backward, data) for trainer in trainers])
-    with contextlib.ExitStack() as stack, torch.no_grad():
+    with torch.no_grad():
         for trainer in trainers:
             trainer.set_model_mode("eval")
-            stack.enter_context(trainer.model.cached_text())
-        compare("test", [partial(trainer.model_inference, data["img"]) for trainer in trainers])
+        compare("test", [partial(trainer.inference(), data["img"]) for trainer in trainers])
     print(f"cost of TextRefiner over CoOp: {found}", flush=True)
     return found
 

@@ -1,6 +1,5 @@
 """Measurements of the trainers against the plain implementation, as table rows."""
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -193,19 +192,17 @@ def eval_batch(
     image = world.batch(batch, classes)["img"]
 
     @torch.no_grad()
-    def fast(trainer: Any) -> None:
+    def fast(trainer: Any, infer: Callable[[torch.Tensor], torch.Tensor]) -> None:
         with trainer.autocast():
-            trainer.model_inference(image)
+            infer(image)
 
     runs: dict[str, Callable[[], Any]] = {}
-    with contextlib.ExitStack() as stack:
-        for precision in wanted:
-            same = precision == "fp32"
-            each = trainer if same else world.trainer(name, classes, 4, precision)
-            each.set_model_mode("eval")
-            stack.enter_context(each.model.cached_text())
-            runs[precision] = partial(fast, each)
-        found, note = _beside_naive(runs, partial(slow, image), fewer, classes, world, budget)
+    for precision in wanted:
+        same = precision == "fp32"
+        each = trainer if same else world.trainer(name, classes, 4, precision)
+        each.set_model_mode("eval")
+        runs[precision] = partial(fast, each, each.inference())
+    found, note = _beside_naive(runs, partial(slow, image), fewer, classes, world, budget)
     rows = []
     for precision, ratio in wanted.items():
         what = f"{name} test, {classes} classes, batch {batch}"

@@ -59,12 +59,12 @@ for method in ("plain", "refined"):
     optimizer = torch.optim.SGD(parameters, lr=0.02, momentum=0.9, weight_decay=5e-4)
     for batch in (b for _ in range(args.epochs) for b in torch.randperm(len(labels)).split(32)):
         label, text = labels[batch], unit(encode_text(model, *prompts["base"]()))
-        refined = refiner.refine(text) if method == "refined" else text
+        refined = refiner(text) if method == "refined" else text
         logits = class_logits(unit(tokens.pooled[batch]), refined, scale)
         loss = F.cross_entropy(logits, label)
         if method == "refined" and tokens.local is not None and tokens.saliency is not None:
             local = refiner.align(tokens.local[batch])
-            refiner.cache.update(local)  # after the read in refine
+            refiner.cache.update(local)  # after the read in refiner(text)
             salient = salient_tokens(local, tokens.saliency[batch])
             loss = loss + semantic_loss(salient, text, label, scale) / 50
             loss = loss + 20 * regularizer(refined, text)
@@ -73,7 +73,7 @@ for method in ("plain", "refined"):
         optimizer.step()
     for part, items in tests.items():
         text = unit(encode_text(model, *prompts[part]()))
-        text = refiner.refine(text) if method == "refined" else text
+        text = refiner(text) if method == "refined" else text
         target = torch.tensor([classes[part].index(name) for _, _, name in items])
         accuracy = (class_logits(features[part], text, scale).argmax(1) == target).float().mean()
         print(f"{method}, {part} classes, test, seed {args.seed}: {100 * accuracy:.1f} %")

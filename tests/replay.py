@@ -141,17 +141,16 @@ class Recorder:
     def watching(self) -> Iterator[None]:
         """Keep the intermediate features of a step in ``self.seen``."""
         model = self.trainer.model
-        common = [
-            (model.learner, "encode_image"),
-            (model.refiner, "refine"),
-            (model.refiner.align, "forward"),
-            (trainers.trainer, "salient_tokens"),
-        ]
+        watched = {
+            "encode_image": (model.learner, "encode_image"),
+            "refiner": (model.refiner, "forward"),
+            "align": (model.refiner.align, "forward"),
+            "salient_tokens": (trainers.trainer, "salient_tokens"),
+            **self.kind.watched(model),
+        }
         with contextlib.ExitStack() as stack:
-            for owner, name in common + self.kind.watched(model):
-                teacher = getattr(model.learner, "teacher", None)
-                prefix = "teacher." if owner is teacher else ""
-                stack.enter_context(self.watch(owner, name, prefix + name))
+            for key, (owner, name) in watched.items():
+                stack.enter_context(self.watch(owner, name, key))
             yield
 
     @contextlib.contextmanager
@@ -192,11 +191,11 @@ class Recorder:
             "cache": model.refiner.cache.entries,
             "extractor": model.refiner.aggregate.weight,
             "debug/logit_scale": model.learner.logit_scale,
-            "debug/image_fine": seen["forward"],
+            "debug/image_fine": seen["align"],
             "debug/top_image_fine": seen["salient_tokens"],
             "debug/attn_last": tokens.saliency,
             "debug/raw_tokens_last": tokens.local,
-            "debug/fine_text_features": seen["refine"],
+            "debug/fine_text_features": seen["refiner"],
             "debug/grad_extractor": model.refiner.aggregate.weight.grad,
             **alignment_state(model.refiner.align, "debug/mid_image_trans_after"),
             **self.kind.quantities(model, summary, seen),
@@ -209,12 +208,12 @@ def compare_evaluation(trainer: Any, kind: Kind, deviations: Deviations) -> None
     """Logits of the trained model in eval mode, and what else was recorded of it."""
     trainer.set_model_mode("eval")
     loaders = {"val": trainer.val_loader, "test": trainer.test_loader}
-    with trainer.model.cached_text():
-        for split, (prefix, classes) in kind.heldout().items():
-            for i, batch in enumerate(loaders[split]):
-                image, _ = trainer.parse_batch_test(batch)
-                logits = trainer.model_inference(image)[:, list(classes)]
-                deviations.add("eval/logits", logits, kind.trace[f"{prefix}{i}"])
+    text = trainer.model.class_features()
+    for split, (prefix, classes) in kind.heldout().items():
+        for i, batch in enumerate(loaders[split]):
+            image, _ = trainer.parse_batch_test(batch)
+            logits = trainer.model(image, text)[:, list(classes)]
+            deviations.add("eval/logits", logits, kind.trace[f"{prefix}{i}"])
     kind.compare_end(trainer.model, deviations)
 
 

@@ -98,9 +98,9 @@ class CoOpKind:
         deviations.add("init/tokenized_prompts", torch.tensor(prompts.packing.eot), eot)
         prompts.ctx.copy_(trace.tensor("init/ctx"))
 
-    def watched(self, model: Any) -> list[tuple[Any, str]]:
-        """Methods whose results are compared, beyond those of every kind."""
-        return [(model.learner, "encode_text")]
+    def watched(self, model: Any) -> dict[str, tuple[Any, str]]:
+        """Return the methods whose results are compared, besides those of every kind."""
+        return {"encode_text": (model.learner, "encode_text")}
 
     def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
         """What the trace holds of every step; its losses are unweighted."""
@@ -125,7 +125,7 @@ class CoOpKind:
     def compare_end(self, model: Any, deviations: Deviations) -> None:
         """What the trace holds of the trained model beyond its logits."""
         text = model.learner.encode_text()
-        refined = model.refiner.refine(text)
+        refined = model.refiner(text)
         own = {"eval/text_features": text, "eval/fine_text_features": refined}
         for key, value in own.items():
             if key in self.trace.arrays:
@@ -195,9 +195,12 @@ class PromptKDKind:
         own = torch.tensor(learner.teacher.prompts.packing.eot)
         deviations.add("init/tokenized_prompts", own, eot)
 
-    def watched(self, model: Any) -> list[tuple[Any, str]]:
-        """Methods whose results are compared, beyond those of every kind."""
-        return [(model.learner, "objective"), (model.learner.teacher, "encode_image")]
+    def watched(self, model: Any) -> dict[str, tuple[Any, str]]:
+        """Return the methods whose results are compared, besides those of every kind."""
+        return {
+            "objective": (model.learner, "objective"),
+            "teacher.encode_image": (model.learner.teacher, "encode_image"),
+        }
 
     def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
         """What the trace holds of every step; its losses are unweighted."""

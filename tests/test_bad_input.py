@@ -66,7 +66,7 @@ def test_a_teacher_of_another_width(
 ) -> None:
     argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_NAME", world.clip]
     error = sentence(argv, capsys)
-    assert "has prompts of width 128, its CLIP a text tower of width 64" in error
+    assert "has prompts of width 128, but the text encoder of its CLIP has width 64" in error
     assert "set TRAINER.PROMPTKD.TEACHER_NAME to the CLIP of its training" in error
 
 
@@ -80,7 +80,7 @@ def test_a_teacher_that_learned_other_classes(
     (tmp_path / "teacher" / "checkpoint.json").write_text(json.dumps(record))
     argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(teacher)]
     error = sentence(argv, capsys)
-    assert "has learned abyssinian, beagle, which are no classes of Caltech101" in error
+    assert "was trained on abyssinian, beagle, which are not classes of Caltech101" in error
     assert "TRAINER.MODAL cross" in error
 
 
@@ -145,7 +145,10 @@ def test_half_a_checkpoint_folder(
     shutil.copytree(trained, half)
     shutil.rmtree(half / "Memory")
     error = sentence([*command, "--eval-only", "--model-dir", str(half), *SHOTS], capsys)
-    assert "holds checkpoints of prompt_learner, this trainer needs Memory, prompt_learner" in error
+    assert (
+        "contains checkpoints of prompt_learner, but this trainer needs Memory, prompt_learner"
+        in error
+    )
 
 
 def test_half_a_checkpoint_file(

@@ -1,4 +1,4 @@
-"""The check-lists of CONTRIBUTING.md, followed word for word in a copy of the project."""
+"""Follow the checklists of CONTRIBUTING.md word for word in a copy of the project."""
 
 import json
 import re
@@ -17,7 +17,7 @@ PARTS = ("clip", "dassl", "datasets", "trainers", "configs", "scripts", "tests")
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """The project with the example learner and the example dataset."""
+    """A copy of the project with the example methods and the example dataset, and their files."""
     project = tmp_path_factory.mktemp("project")
     for part in PARTS:
         shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -33,11 +33,11 @@ def followed(tmp_path_factory):
         else:
             lines = "TEST_CASES = [\n"
             cases.write_text(cases.read_text().replace(lines, lines + block))
-    assert len(files) == 4
+    assert len(files) == 6
     for name, text in files.items():
         (project / name).parent.mkdir(exist_ok=True)
         (project / name).write_text(text)
-    return project
+    return project, list(files)
 
 
 def run(project, *command):
@@ -46,16 +46,40 @@ def run(project, *command):
     )
 
 
-def test_the_example_learner_passes_every_generic_test(followed):
+def test_the_examples_are_formatted_and_pass_ruff(followed):
+    project, files = followed
+    sources = [name for name in files if name.endswith(".py")]
+    for command in (["check"], ["format", "--check"]):
+        done = run(project, "-m", "ruff", *command, "--no-cache", *sources)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("method", ["CLIPAdapter", "KgCoOp"])
+def test_the_example_methods_pass_every_generic_test(followed, method):
+    project, _ = followed
     done = run(
-        followed,
-        *("-m", "pytest", "-k", "CLIPAdapter"),
+        project,
+        *("-m", "pytest", "-k", method),
         *(f"tests/trainers/test_{name}.py" for name in ("trainers", "precision", "nonfinite")),
         *("-p", "no:cacheprovider"),
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 18
-    assert "ADAPTER" not in (ROOT / "trainers" / "settings.py").read_text()
+    settings = (ROOT / "trainers" / "settings.py").read_text()
+    assert "ADAPTER" not in settings
+    assert "KGCOOP" not in settings
+
+
+def test_the_example_method_with_an_added_loss_runs_on_critters(followed, tmp_path):
+    code = (
+        "import train\n"
+        "args = train.build_parser().parse_args(['--config-file', "
+        "'configs/trainers/KgCoOp/critters.yaml', '--trainer', 'KgCoOp'])\n"
+        "cfg = train.setup_cfg(args)[0]\n"
+        "print(cfg.MODEL.BACKBONE.NAME, cfg.TRAINER.KGCOOP.PREC, cfg.TRAINER.KGCOOP.WEIGHT)\n"
+    )
+    done = run(followed[0], "-c", code)
+    assert done.stdout.endswith("critters-vit-t fp32 8.0\n"), done.stderr[-2000:]
 
 
 def test_the_example_data_set_is_read(followed, tmp_path):
@@ -76,5 +100,5 @@ def test_the_example_data_set_is_read(followed, tmp_path):
         f"cfg.DATASET.ROOT = {str(tmp_path)!r}; cfg.DATASET.SUBSAMPLE_CLASSES = 'base'\n"
         "print(build_dataset(cfg).classnames)\n"
     )
-    done = run(followed, "-c", code)
+    done = run(followed[0], "-c", code)
     assert done.stdout.endswith("['oak', 'maple']\n"), done.stderr[-2000:]

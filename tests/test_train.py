@@ -207,7 +207,7 @@ def test_evaluating_a_folder_without_a_model(command, tmp_path, capsys):
     assert (
         train.main([*command, "--eval-only", "--model-dir", str(tmp_path / "empty"), *SHOTS]) == 2
     )
-    assert "holds checkpoints of nothing" in capsys.readouterr().err
+    assert "contains checkpoints of nothing" in capsys.readouterr().err
 
 
 def test_a_non_finite_loss_stops_and_says_what_to_try(command, world, tmp_path, capsys):

@@ -1,6 +1,6 @@
-"""Prompt learners for CLIP, plain and refined; importing this package registers their trainers.
+"""Prompt learners for CLIP with and without TextRefiner.
 
-A file that is dropped into this folder is imported with the others.
+Importing this package imports every module in this folder, which registers the trainers.
 """
 
 from importlib import import_module

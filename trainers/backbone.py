@@ -1,4 +1,4 @@
-"""The frozen CLIP that a trainer builds on, in the precision of the run (docs/precision.md)."""
+"""Load the frozen CLIP in the precision of a run (docs/precision.md), and compile encoders."""
 
 from collections.abc import Collection
 from typing import Any
@@ -12,31 +12,31 @@ from clip.model import convert_weights
 from .encode import ImageTokens
 from .settings import SettingsError
 
-__all__ = ["check_compiler", "compile_towers", "in_half", "load_clip", "log_tf32"]
+__all__ = ["check_compiler", "compile_encoders", "in_half", "load_clip", "log_tf32"]
 
-# PREC -> type of the towers' weights, where it is not float32
+# PREC -> type of the encoders' weights, if not float32
 HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# PREC -> what it means, for the log
+# PREC -> description for the log
 MEANINGS = {
     "fp32": "everything in float32",
     "amp": "weights in float32, autocast to {half} in training, tests in float32",
-    "bf16": "the towers' weights in bfloat16, what is trained in float32",
-    "fp16": "the towers' weights in float16, what is trained in float32",
+    "bf16": "encoder weights in bfloat16, trained parameters in float32",
+    "fp16": "encoder weights in float16, trained parameters in float32",
 }
 
 
 def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:
-    """CLIP by name or cfg.MODEL.BACKBONE.NAME, in eval mode, and the precision it really has.
+    """Load CLIP ``name`` or cfg.MODEL.BACKBONE.NAME; return it in eval mode, and its precision.
 
-    fp16 is for CUDA: a CPU computes in it slowly, so there fp32 is used and said.
+    On a CPU, which is slow in fp16, fp16 falls back to fp32 with a warning.
     """
     clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
-    warn_of_normalization(cfg, preprocess)
+    check_normalization(cfg, preprocess)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
         print(
-            f"warning: PREC fp16 is not supported on {device.type}: running in fp32 (bf16 and amp "
-            "are the half precisions there)"
+            f"warning: PREC fp16 is not supported on {device.type}: running in fp32 (use bf16 or "
+            "amp for half precision)"
         )
         precision = "fp32"
     if precision in HALVES:
@@ -47,15 +47,15 @@ def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") ->
 
 
 def autocast_type(device: torch.device) -> torch.dtype:
-    """What PREC amp computes in: float16 on CUDA, where losses are scaled, else bfloat16."""
+    """Return the type of PREC amp: float16 on CUDA, where losses are scaled, else bfloat16."""
     return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def in_half(clip_model: Any, dtype: torch.dtype) -> None:
-    """Convert to ``dtype``, in place, what OpenAI's models hold in float16.
+    """Convert the weights that OpenAI's models store in float16 to ``dtype``, in place.
 
-    OpenAI's function decides which weights these are (norms and embeddings are not among them);
-    bfloat16 is rounded from float32, not from what float16 can hold.
+    OpenAI's function selects them; norms and embeddings are not among them. bfloat16 is rounded
+    from float32, not from float16.
     """
     full = {name: parameter.data for name, parameter in clip_model.named_parameters()}
     convert_weights(clip_model)
@@ -65,21 +65,18 @@ def in_half(clip_model: Any, dtype: torch.dtype) -> None:
 
 
 def log_tf32(device: torch.device) -> None:
-    """Say how CUDA multiplies float32: with TF32's 10 bits of mantissa, or with all 23.
-
-    torch's settings are left as they are, as in the original.
-    """
+    """Log whether CUDA multiplies float32 in TF32 (10 bits of mantissa); torch decides."""
     if device.type == "cuda":
         matmul = torch.get_float32_matmul_precision() != "highest"
-        told = [
+        states = [
             f"{what} {'on' if on else 'off'}"
             for what, on in (("matmul", matmul), ("convolutions", torch.backends.cudnn.allow_tf32))
         ]
-        print(f"TF32 in float32: {', '.join(told)} (torch's settings)")
+        print(f"TF32 in float32: {', '.join(states)} (torch's settings)")
 
 
-def warn_of_normalization(cfg: Any, preprocess: Any) -> None:
-    """Say it where images are not normalized as the backbone was trained."""
+def check_normalization(cfg: Any, preprocess: Any) -> None:
+    """Warn if images are normalized differently than in the backbone's training."""
     own = preprocess.transforms[-1]
     for key, value, trained in (
         ("PIXEL_MEAN", cfg.INPUT.PIXEL_MEAN, own.mean),
@@ -87,34 +84,30 @@ def warn_of_normalization(cfg: Any, preprocess: Any) -> None:
     ):
         if not torch.allclose(torch.tensor(value), torch.tensor(trained), atol=1e-3):
             print(
-                f"warning: INPUT.{key} is {list(value)}, the backbone was trained with "
+                f"warning: INPUT.{key} is {list(value)}, but the backbone was trained with "
                 f"{list(trained)}"
             )
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile something small, so that a missing compiler is told before a training starts.
-
-    Raises:
-        SettingsError: torch.compile does not work here (it needs a C++ compiler, on CUDA Triton).
-    """
+    """Raise SettingsError if torch.compile does not work, before training starts."""
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(4, device=device))
-    except Exception as error:  # each backend has its own; all mean the same, and none is hidden
+    except Exception as error:  # every backend raises its own
         needs = "Triton and a C compiler" if device.type == "cuda" else "a C++ compiler"
         reason = str(error).strip().splitlines()[0]
         raise SettingsError(
-            f"TRAINER.COMPILE True needs {needs}, and torch.compile fails here ({reason}): install "
-            "it, or leave COMPILE out"
+            f"TRAINER.COMPILE True needs {needs}, but torch.compile failed ({reason}): install it, "
+            "or leave COMPILE out"
         ) from error
 
 
-def compile_towers(learner: Any, batch_sizes: Collection[int], backend: str = "inductor") -> None:
-    """Put compiled functions in place of the learner's `encode_image` and `encode_text`.
+def compile_encoders(learner: Any, batch_sizes: Collection[int], backend: str = "inductor") -> None:
+    """Replace the learner's `encode_image` and `encode_text` by compiled functions.
 
     Args:
         learner: a `PromptLearner`.
-        batch_sizes: of the loaders; images in other numbers are encoded as before.
+        batch_sizes: of the loaders; batches of other sizes are not compiled.
         backend: of torch.compile.
     """
     plain_image, plain_text = learner.encode_image, learner.encode_text

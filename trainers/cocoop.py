@@ -1,7 +1,7 @@
 """CoCoOp (Zhou et al., CVPR 2022, arXiv 2203.05557) and TextRefiner on CoCoOp.
 
-Every image has prompts of its own, so B images and C classes are B C runs of the text tower
-(TRAINER.COCOOP.MAX_PROMPTS bounds how many of them at once).
+The prompts depend on the image, so B images and C classes need B C text encoder passes.
+TRAINER.COCOOP.MAX_PROMPTS bounds how many run at once.
 """
 
 from collections import OrderedDict
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
+from .checkpoints.layouts import META_NET
 from .coop import CoOpLearner
 from .encode import encode_text, unit
 from .prompting.contexts import ContextPrompts
@@ -22,10 +23,10 @@ __all__ = ["CoCoOp", "CoCoOpLearner", "ConditionalPrompts", "TextRefinerCoCoOp"]
 
 
 class ConditionalPrompts(ContextPrompts):
-    """A shared context and the network that moves it by what an image shows.
+    """A shared context and the network that shifts it per image.
 
-    The state dict holds ``ctx`` (n, W) and ``meta_net.{linear1,linear2}.{weight,bias}``, the names
-    of CoCoOp's public checkpoints.
+    The state dict contains ``ctx`` (n, W) and ``meta_net.{linear1,linear2}.{weight,bias}``, as in
+    CoCoOp's public checkpoints.
     """
 
     def __init__(
@@ -33,18 +34,15 @@ class ConditionalPrompts(ContextPrompts):
     ) -> None:
         super().__init__(clip_model, classnames, n_ctx=n_ctx, ctx_init=ctx_init)
         dim, width = clip_model.text_projection.shape[1], self.ctx.shape[-1]
-        layers = OrderedDict[str, nn.Module]()
-        layers["linear1"] = nn.Linear(dim, dim // 16)
-        layers["relu"] = nn.ReLU(inplace=True)
-        layers["linear2"] = nn.Linear(dim // 16, width)
-        self.meta_net = nn.Sequential(layers)
+        layers = nn.Linear(dim, dim // 16), nn.ReLU(inplace=True), nn.Linear(dim // 16, width)
+        self.meta_net = nn.Sequential(OrderedDict(zip(META_NET, layers, strict=True)))
 
 
 class CoCoOpLearner(CoOpLearner):
-    """ctx_b = ctx + meta_net(g_b) in front of the class names.
+    """The context ctx_b = ctx + meta_net(g_b) in front of the class names.
 
     Args:
-        clip_model: frozen.
+        clip_model: the frozen CLIP.
         prompts: the learned context and meta-net.
     """
 
@@ -52,7 +50,7 @@ class CoCoOpLearner(CoOpLearner):
     prompts: ConditionalPrompts
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """(B, C, d) for L2-normalized global image features (B, d)."""
+        """Return text features (B, C, d) for L2-normalized global image features (B, d)."""
         prompts = self.prompts(self.prompts.meta_net(features))
         return unit(encode_text(self.clip_model, *prompts))
 
@@ -64,7 +62,7 @@ class CoCoOp(PromptTrainer):
     config_node = "COCOOP"
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> CoCoOpLearner:
-        """cfg.TRAINER.COCOOP -> learner."""
+        """Build the learner from cfg.TRAINER.COCOOP."""
         settings = node(self.cfg, "COCOOP")
         prompts = ConditionalPrompts(
             clip_model, classnames, n_ctx=settings.N_CTX, ctx_init=settings.CTX_INIT
@@ -74,6 +72,6 @@ class CoCoOp(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class TextRefinerCoCoOp(CoCoOp):
-    """CoCoOp with TextRefiner: text features are read, aggregated and regularized per image."""
+    """CoCoOp with TextRefiner, which refines and regularizes text features per image."""
 
     refined = True

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .encode import ImageTokens, encode_image, encode_text, unit
-from .feature_store.features import frozen_tower
-from .learner import Objective
+from .checkpoints.layouts import PROMPT_LEARNER
+from .encode import encode_text, unit
+from .learner import PromptLearner
 from .prompting.contexts import ContextPrompts
 from .settings import node
 from .trainer import PromptTrainer
@@ -17,54 +16,26 @@ from .trainer import PromptTrainer
 __all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
 
 
-class CoOpLearner(nn.Module):
-    """A context shared by all images in front of (around) the class names.
+class CoOpLearner(PromptLearner):
+    """A learned context around the class names, shared by all images.
 
     Args:
-        clip_model: frozen.
+        clip_model: the frozen CLIP.
         prompts: the learned context.
     """
 
-    text_per_image = False
-
     def __init__(self, clip_model: Any, prompts: ContextPrompts) -> None:
-        super().__init__()
-        self.clip_model = clip_model
+        super().__init__(clip_model)
         self.prompts = prompts
 
     @property
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """The context alone."""
-        return {"prompt_learner": self.prompts}
-
-    @property
-    def logit_scale(self) -> Tensor:
-        """tau."""
-        return self.clip_model.logit_scale.exp()
-
-    @property
-    def text_dim(self) -> int:
-        """d, CLIP's joint width."""
-        return self.clip_model.text_projection.shape[1]
-
-    @frozen_tower
-    def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
-        """The frozen vision tower."""
-        return encode_image(self.clip_model.visual, image, local=local)
+        """The context."""
+        return {PROMPT_LEARNER: self.prompts}
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """(C, d); ``features`` are not used."""
+        """Return text features (C, d)."""
         return unit(encode_text(self.clip_model, *self.prompts()))
-
-    def objective(self, image: Tensor, label: Tensor) -> Objective:
-        """Cross-entropy with the labels."""
-        return Objective("ce", 1.0, label, F.cross_entropy)
-
-    def extra_losses(
-        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
-    ) -> dict[str, Tensor]:
-        """None."""
-        return {}
 
 
 @TRAINER_REGISTRY.register()
@@ -74,7 +45,7 @@ class CoOp(PromptTrainer):
     config_node = "COOP"
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> CoOpLearner:
-        """cfg.TRAINER.COOP -> learner."""
+        """Build the learner from cfg.TRAINER.COOP."""
         settings = node(self.cfg, "COOP")
         prompts = ContextPrompts(
             clip_model,
@@ -96,4 +67,4 @@ class TextRefinerCoOp(CoOp):
 
 @TRAINER_REGISTRY.register()
 class TextRefiner(TextRefinerCoOp):
-    """The name under which the authors' release registers TextRefiner on CoOp."""
+    """TextRefiner on CoOp under the name that the authors' release registers."""

@@ -1,14 +1,14 @@
-"""CLIP's two towers, run exactly but without the work that cannot change the result.
+"""Run CLIP's image and text encoders exactly, without work that cannot change the result.
 
-Both functions take any towers of OpenAI's structure (this repository's ``clip``, OpenAI's own) and
-read their modules, so ``clip/`` is never patched for a method. What is saved, all of it exact
-(docs/method.md, "Exact identities"):
+Both functions use the modules of any CLIP with OpenAI's structure (this repository's ``clip`` or
+OpenAI's), so no method needs a patched ``clip/``. All savings are exact (docs/method.md, "Exact
+identities"):
 
-- only the last block's pooled row is computed to the end (its CLS query, its EOT query);
-- attention is fused everywhere; weights exist for one row of one block, and only when asked for;
-- the text tower is causal: positions after an EOT are left out, and a prefix that all classes share
-  (SOS + context) is run once, its keys and values serving every class;
-- prompts of different lengths lie behind each other in the text tower's rows, without padding.
+- in the last block only the pooled row is computed (the query of CLS or EOT);
+- attention is fused; attention weights are computed for one row of one block, and only if needed;
+- the text encoder is causal: positions after EOT are left out, and a prefix shared by all classes
+  (SOS and context) is run once, and its keys and values are used for every class;
+- prompts of different lengths are packed into rows instead of being padded.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,12 +29,12 @@ Past = tuple[Tensor, ...]  # keys and values (G, heads, p, D) of a block, or not
 
 
 class ImageTokens(NamedTuple):
-    """What the vision tower says of B images, in the joint space (width d), not normalized.
+    """The image encoder's output for B images in the joint space (width d), not normalized.
 
     pooled: (B, d), the global feature (CLS after ``ln_post`` and ``proj``).
-    local: V, (B, 1+P, d), every token of the last block; row 0 is CLS. None unless asked for.
+    local: V, (B, 1+P, d), all tokens of the last block; row 0 is CLS. None unless requested.
     saliency: a, (B, P), attention of CLS over the patches in the last block, averaged over heads;
-        CLS and prompt columns are dropped, not renormalized. None unless asked for.
+        CLS and prompt columns are dropped, not renormalized. None unless requested.
     """
 
     pooled: Tensor
@@ -42,23 +42,23 @@ class ImageTokens(NamedTuple):
     saliency: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "ImageTokens":
-        """``change`` of each part that is there."""
+        """Apply ``change`` to all parts that are not None."""
         local = None if self.local is None else change(self.local)
         saliency = None if self.saliency is None else change(self.saliency)
         return ImageTokens(change(self.pooled), local, saliency)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageTokens":
-        """`Tensor.to` of each part: stored tokens travel as images do."""
+        """Apply `Tensor.to` to all parts."""
         return self.each(lambda part: part.to(*args, **kwargs))
 
 
 def is_vision_transformer(visual: nn.Module) -> bool:
-    """Whether ``visual`` is a ViT of OpenAI's structure (and not a ModifiedResNet)."""
+    """Return whether ``visual`` is a ViT of OpenAI's structure, not a ModifiedResNet."""
     return hasattr(visual, "class_embedding") and hasattr(visual, "transformer")
 
 
 def unit(features: Tensor) -> Tensor:
-    """``features`` (..., d), L2-normalized, in float32 or wider whatever the tower's precision."""
+    """L2-normalize features (..., d), in float32 or wider."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     return F.normalize(features.to(dtype), dim=-1)
 
@@ -66,17 +66,17 @@ def unit(features: Tensor) -> Tensor:
 def encode_image(
     visual: Any, image: Tensor, prompts: Sequence[Tensor] = (), local: bool = False
 ) -> ImageTokens:
-    """Run the vision tower.
+    """Run the image encoder.
 
     Args:
         visual: ``clip_model.visual``.
         image: (B, 3, H, W), normalized.
-        prompts: deep visual prompts, each (n, width): the first stands after the patch tokens,
-            before ``ln_pre``; the i-th replaces them before block i.
-        local: also return local tokens and saliency (training of the refiner).
+        prompts: deep visual prompts, each (n, width). The first is appended to the patch tokens
+            before ``ln_pre``; the i-th replaces it before block i.
+        local: whether to return local tokens and saliency, which train the refiner.
 
     Raises:
-        SettingsError: prompts or local tokens of a ResNet, which has neither.
+        SettingsError: prompts or local tokens are requested from a ResNet, which has neither.
     """
     image = image.to(visual.conv1.weight.dtype)
     if not is_vision_transformer(visual):
@@ -90,7 +90,7 @@ def encode_image(
         return ImageTokens(visual(image))
 
     x = _patch_tokens(visual, image)
-    kept = x.shape[1]  # CLS and patches; prompts stand behind them
+    kept = x.shape[1]  # CLS and patches, followed by prompts
     if prompts:
         x = torch.cat([x, _for_batch(prompts[0], x)], dim=1)
     x = visual.ln_pre(x)
@@ -120,36 +120,36 @@ def encode_text(
     prefix: Tensor | None = None,
     prompts: Sequence[Tensor] = (),
 ) -> Tensor:
-    """Run the text tower on prompts that are embeddings already.
+    """Run the text encoder on embedded prompts.
 
     Args:
-        clip_model: a CLIP (its ``visual`` is not used).
-        embeddings: (C, L, W), token embeddings after the prefix, without positions; what lies
-            behind the longest EOT may be there or not.
-        packing: how the prompts lie in the tower's rows, and how many run at once; where that
-            makes several parts, the backward pass computes the activations of each again.
-        prefix: what every prompt begins with, (p, W), or (B, p, W) for B groups of prompts that
-            differ in it (CoCoOp: one an image).
+        clip_model: a CLIP; its ``visual`` is not used.
+        embeddings: (C, L, W), token embeddings after the prefix, without positions; tokens after
+            the longest EOT are optional.
+        packing: the rows of the prompts, and how many run at once; with several parts, the
+            backward pass recomputes the activations of each.
+        prefix: the common start of all prompts, (p, W), or (B, p, W) for B groups of prompts with
+            different prefixes (one per image in CoCoOp).
         prompts: deep text prompts, each (n, W), n < p: the i-th (from 0) replaces positions 1..n
-            before block i + 1 (the input's own context is the first of a deep prompt).
+            before block i + 1.
 
     Returns:
-        (C, d), or (B, C, d) with a (B, p, W) prefix; joint space, not normalized.
+        (C, d), or (B, C, d) with a (B, p, W) prefix; in the joint space, not normalized.
     """
     if prompts and prefix is None:
-        raise ValueError("deep text prompts replace tokens of a prefix, got none")
+        raise ValueError("deep text prompts replace tokens of the prefix, but prefix is None")
     flat = embeddings[:, : packing.columns].flatten(0, 1)
     shared = prefix is None or prefix.dim() == 2
     past: list[Past] = [()] * len(clip_model.transformer.resblocks)
     groups = 1
     if prefix is not None:
         groups = 1 if shared else len(prefix)
-        past = _prefix_heads(clip_model, prefix[None] if shared else prefix, prompts)
+        past = _prefix_keys_values(clip_model, prefix[None] if shared else prefix, prompts)
 
     run = partial(_run_part, clip_model, flat)
     at_once = min(groups, packing.groups)
     if (at_once < groups or len(packing.parts) > 1) and torch.is_grad_enabled():
-        # The tower draws no random numbers, so there is no random state to restore.
+        # The encoder is deterministic, so there is no random state to restore.
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
     features = []
     for first in range(0, groups, at_once):
@@ -159,8 +159,8 @@ def encode_text(
     return text[0] if shared else text
 
 
-def _prefix_heads(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) -> list[Past]:
-    """Keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block."""
+def _prefix_keys_values(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) -> list[Past]:
+    """Return keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block."""
     blocks = clip_model.transformer.resblocks
     x = prefix + clip_model.positional_embedding[: prefix.shape[1]].to(prefix.dtype)
     past: list[Past] = []
@@ -174,10 +174,11 @@ def _prefix_heads(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) ->
 
 
 def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Past]) -> Tensor:
-    """The tower on one part of the prompts behind G prefixes: (G, n, d).
+    """Run the encoder on one part of the prompts after G prefixes; return (G, n, d).
 
-    ``flat`` (C L, W) are all prompts' embeddings; ``past`` holds, a block, the prefixes' keys and
-    values, which all their prompts see, or nothing.
+    Args:
+        flat: (C L, W), the embeddings of all prompts.
+        past: per block the keys and values of the prefixes, or nothing.
     """
     groups = len(past[0][0]) if past[0] else 1
     rows = len(part.take)
@@ -190,7 +191,7 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
         k, v = _prepend_prefix(before, (k, v), rows)
         x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
 
-    # Of the last block only the EOT tokens are finished.
+    # The last block computes the EOT tokens only.
     slots = part.slots.repeat(groups, 1)
     each = torch.arange(len(x), device=x.device)[:, None]
     eot = x[each, slots]  # (G R, Q, W)
@@ -204,7 +205,7 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
 
 
 def _prepend_prefix(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, ...]:
-    """Keys and values of G R rows behind those of their G prefixes."""
+    """Prepend keys and values of G prefixes to those of G R rows."""
     if not past:
         return own
     before = (t.repeat_interleave(rows, dim=0) for t in past)
@@ -212,7 +213,7 @@ def _prepend_prefix(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[
 
 
 def _unpack(slots: Tensor, order: Tensor, groups: int) -> Tensor:
-    """(G R, Q, ...) slots -> (G, n, ...) in the order of the prompts."""
+    """Reorder slots (G R, Q, ...) to (G, n, ...), in the order of the prompts."""
     return slots.reshape(groups, -1, *slots.shape[2:])[:, order]
 
 
@@ -220,7 +221,7 @@ def _unpack(slots: Tensor, order: Tensor, groups: int) -> Tensor:
 
 
 def _split(block: Any, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """(N, L, parts * W) -> ``parts`` tensors (N, heads, L, W / heads)."""
+    """Split (N, L, parts * W) into ``parts`` tensors (N, heads, L, W / heads)."""
     n, length, width = projected.shape
     heads = block.attn.num_heads
     shape = (n, length, parts, heads, width // parts // heads)
@@ -228,13 +229,13 @@ def _split(block: Any, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
 
 
 def _qkv(block: Any, x: Tensor) -> tuple[Tensor, ...]:
-    """Queries, keys and values of every token."""
+    """Return queries, keys and values of all tokens."""
     attn = block.attn
     return _split(block, F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias), 3)
 
 
 def _qkv_for_rows(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
-    """Queries of ``rows`` (N, R, W) only; keys and values of every token of ``x``."""
+    """Return queries of ``rows`` (N, R, W) only, and keys and values of all tokens of ``x``."""
     width = x.shape[-1]
     weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
     q = F.linear(block.ln_1(rows), weight[:width], bias[:width])
@@ -243,7 +244,7 @@ def _qkv_for_rows(block: Any, x: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
 
 
 def _output_and_mlp(block: Any, x: Tensor, attended: Tensor) -> Tensor:
-    """The rest of a block: output projection of (N, heads, L, D), residuals, MLP."""
+    """Apply the output projection to ``attended`` (N, heads, L, D), residuals and MLP."""
     x = x + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
     return x + block.mlp(block.ln_2(x))
 
@@ -253,11 +254,11 @@ def _block(block: Any, x: Tensor) -> Tensor:
     return _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v))
 
 
-# --- towers ---
+# --- encoders ---
 
 
 def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
-    """(B, 3, H, W) -> CLS and patch embeddings with positions, (B, 1+P, width)."""
+    """Return CLS and patch embeddings with positions, (B, 1+P, width), of (B, 3, H, W)."""
     patches = visual.conv1(image).flatten(2).transpose(1, 2)
     cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
     position = visual.positional_embedding.to(patches.dtype)
@@ -269,8 +270,8 @@ def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
 def _size_message(visual: Any, image: Tensor) -> str:
     side = visual.input_resolution
     return (
-        f"images are {image.shape[-2]}x{image.shape[-1]}, the backbone takes {side}x{side}: set "
-        f"INPUT.SIZE to ({side}, {side})"
+        f"images are {image.shape[-2]}x{image.shape[-1]}, but the backbone takes {side}x{side}: "
+        f"set INPUT.SIZE to ({side}, {side})"
     )
 
 
@@ -286,14 +287,14 @@ def _for_batch(prompt: Tensor, x: Tensor) -> Tensor:
 
 
 def _swap_visual_prompt(x: Tensor, kept: int, prompts: Sequence[Tensor], depth: int) -> Tensor:
-    """Put the visual prompt of ``depth`` behind the first ``kept`` tokens (depth 0 is in place)."""
+    """Replace what follows the first ``kept`` tokens by the visual prompt of ``depth`` > 0."""
     if not 0 < depth < len(prompts):
         return x
     return torch.cat([x[:, :kept], _for_batch(prompts[depth], x)], dim=1)
 
 
 def _swap_text_prompt(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tensor:
-    """Put the text prompt of ``depth`` at positions 1..n (depth 0 is the input's own context)."""
+    """Replace positions 1..n by the text prompt of ``depth`` > 0; depth 0 is the context."""
     if not 0 < depth <= len(prompts):
         return x
     prompt = _for_batch(prompts[depth - 1], x)

@@ -1,29 +1,33 @@
-"""What a prompt learner provides, and class names as token embeddings."""
+"""The base class of prompt learners, and class names as token embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clip import clip
 from clip.simple_tokenizer import SimpleTokenizer
 
-from .encode import ImageTokens
+from .encode import ImageTokens, encode_image
 from .settings import SettingsError
 
-__all__ = ["ClassTokens", "Objective", "PromptLearner", "class_tokens", "tokenizer"]
+__all__ = ["Batch", "ClassTokens", "Objective", "PromptLearner", "class_tokens", "tokenizer"]
+
+# A batch of Dassl's loaders: "img" (B, 3, H, W), or its `ImageTokens`; "label" (B,), and others.
+Batch = Mapping[str, Any]
 
 
 class Objective(NamedTuple):
-    """What the logits of a batch should be; the refiner's losses are relative to its weight.
+    """The loss between the logits of a batch and their target.
 
     name: of the loss in the log.
-    weight: of the loss.
-    target: a row an image: labels (B,), or a teacher's logits (B, C).
-    loss: (logits (N, C), target (N, ...)) -> mean loss; the task's own, and with every row of the
-        target repeated that of the refiner's local tokens.
+    weight: of the loss; the refiner's losses are multiplied by it as well.
+    target: one row per image: labels (B,), or a teacher's logits (B, C).
+    loss: (logits (N, C), target (N, ...)) -> mean loss. The refiner calls it on its local tokens,
+        with each row of the target repeated.
     """
 
     name: str
@@ -32,57 +36,82 @@ class Objective(NamedTuple):
     loss: Callable[[Tensor, Tensor], Tensor]
 
 
-class PromptLearner(Protocol):
-    """What `trainers.trainer.RefinedCLIP` needs of a learner; an ``nn.Module`` that holds its CLIP.
+class PromptLearner(nn.Module):
+    """Base class of prompt learners: a frozen CLIP and the modules trained around it.
 
-    clip_model: the frozen CLIP.
-    logit_scale: tau = exp(CLIP's logit_scale), a frozen scalar.
-    trained: checkpoint name -> module whose parameters are trained and saved; all else is frozen.
-    text_dim: d, the width of the text features.
-    text_per_image: False if text features depend on the class names alone, so that they are
-        computed once per class list at test.
+    A subclass defines `trainable_modules` and `encode_text`, and overrides what else differs from
+    a frozen image encoder with cross-entropy. One that overrides `encode_image` must set
+    ``frozen_image_encoder`` in its own body, so that features of a trained encoder are never
+    stored as those of a frozen one.
+
+    Args:
+        clip_model: the frozen CLIP.
+
+    Attributes:
+        frozen_image_encoder: whether `encode_image` depends on ``clip_model.visual`` alone.
+        text_per_image: whether text features depend on the image; otherwise they are computed
+            once per class list at test.
     """
 
-    clip_model: Any
-    text_per_image: bool
+    frozen_image_encoder = True
+    text_per_image = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "encode_image" in vars(cls) and "frozen_image_encoder" not in vars(cls):
+            raise TypeError(
+                f"{cls.__name__} overrides encode_image: set frozen_image_encoder in the class, "
+                "to False if trained parameters change its result"
+            )
+
+    def __init__(self, clip_model: Any) -> None:
+        super().__init__()
+        self.clip_model = clip_model
 
     @property
-    def trainable_modules(self) -> Mapping[str, nn.Module]: ...
+    def trainable_modules(self) -> Mapping[str, nn.Module]:
+        """Checkpoint name -> module that is trained and saved; everything else is frozen."""
+        raise NotImplementedError
 
     @property
-    def logit_scale(self) -> Tensor: ...
+    def logit_scale(self) -> Tensor:
+        """tau = exp(CLIP's logit_scale), a frozen scalar."""
+        return self.clip_model.logit_scale.exp()
 
     @property
-    def text_dim(self) -> int: ...
+    def text_dim(self) -> int:
+        """d, the width of the text features."""
+        return self.clip_model.text_projection.shape[1]
 
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
-        """(B, 3, H, W) -> tokens; `ImageTokens.local` and `.saliency` only if ``local``."""
-        ...
+        """Encode images (B, 3, H, W); local tokens and saliency are returned only if ``local``."""
+        with torch.no_grad():
+            return encode_image(self.clip_model.visual, image, local=local)
 
-    def encode_text(self, features: Tensor | None) -> Tensor:
-        """L2-normalized text features in float32, (C, d) or (B, C, d).
+    def encode_text(self, features: Tensor | None = None) -> Tensor:
+        """Return L2-normalized text features in float32, (C, d) or (B, C, d).
 
-        ``features`` (B, d) are the L2-normalized global image features; None only where
-        ``text_per_image`` is False.
+        ``features`` (B, d) are the L2-normalized global image features, which are used only where
+        ``text_per_image`` is True.
         """
-        ...
+        raise NotImplementedError
 
-    def objective(self, image: Tensor, label: Tensor) -> Objective:
-        """How logits of these images are judged."""
-        ...
+    def objective(self, batch: Batch) -> Objective:
+        """Return the objective of a batch; by default cross-entropy with its labels."""
+        return Objective("ce", 1.0, batch["label"], F.cross_entropy)
 
     def extra_losses(
-        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
+        self, batch: Batch, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
-        """Named, weighted losses beyond the task's.
+        """Return named, weighted losses besides the objective's; by default none.
 
         Args:
-            image: (B, 3, H, W).
+            batch: the training batch.
             features: g, (B, d).
-            text: what `encode_text` returned.
+            text: the result of `encode_text`.
             logits: (B, C).
         """
-        ...
+        return {}
 
 
 class ClassTokens(NamedTuple):
@@ -104,10 +133,10 @@ def tokenizer() -> SimpleTokenizer:
 
 
 def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> ClassTokens:
-    """Tokenize "<context> <name>." with underscores of a name as spaces, and embed.
+    """Tokenize and embed "<context> <name>."; underscores in names become spaces.
 
     Raises:
-        SettingsError: a prompt longer than CLIP's context.
+        SettingsError: a prompt is longer than CLIP's context.
     """
     bpe = tokenizer()
     names = [name.replace("_", " ") for name in classnames]
@@ -119,7 +148,7 @@ def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> Cl
         needed = len(bpe.encode(prompt)) + 2  # SOS and EOT
         if needed > room:
             raise SettingsError(
-                f"the prompt {prompt!r} takes {needed} tokens, CLIP's context holds {room}: "
+                f"the prompt {prompt!r} has {needed} tokens, but CLIP's context has {room}: "
                 "shorten the class name or the context (N_CTX, CTX_INIT)"
             )
         rows.append(clip.tokenize(prompt, context_length=room))

@@ -1,6 +1,6 @@
-"""The objectives of method.md as pure functions of tensors.
+"""The losses of docs/method.md as pure functions of tensors.
 
-B images, C classes, P patches, K = top-k + 2 local features an image, d joint width. ``text`` is
+B images, C classes, P patches, K = top-k + 2 local features per image, d joint width. ``text`` is
 (C, d), or (B, C, d) where prompts differ per image (CoCoOp).
 """
 
@@ -14,16 +14,18 @@ __all__ = ["class_logits", "distillation_loss", "regularizer", "salient_tokens",
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+TOPK = 5  # patches per image in the local set S; also the default of TRAINER.TEXTREFINER.TOPK
+
 
 def class_logits(features: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """scale * features text^T: (B, d) -> (B, C), or (B, K, d) -> (B, K, C)."""
+    """Return scale * features text^T: (B, C) for (B, d), or (B, K, C) for (B, K, d)."""
     if text.dim() == 2:
         return scale * features @ text.T
     return scale * torch.einsum("b...d,bcd->b...c", features, text)
 
 
-def salient_tokens(local: Tensor, saliency: Tensor, topk: int = 5) -> Tensor:
-    """S: the CLS row, the ``topk`` most attended patches and the mean of all rows.
+def salient_tokens(local: Tensor, saliency: Tensor, topk: int = TOPK) -> Tensor:
+    """Return S: the CLS row, the ``topk`` most attended patches and the mean of all rows.
 
     Args:
         local: L, (B, 1+P, d), row 0 is CLS.
@@ -41,26 +43,26 @@ def salient_tokens(local: Tensor, saliency: Tensor, topk: int = 5) -> Tensor:
 def semantic_loss(
     salient: Tensor, text: Tensor, target: Tensor, scale: Tensor, loss: Loss = F.cross_entropy
 ) -> Tensor:
-    """L2: the task's loss on tau S T^T; trains the alignment, and the prompts through T.
+    """Return L2, the method's loss on tau S T^T, which trains the alignment and the prompts.
 
     Args:
         salient: S, (B, K, d), not normalized.
         text: the *unrefined* T, (C, d) or (B, C, d), L2-normalized.
         target: labels (B,) or a teacher's logits (B, C); each row is repeated K times.
         scale: tau.
-        loss: of logits (B K, C) and the repeated target.
+        loss: takes logits (B K, C) and the repeated target.
     """
     logits = class_logits(salient, text, scale)
     return loss(logits.flatten(0, 1), target.repeat_interleave(salient.shape[1], dim=0))
 
 
 def distillation_loss(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
-    """t^2 KL(softmax(target / t) || softmax(logits / t)), summed over (N, C) and divided by N C."""
+    """Return t^2 KL(softmax(target / t) || softmax(logits / t)), averaged over all N C entries."""
     ours, theirs = ((z / temperature).log_softmax(dim=-1) for z in (logits, target))
     divergence = F.kl_div(ours, theirs, reduction="sum", log_target=True)
     return temperature**2 * divergence / logits.numel()
 
 
 def regularizer(refined: Tensor, text: Tensor) -> Tensor:
-    """L3 = mean |normalize(T') - T|: keeps refined features near the prompts'; gradient to both."""
+    """Return L3 = mean |normalize(T') - T|, with a gradient to refined and original features."""
     return F.l1_loss(F.normalize(refined, dim=-1), text)

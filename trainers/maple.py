@@ -1,6 +1,6 @@
 """MaPLe (Khattak et al., CVPR 2023, arXiv 2210.03117) and TextRefiner on MaPLe.
 
-Deep prompts of both towers, coupled: the visual ones are linear maps of the text ones.
+The deep prompts of both encoders are coupled: visual prompts are linear maps of text prompts.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
+from .checkpoints.layouts import MULTI_MODAL, PROMPT_LEARNER
 from .coop import CoOpLearner
 from .encode import ImageTokens, encode_image, encode_text, unit
 from .prompting.contexts import ContextPrompts
@@ -23,20 +24,20 @@ __all__ = ["CoupledPrompts", "MaPLe", "MaPLeLearner", "TextRefinerMaPLe"]
 
 
 class CoupledPrompts(ContextPrompts):
-    """Text prompts of ``depth`` blocks and the maps that make visual prompts of them.
+    """Text prompts of ``depth`` blocks, and the linear maps from them to visual prompts.
 
     The state dict has the public names: ctx, proj, compound_prompts_text.N,
-    compound_prompt_projections.N (N from 0 for the second block on).
+    compound_prompt_projections.N, where N = 0 is the second block.
 
     Args:
-        clip_model: supplies widths and the token embedding.
+        clip_model: provides widths and the token embedding.
         classnames: C names.
-        n_ctx: n, learned tokens a block, started from the first words of ``ctx_init``.
-        ctx_init: the initial prompt; its other words stay as text.
-        depth: blocks with prompts, the input's own counted as the first.
+        n_ctx: n, learned tokens per block, initialized from the first words of ``ctx_init``.
+        ctx_init: the initial prompt; its other words remain as fixed text.
+        depth: number of blocks with prompts, including the input.
 
     Raises:
-        SettingsError: a ResNet, or more blocks than a tower has.
+        SettingsError: the image encoder is a ResNet, or an encoder has fewer blocks.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class CoupledPrompts(ContextPrompts):
     ) -> None:
         visual = clip_model.visual
         require_vision_transformer(visual)
-        towers = clip_model.transformer, visual.transformer
-        most = min(len(tower.resblocks) for tower in towers)
-        if not 1 <= depth <= most:
+        encoders = clip_model.transformer, visual.transformer
+        blocks = min(len(encoder.resblocks) for encoder in encoders)
+        if not 1 <= depth <= blocks:
             raise SettingsError(
-                f"TRAINER.MAPLE.PROMPT_DEPTH must lie between 1 and {most}, the blocks that both "
-                f"towers have, got {depth}"
+                f"TRAINER.MAPLE.PROMPT_DEPTH must be between 1 and {blocks}, the number of blocks "
+                f"in both encoders, got {depth}"
             )
         super().__init__(clip_model, classnames, n_ctx, ctx_init, init_first_words=True)
         text_width, width = self.ctx.shape[-1], visual.class_embedding.shape[0]
@@ -61,32 +62,33 @@ class CoupledPrompts(ContextPrompts):
         self.compound_prompt_projections = nn.ModuleList(deepcopy(first) for _ in range(depth - 1))
 
     def visual_prompts(self) -> list[Tensor]:
-        """One (n, vision width) a block, as `trainers.encode.encode_image` takes them."""
+        """Return one (n, vision width) prompt per block for `trainers.encode.encode_image`."""
         deeper = zip(self.compound_prompt_projections, self.compound_prompts_text, strict=True)
         return [self.proj(self.ctx), *(project(prompt) for project, prompt in deeper)]
 
 
 class MaPLeLearner(CoOpLearner):
-    """Coupled prompts in both towers; the task is CoOp's.
+    """Coupled prompts in both encoders, trained with cross-entropy.
 
     Args:
-        clip_model: frozen.
+        clip_model: the frozen CLIP.
         prompts: the learned tokens and maps.
     """
 
+    frozen_image_encoder = False
     prompts: CoupledPrompts
 
     @property
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Prompts and maps under the names of the public checkpoints."""
-        return {"MultiModalPromptLearner": nn.ModuleDict({"prompt_learner": self.prompts})}
+        return {MULTI_MODAL: nn.ModuleDict({PROMPT_LEARNER: self.prompts})}
 
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
-        """The vision tower with its prompts; gradients flow to them."""
+        """Encode images with visual prompts, which receive gradients."""
         return encode_image(self.clip_model.visual, image, self.prompts.visual_prompts(), local)
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """(C, d); ``features`` are not used."""
+        """Return text features (C, d)."""
         deep = list(self.prompts.compound_prompts_text)
         embeddings, packing, prefix = self.prompts()
         return unit(encode_text(self.clip_model, embeddings, packing, prefix, deep))
@@ -99,7 +101,7 @@ class MaPLe(PromptTrainer):
     config_node = "MAPLE"
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> MaPLeLearner:
-        """cfg.TRAINER.MAPLE -> learner."""
+        """Build the learner from cfg.TRAINER.MAPLE."""
         settings = node(self.cfg, "MAPLE")
         prompts = CoupledPrompts(
             clip_model, classnames, settings.N_CTX, settings.CTX_INIT, settings.PROMPT_DEPTH

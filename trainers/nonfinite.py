@@ -1,8 +1,7 @@
-"""Stops a training at its first loss that is infinite or NaN, without waiting for it every step.
+"""Stop training at its first infinite or NaN loss, without a device sync in every step.
 
-What a GPU has computed is known to the host only after a wait. So the first bad step is kept where
-the losses are, and read where the host waits anyway: when losses are printed, and at an epoch's
-end, before anything is saved.
+The first bad step is recorded on the device and read where the host waits anyway: when losses are
+printed, and at the end of an epoch, before anything is saved.
 """
 
 import math
@@ -24,24 +23,24 @@ ADVICE = {
 
 
 class NonFiniteError(SettingsError, FloatingPointError):
-    """A loss or weight became infinite or NaN; a FloatingPointError as in the original."""
+    """A loss or weight is infinite or NaN; also a FloatingPointError, which Dassl raises."""
 
 
 class LossWatch:
-    """Remembers the first step at which a loss was not finite, and the losses of that step.
+    """Records the first step with a loss that is not finite, and the losses of that step.
 
     Args:
-        precision: PREC of the run, for the advice.
+        precision: PREC of the run, for the error message.
     """
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
         self._names: Sequence[str] = ()
         self._values: Tensor | None = None
-        self._step: Tensor | None = None  # of the first bad loss; -1: there was none
+        self._step: Tensor | None = None  # of the first bad loss, or -1
 
     def add(self, names: Sequence[str], values: Tensor, step: int) -> None:
-        """Look at the losses (K,) of a step; does not wait for the device."""
+        """Add the losses (K,) of a step without waiting for the device."""
         values = values.detach()
         if self._values is None or self._step is None:
             self._values, self._step = values, torch.full_like(values[0], -1, dtype=torch.long)
@@ -52,7 +51,7 @@ class LossWatch:
         self._step = torch.where(bad, step, self._step)
 
     def check(self, steps_per_epoch: int) -> None:
-        """Wait for the device; raise NonFiniteError if a loss has not been finite."""
+        """Wait for the device; raise NonFiniteError if a loss was not finite."""
         if self._values is None or self._step is None:
             return
         step = int(self._step)
@@ -60,12 +59,12 @@ class LossWatch:
             return
         values = dict(zip(self._names, self._values.tolist(), strict=True))
         bad = [name for name in values if not math.isfinite(values[name])]
-        told = ", ".join(f"{name} is {values[name]}" for name in bad)
+        losses = ", ".join(f"{name} is {values[name]}" for name in bad)
         epoch = step // steps_per_epoch + 1
-        raise NonFiniteError(f"{told} at epoch {epoch}, step {step + 1}: {self._advice()}")
+        raise NonFiniteError(f"{losses} at epoch {epoch}, step {step + 1}: {self._advice()}")
 
     def check_weights(self, modules: Mapping[str, nn.Module], epoch: int) -> None:
-        """Wait for the device; raise NonFiniteError if what would be saved is not finite."""
+        """Wait for the device; raise NonFiniteError if a tensor to be saved is not finite."""
         tensors = {
             f"{name}.{key}": value
             for name, module in modules.items()
@@ -82,6 +81,6 @@ class LossWatch:
 
     def _advice(self) -> str:
         return (
-            f"nothing of this epoch is saved; try a smaller OPTIM.LR{ADVICE[self.precision]}, and "
-            "look for broken images or weights"
+            f"this epoch is not saved; try a smaller OPTIM.LR{ADVICE[self.precision]}, and check "
+            "the images and weights"
         )

@@ -1,7 +1,7 @@
-"""Data-parallel training where torch.distributed runs (torchrun); nothing to do in one process.
+"""Average gradients over processes in data-parallel training (torchrun).
 
-What is trained here is small, so all gradients of a step go through one all-reduce after the
-backward pass. What looks across the images of a batch, BatchNorm and the cache, is in refiner.py.
+The trained modules are small, so all gradients of a step take one all-reduce after the backward
+pass. BatchNorm and cache, which combine the images of a batch, are in refiner.py.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ __all__ = ["all_reduce_gradients"]
 
 
 def all_reduce_gradients(parameters: Iterable[nn.Parameter], *values: Tensor) -> tuple[Tensor, ...]:
-    """Put the mean over all processes in place of each gradient; return the means of ``values``.
+    """Replace each gradient by its mean over all processes; return the means of ``values``.
 
-    With equal parts of a batch in all processes, and losses that are means over images, these are
-    the gradients and the losses of the whole batch. A parameter without a gradient keeps none, and
-    the optimizer passes it over as in one process: every process runs the same graph.
+    If all processes have equal parts of a batch and losses are means over images, these are the
+    gradients and losses of the whole batch. All processes run the same graph, so a parameter
+    without a gradient has none in any of them, and the optimizer skips it.
     """
     if not in_parallel():
         return values

@@ -1,11 +1,10 @@
 """PromptKD (Li et al., CVPR 2024, arXiv 2403.02781) and TextRefiner on PromptKD.
 
-A student learns visual prompts and a projector so that its image features, against the text
-features of a larger teacher, give the teacher's logits. It needs no labels.
+A student learns visual prompts and a projector so that its image features and the text features of
+a larger teacher reproduce the teacher's logits. It needs no labels.
 """
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from dassl.engine import TRAINER_REGISTRY
 
 from .backbone import load_clip
+from .checkpoints.layouts import IMAGE_ENCODER, PROJECTOR, VL_PROMPT_LEARNER
 from .checkpoints.teacher import MODALS, check_classes, load_teacher, teacher_path, text_features
 from .checkpoints.teacher_text import (
     FILE,
@@ -25,7 +25,7 @@ from .checkpoints.teacher_text import (
 from .encode import ImageTokens, encode_image, unit
 from .feature_store.features import image_encoder_of
 from .feature_store.loaders import store_beside_images
-from .learner import Objective
+from .learner import Batch, Objective, PromptLearner
 from .losses import class_logits, distillation_loss
 from .prompting.deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
 from .refiner import FeatureAlignment, full_precision
@@ -34,20 +34,22 @@ from .trainer import PromptTrainer
 
 __all__ = ["PromptKD", "PromptKDLearner", "TextRefinerPromptKD"]
 
+TEACHER_FEATURES = "teacher_features"  # in a batch: stored pooled features (B, d) of the teacher
 
-class PromptKDLearner(nn.Module):
+
+class PromptKDLearner(PromptLearner):
     """Visual prompts and a projector into the teacher's joint space (width d).
 
     Args:
-        clip_model: the student, frozen; its text tower is not used.
-        prompts: of the student's vision tower.
-        teacher_text: the teacher's text features (C, d), fixed.
-        teacher: frozen, with its weights; None where nothing is trained.
-        weight: K of the distillation loss, to which the refiner's losses are relative.
+        clip_model: the frozen student; its text encoder is not used.
+        prompts: of the student's image encoder.
+        teacher_text: the teacher's frozen text features (C, d).
+        teacher: the frozen teacher; None if it is not needed for a test.
+        weight: K of the distillation loss; the refiner's losses are relative to it.
         temperature: t.
     """
 
-    text_per_image = False
+    frozen_image_encoder = False
     teacher_text: Tensor
 
     def __init__(
@@ -59,26 +61,19 @@ class PromptKDLearner(nn.Module):
         weight: float = 1.0,
         temperature: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.clip_model = clip_model
+        super().__init__(clip_model)
         self.teacher = teacher
         self.weight = weight
         self.temperature = temperature
         self.register_buffer("teacher_text", teacher_text, persistent=False)
-        self.teacher_features: Tensor | None = None  # of the step's images, where they are stored
         self.prompts = prompts
         self.projector = FeatureAlignment(clip_model.visual.output_dim, self.text_dim)
 
     @property
     def trainable_modules(self) -> dict[str, nn.Module]:
         """Prompts and projector under the names of the public checkpoints."""
-        modules = {"image_encoder": self.prompts, "VPT_image_trans": self.projector}
-        return {"VLPromptLearner": nn.ModuleDict(modules)}
-
-    @property
-    def logit_scale(self) -> Tensor:
-        """The student's tau."""
-        return self.clip_model.logit_scale.exp()
+        modules = {IMAGE_ENCODER: self.prompts, PROJECTOR: self.projector}
+        return {VL_PROMPT_LEARNER: nn.ModuleDict(modules)}
 
     @property
     def text_dim(self) -> int:
@@ -86,35 +81,31 @@ class PromptKDLearner(nn.Module):
         return self.teacher_text.shape[1]
 
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
-        """Pooled features (B, d) are projected; local tokens stay in the student's joint space."""
+        """Project pooled features to (B, d); local tokens remain in the student's joint space."""
         tokens = encode_image(self.clip_model.visual, image, self.prompts(), local)
         with full_precision(tokens.pooled):
             return tokens._replace(pooled=self.projector(tokens.pooled))
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """The teacher's, (C, d); ``features`` are not used."""
+        """Return the teacher's text features (C, d)."""
         return self.teacher_text
 
     def require_teacher(self) -> IndependentPromptsLearner:
-        """The teacher, for training.
-
-        Raises:
-            SettingsError: it was not loaded.
-        """
+        """Return the teacher; raise SettingsError if it was not loaded."""
         if self.teacher is None:
             raise SettingsError(
-                "the teacher was not loaded, because MODEL_DIR (--model-dir) asks for a test: "
+                "the teacher was not loaded because MODEL_DIR (--model-dir) is set for a test: "
                 "leave it out to train"
             )
         return self.teacher
 
     @torch.no_grad()
-    def objective(self, image: Tensor, label: Tensor) -> Objective:
-        """Distillation from the teacher's logits; labels are not used."""
+    def objective(self, batch: Batch) -> Objective:
+        """Return the distillation from the teacher's logits; labels are not used."""
         teacher = self.require_teacher()
-        pooled = self.teacher_features
+        pooled = batch.get(TEACHER_FEATURES)
         if pooled is None:
-            pooled = teacher.encode_image(image, local=False).pooled
+            pooled = teacher.encode_image(batch["img"], local=False).pooled
         features = unit(pooled)
         with full_precision(features):
             target = class_logits(features, self.teacher_text, teacher.logit_scale)
@@ -123,12 +114,6 @@ class PromptKDLearner(nn.Module):
             return distillation_loss(logits, target, self.temperature)
 
         return Objective("kd", self.weight, target, loss)
-
-    def extra_losses(
-        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
-    ) -> dict[str, Tensor]:
-        """None."""
-        return {}
 
 
 @TRAINER_REGISTRY.register()
@@ -139,7 +124,7 @@ class PromptKD(PromptTrainer):
     distils = True
 
     def check_cfg(self, cfg: Any) -> None:
-        """Refuse settings that cannot work before anything is loaded."""
+        """Check the settings before anything is loaded."""
         super().check_cfg(cfg)
         settings, batch = node(cfg, "PROMPTKD"), cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         check_choice("TRAINER.MODAL", cfg.TRAINER.get("MODAL", MODALS[0]), MODALS)
@@ -149,8 +134,8 @@ class PromptKD(PromptTrainer):
             "TEMPERATURE": (settings.TEMPERATURE > 0, "> 0"),
             "KD_WEIGHT": (settings.KD_WEIGHT > 0, "> 0"),
         }
-        for key, (holds, rule) in rules.items():
-            if not holds:
+        for key, (valid, rule) in rules.items():
+            if not valid:
                 raise SettingsError(f"TRAINER.PROMPTKD.{key} is {settings[key]}, must be {rule}")
         if batch < 2:
             raise SettingsError(
@@ -159,7 +144,7 @@ class PromptKD(PromptTrainer):
             )
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptKDLearner:
-        """cfg.TRAINER.PROMPTKD -> learner, with the teacher unless a test can do without it."""
+        """Build the learner from cfg.TRAINER.PROMPTKD, with the teacher if it is needed."""
         settings = node(self.cfg, "PROMPTKD")
         text, teacher = self._stored_text(classnames), None
         if text is None:
@@ -172,26 +157,20 @@ class PromptKD(PromptTrainer):
         return PromptKDLearner(clip_model, prompts, text, teacher, *weights)
 
     def build_model(self) -> None:
-        """As every trainer's, with the teacher's features of images that repeat in the store."""
+        """Build the model; store the teacher's features where training images repeat."""
         super().build_model()
         if (teacher := self.model.learner.teacher) is not None:
-            store_beside_images(self, image_encoder_of(teacher), "teacher")
-
-    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and labels (B,); the teacher's features go to the learner."""
-        features = batch.get("teacher")
-        self.model.learner.teacher_features = None if features is None else features.to(self.device)
-        return super().parse_batch_train(batch)
+            store_beside_images(self, image_encoder_of(teacher), TEACHER_FEATURES, "teacher")
 
     def _stored_text(self, classnames: list[str]) -> Tensor | None:
-        """The text features that a training left in MODEL_DIR, if it knew all of these names."""
-        directory = self.cfg.get("MODEL_DIR", "")  # absent in a code base that does not set it
+        """Return the text features that training saved in MODEL_DIR, if they cover all names."""
+        directory = self.cfg.get("MODEL_DIR", "")  # missing in a CoOp checkout
         stored = read_teacher_text(directory) if directory else None
         if stored is None:
             return None
         path, missing = os.path.join(directory, FILE), stored.missing(classnames)
         if missing:
-            print(f"{path} lacks {_some(missing)} of {len(classnames)}: the teacher is asked")
+            print(f"{path} lacks {_some(missing)} of {len(classnames)}: loading the teacher")
             return None
         print(
             f"Teacher: not loaded; the text features of {len(classnames)} class names come from "
@@ -200,7 +179,7 @@ class PromptKD(PromptTrainer):
         return stored.rows(classnames).to(self.device)
 
     def _load_teacher(self, classnames: list[str]) -> IndependentPromptsLearner:
-        """The frozen teacher; the one that the model in MODEL_DIR learned from, if that is told."""
+        """Load the frozen teacher, and check that the model in MODEL_DIR was distilled from it."""
         settings, directory = node(self.cfg, "PROMPTKD"), self.cfg.get("MODEL_DIR", "")
         stored = read_teacher_text(directory) if directory else None
         try:
@@ -224,7 +203,7 @@ class PromptKD(PromptTrainer):
         return teacher
 
     def before_train(self) -> None:
-        """Leave the teacher's text features in OUTPUT_DIR, for tests without the teacher."""
+        """Save the teacher's text features to OUTPUT_DIR, for tests without the teacher."""
         super().before_train()
         learner, settings = self.model.learner, node(self.cfg, "PROMPTKD")
         teacher = learner.require_teacher()
@@ -242,18 +221,18 @@ class PromptKD(PromptTrainer):
             text = text.with_rows(features, others)
         write_teacher_text(text, self.cfg.OUTPUT_DIR)
         print(
-            f"The teacher's text features of {len(text.features)} class names are in "
+            f"Saved the teacher's text features of {len(text.features)} class names to "
             f'"{os.path.join(self.cfg.OUTPUT_DIR, FILE)}"'
         )
 
 
 def _some(names: list[str]) -> str:
-    """A few of the names and how many there are."""
+    """Return the first names and their number, for messages."""
     return f"{', '.join(names[:3])}{', ...' if names[3:] else ''} ({len(names)} class names)"
 
 
 @TRAINER_REGISTRY.register()
 class TextRefinerPromptKD(PromptKD):
-    """PromptKD with TextRefiner: the teacher's text features are refined."""
+    """PromptKD with TextRefiner, which refines the teacher's text features."""
 
     refined = True

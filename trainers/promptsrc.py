@@ -1,7 +1,8 @@
 """PromptSRC (Khattak et al., ICCV 2023, arXiv 2307.06948) and TextRefiner on PromptSRC.
 
-Independent deep prompts in both towers, held to the frozen CLIP by three terms, and averaged over
-the epochs with Gaussian weights (docs/method.md, "PromptSRC"). It trains PromptKD's teachers.
+Independent deep prompts in both encoders, with three losses that keep them near the frozen CLIP
+and a Gaussian-weighted average over epochs (docs/method.md, "PromptSRC"). PromptKD's teachers are
+trained with it.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from dassl.engine import TRAINER_REGISTRY
 
 from .encode import encode_image, unit
+from .learner import Batch
 from .losses import class_logits, distillation_loss
 from .prompting.deep import IndependentPrompts, IndependentPromptsLearner
 from .refiner import full_precision
@@ -29,9 +31,10 @@ TEMPLATES = 60  # the first of open_clip's OPENAI_IMAGENET_TEMPLATES
 
 
 class AggregatedPrompts(IndependentPrompts):
-    """The prompts, and the weighted sum of their values after each epoch.
+    """The prompts and the weighted sum of their values after each epoch.
 
-    The sum is part of the state dict, so that a resumed run deploys what an uninterrupted one does.
+    The sum is part of the state dict, so a resumed run deploys the same prompts as an
+    uninterrupted one.
     """
 
     aggregate: Tensor
@@ -44,20 +47,20 @@ class AggregatedPrompts(IndependentPrompts):
 
     @torch.no_grad()
     def add(self, weight: float) -> None:
-        """Add today's prompts with ``weight``."""
+        """Add the current prompts with ``weight``."""
         self.aggregate = self.aggregate + weight * parameters_to_vector(self.parameters())
 
     @torch.no_grad()
     def deploy(self) -> None:
-        """Put the sum in place of the prompts."""
+        """Replace the prompts by the sum."""
         vector_to_parameters(self.aggregate, self.parameters())
 
 
 class PromptSRCLearner(IndependentPromptsLearner):
-    """Prompts of both towers that stay near what CLIP says without them.
+    """Prompts of both encoders with losses on the distance to the frozen CLIP.
 
     Args:
-        clip_model: frozen.
+        clip_model: the frozen CLIP.
         deep: the prompts.
         classnames: C names, for the frozen CLIP's text features.
         text_weight, image_weight: of the distances to the frozen CLIP's features.
@@ -80,19 +83,19 @@ class PromptSRCLearner(IndependentPromptsLearner):
     @torch.no_grad()
     def frozen_text(self) -> Tensor:
         """T0, (C, d): the frozen CLIP's text features, computed at the first training step."""
-        # Imported here: it takes seconds, and only training needs it.
+        # Imported here because it takes seconds and only training needs it.
         from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
         templates = [template("{}") for template in OPENAI_IMAGENET_TEMPLATES[:TEMPLATES]]
         return template_features(self.clip_model, templates, self.classnames, normalize=False)
 
     def extra_losses(
-        self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor
+        self, batch: Batch, features: Tensor, text: Tensor, logits: Tensor
     ) -> dict[str, Tensor]:
-        """Distances of T, g and the logits to those of the frozen CLIP."""
+        """Return the distances of T, g and the logits to those of the frozen CLIP."""
         frozen_text = self.frozen_text
         with torch.no_grad():
-            frozen_features = unit(encode_image(self.clip_model.visual, image).pooled)
+            frozen_features = unit(encode_image(self.clip_model.visual, batch["img"]).pooled)
         with full_precision(features):
             frozen_logits = class_logits(frozen_features, frozen_text, self.logit_scale)
             return {
@@ -103,19 +106,19 @@ class PromptSRCLearner(IndependentPromptsLearner):
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
-    """Weights of epochs 1..E, proportional to exp(-((e - mean) / std)^2 / 2), of sum 1."""
+    """Return weights of epochs 1..E proportional to exp(-((e - mean) / std)^2 / 2), with sum 1."""
     distance = (torch.arange(1, epochs + 1, dtype=torch.float64) - mean) / std
     return (-distance.square() / 2).softmax(dim=0).tolist()
 
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(PromptTrainer):
-    """Self-regulating prompts; the last epoch's checkpoint holds the aggregated ones."""
+    """Self-regulating prompts; the last epoch's checkpoint contains the aggregated prompts."""
 
     config_node = "PROMPTSRC"
 
     def check_cfg(self, cfg: Any) -> None:
-        """Refuse settings that cannot work before anything is loaded."""
+        """Check the settings before anything is loaded."""
         super().check_cfg(cfg)
         if node(cfg, "PROMPTSRC").GPA_STD <= 0:
             raise SettingsError(
@@ -123,14 +126,14 @@ class PromptSRC(PromptTrainer):
             )
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptSRCLearner:
-        """cfg.TRAINER.PROMPTSRC -> learner."""
+        """Build the learner from cfg.TRAINER.PROMPTSRC."""
         settings = node(self.cfg, "PROMPTSRC")
         deep = AggregatedPrompts(clip_model, classnames, settings)
         weights = settings.TEXT_LOSS_WEIGHT, settings.IMAGE_LOSS_WEIGHT
         return PromptSRCLearner(clip_model, deep, classnames, *weights)
 
     def after_epoch(self) -> None:
-        """Aggregate; after the last epoch deploy, before anything is evaluated or saved."""
+        """Aggregate the prompts; deploy them after the last epoch, before it is tested or saved."""
         settings, epochs = node(self.cfg, "PROMPTSRC"), self.cfg.OPTIM.MAX_EPOCH
         weights = gaussian_weights(epochs, settings.GPA_MEAN, settings.GPA_STD)
         prompts = self.model.learner.deep
@@ -143,6 +146,6 @@ class PromptSRC(PromptTrainer):
 
 @TRAINER_REGISTRY.register()
 class TextRefinerPromptSRC(PromptSRC):
-    """PromptSRC with TextRefiner; the prompts alone are aggregated over the epochs."""
+    """PromptSRC with TextRefiner; only the prompts are aggregated over the epochs."""
 
     refined = True

@@ -1,17 +1,16 @@
 """The TextRefiner module (arXiv 2412.08176, "Method"): align, read, aggregate, write.
 
-Plain ``nn.Module``s over tensors: nothing here knows a config, a trainer, a label or CLIP, and
-nothing but torch is imported. In a torch.distributed run of several processes, each with its part
-of a batch, all of it computes what one process computes with the whole batch. Symbols as in
-docs/method.md: T text features (C, d), A cache entries (M, d), V image tokens (B, 1+P, d_v),
-L aligned tokens (B, 1+P, d), alpha, mu.
+These are plain ``nn.Module``s: they depend on torch alone and on no config, trainer, label or CLIP.
+Where torch.distributed runs and each process has a part of the batch, they compute what a single
+process computes on the whole batch. Symbols are those of docs/method.md: T text features (C, d),
+A cache entries (M, d), V image tokens (B, 1+P, d_v), L aligned tokens (B, 1+P, d), alpha, mu.
 
 Example::
 
     refiner = TextRefiner(token_dim=512, dim=512)
-    refined = refiner.refine(text)               # (C, 512) -> (C, 512)
+    refined = refiner(text)                      # (C, 512) -> (C, 512)
     local = refiner.align(tokens)                # (B, 1+P, 512) -> (B, 1+P, 512), training only
-    refiner.cache.update(local)                  # moves refiner.cache.entries, no gradient
+    refiner.cache.update(local)                  # changes refiner.cache.entries, no gradient
 """
 
 import torch
@@ -22,18 +21,22 @@ from torch.autograd.function import FunctionCtx
 
 __all__ = ["FeatureAlignment", "LocalCache", "TextRefiner", "updated_entries"]
 
+# The paper's settings, also the defaults of TRAINER.TEXTREFINER.
+CACHE_SIZE = 25
+MOMENTUM = 0.8
+ALPHA = 0.2
+
 
 def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which matmuls and softmax on ``tensor``'s device stay in its own dtype.
+    """Return a context that disables autocast on the device of ``tensor``.
 
-    The cache accumulates over thousands of steps and the softmax over tokens feeds it: half
-    precision there is where fp16 runs of this family go NaN.
+    The cache accumulates over thousands of steps, so half precision would make fp16 runs diverge.
     """
     return torch.autocast(tensor.device.type, enabled=False)
 
 
 def in_parallel() -> bool:
-    """Whether other processes hold other parts of the batch."""
+    """Return whether the batch is distributed over several processes."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -45,16 +48,16 @@ def all_reduce_(tensor: Tensor, op: str) -> Tensor:
 
 
 def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
-    """One write to the cache (method.md, "Write"): the pure function behind `LocalCache.update`.
+    """Return the cache entries after one write (docs/method.md, "Write").
 
-    Token n belongs to its nearest entry j(n) = argmax_j s_nj, s = X A^T, and weighs
-    exp(s_nj - max_n' s_n'j); the maximum runs over *all* tokens, not only the assigned ones. Only
-    a maximum and a sum cross tokens, so that several processes write the tokens of all of them.
+    Token n is assigned to its nearest entry j(n) = argmax_j s_nj, s = X A^T, with the weight
+    exp(s_nj - max_n' s_n'j). The maximum runs over *all* tokens, not only the assigned ones. Only
+    this maximum and a sum are taken over tokens, so both can be all-reduced over processes.
 
     Args:
         entries: (M, d), unit rows, M >= 1.
         tokens: (N, d), any norm, N >= 1.
-        momentum: mu in [0, 1], the share of the old entry that stays.
+        momentum: mu in [0, 1], the weight of the old entry.
 
     Returns:
         (M, d), unit rows. An entry without tokens keeps its direction.
@@ -64,8 +67,8 @@ def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
     best, owner = scores.max(dim=1)
     peak = all_reduce_(scores.amax(dim=0), "MAX")
     weight = (best - peak[owner]).exp()
-    # A dense (N, M) assignment turns the segment sum into one matmul: deterministic on every
-    # device (index_add is not on CUDA) and without a loop over entries.
+    # A dense (N, M) assignment turns the segment sum into one matmul, which is deterministic on
+    # every device (index_add is not on CUDA) and needs no loop over entries.
     assignment = torch.zeros_like(scores).scatter_(1, owner[:, None], weight[:, None])
     hits = (assignment > 0).sum(dim=0)  # scores lie in [-1, 1], so an assigned weight is > e^-2
     sums = all_reduce_(torch.cat([assignment.T @ tokens, hits[:, None]], dim=1), "SUM")
@@ -74,30 +77,30 @@ def updated_entries(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
 
 
 class LocalCache(nn.Module):
-    """M unit vectors that follow the local image tokens by an exponential moving average.
+    """M unit vectors, an exponential moving average of local image tokens.
 
-    ``entries`` is a float32 buffer whatever the precision around it, and it is rebound, never
-    written in place: autograd still holds the rows that `read` saw in the same step.
+    ``entries`` is a float32 buffer in every precision. It is rebound and never written in place,
+    because autograd still refers to the rows that `read` used in the same step.
 
     Args:
-        size: M, the number of entries; 0 is a cache that reads as zeros and ignores writes.
+        size: M, the number of entries. With 0 reads return zeros and writes are ignored.
         dim: d, the width of text features.
         momentum: mu in [0, 1].
     """
 
     entries: Tensor
 
-    def __init__(self, size: int, dim: int, momentum: float = 0.8) -> None:
+    def __init__(self, size: int, dim: int, momentum: float = MOMENTUM) -> None:
         super().__init__()
         if size < 0:
-            raise ValueError(f"a cache needs size >= 0 entries, got {size}")
+            raise ValueError(f"the cache needs size >= 0 entries, got {size}")
         if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"cache momentum must lie in [0, 1], got {momentum}")
+            raise ValueError(f"cache momentum must be in [0, 1], got {momentum}")
         self.momentum = momentum
         self.register_buffer("entries", F.normalize(torch.rand(size, dim), dim=-1))
 
     def read(self, query: Tensor) -> Tensor:
-        """R = softmax(T A^T) A: (..., d) -> (..., d) in float32; gradient into the query only."""
+        """Return R = softmax(T A^T) A, (..., d), in float32; only the query receives a gradient."""
         with full_precision(query):
             query = query.to(torch.promote_types(query.dtype, torch.float32))
             entries = self.entries.to(query.dtype)
@@ -105,11 +108,13 @@ class LocalCache(nn.Module):
 
     @torch.no_grad()
     def update(self, tokens: Tensor) -> None:
-        """Write local tokens (..., d); see `updated_entries`. No gradient, no host sync."""
+        """Write local tokens (..., d) without gradient or host sync; see `updated_entries`."""
         if self.entries.shape[0] == 0:
             return
         if tokens.numel() == 0:
-            raise ValueError(f"cannot write {tuple(tokens.shape)} tokens: at least one is needed")
+            raise ValueError(
+                f"cannot write tokens of shape {tuple(tokens.shape)}: at least one is needed"
+            )
         with full_precision(tokens):
             flat = tokens.reshape(-1, tokens.shape[-1]).to(self.entries.dtype)
             self.entries = updated_entries(self.entries, flat, self.momentum)
@@ -119,8 +124,8 @@ class LocalCache(nn.Module):
         return f"size={size}, dim={dim}, momentum={self.momentum}"
 
 
-class _Total(torch.autograd.Function):
-    """The sum over all processes of a tensor, and of the gradients that it gets in each."""
+class _AllReduceSum(torch.autograd.Function):
+    """Sum of a tensor over all processes; its gradients are summed over them as well."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, tensor: Tensor) -> Tensor:
@@ -132,9 +137,9 @@ class _Total(torch.autograd.Function):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """BatchNorm over the rows of all processes (torch's SyncBatchNorm knows GPUs only).
+    """BatchNorm over the rows of all processes, on a CPU as well (torch's SyncBatchNorm is not).
 
-    In one process, and in eval mode, it is nn.BatchNorm1d itself; its state dict is the same.
+    In a single process and in eval mode it is nn.BatchNorm1d. The state dict is the same.
     """
 
     running_mean: Tensor
@@ -143,15 +148,15 @@ class BatchNorm(nn.BatchNorm1d):
     momentum: float
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(N, d) -> (N, d); the number of rows may differ between processes."""
+        """Normalize rows (N, d); N may differ between processes."""
         if not (self.training and in_parallel()):
             return super().forward(rows)
         count = rows.new_full((1,), len(rows))
-        sums: Tensor = _Total.apply(torch.cat([rows.sum(dim=0), count]))
+        sums: Tensor = _AllReduceSum.apply(torch.cat([rows.sum(dim=0), count]))
         total = sums[-1]
         mean = sums[:-1] / total
-        centered = rows - mean  # squares of what is left, not of the rows: nothing cancels
-        variance = _Total.apply(centered.square().sum(dim=0)) / total
+        centered = rows - mean  # before squaring, to avoid cancellation
+        variance = _AllReduceSum.apply(centered.square().sum(dim=0)) / total
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
@@ -160,7 +165,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class FeatureAlignment(nn.Module):
-    """h: image tokens to the space of text features (paper, "Feature Alignment").
+    """h, the map of image tokens to the space of text features (paper, "Feature Alignment").
 
     Linear(token_dim, dim), BatchNorm over all B(1+P) rows, ReLU, Linear(dim, dim). The output is
     not normalized.
@@ -173,16 +178,16 @@ class FeatureAlignment(nn.Module):
         self.outer = nn.Linear(dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(..., token_dim) -> (..., dim); in training mode at least two rows in all."""
+        """Map (..., token_dim) to (..., dim); training mode needs at least two rows."""
         rows = self.inner(tokens.reshape(-1, tokens.shape[-1]).to(self.inner.weight.dtype))
         return self.outer(F.relu(self.norm(rows))).view(*tokens.shape[:-1], -1)
 
 
 class TextRefiner(nn.Module):
-    """Refines any text features with what the cache saw in images (paper, "Method").
+    """Refine text features with local image features from the cache (paper, "Method").
 
     Args:
-        token_dim: d_v, width of the image tokens (after the vision tower's projection).
+        token_dim: d_v, width of the image tokens (after the image encoder's projection).
         dim: d, width of the text features.
         cache_size: M; 0 leaves the cache out (R = 0).
         momentum: mu of the cache.
@@ -193,9 +198,10 @@ class TextRefiner(nn.Module):
         self,
         token_dim: int,
         dim: int,
-        cache_size: int = 25,
-        momentum: float = 0.8,
-        alpha: float = 0.2,
+        *,
+        cache_size: int = CACHE_SIZE,
+        momentum: float = MOMENTUM,
+        alpha: float = ALPHA,
     ) -> None:
         super().__init__()
         self.alpha = alpha
@@ -203,8 +209,8 @@ class TextRefiner(nn.Module):
         self.align = FeatureAlignment(token_dim, dim)
         self.aggregate = nn.Linear(2 * dim, dim, bias=False)
 
-    def refine(self, text: Tensor) -> Tensor:
-        """T' = T + alpha W [T ; R(T)], in float32 and not re-normalized.
+    def forward(self, text: Tensor) -> Tensor:
+        """Return T' = T + alpha W [T ; R(T)] in float32, not re-normalized.
 
         Args:
             text: T, L2-normalized, (C, d) or (B, C, d).
@@ -215,6 +221,8 @@ class TextRefiner(nn.Module):
         with full_precision(text):
             text = text.to(self.aggregate.weight.dtype)
             return text + self.alpha * self.aggregate(torch.cat([text, self.cache.read(text)], -1))
+
+    refine = forward  # the documented name of the same method
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

@@ -1,15 +1,17 @@
-"""The trainers' config nodes, their defaults and the names that the authors' release uses.
+"""The trainers' config nodes, their defaults, and the names of the authors' release.
 
-``extend_cfg`` adds the nodes to a Dassl config (train.py calls it). In a code base whose train.py
-does not, `node` supplies the same defaults, so a trainer file runs either way.
+train.py calls ``extend_cfg`` to add the nodes to a Dassl config. Where it is not called, as in a
+CoOp checkout, `node` provides the same defaults.
 """
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from yacs.config import CfgNode
+
+from . import losses, refiner
 
 __all__ = [
     "RefinerSettings",
@@ -22,7 +24,6 @@ __all__ = [
 
 PRECISIONS = ("fp32", "amp", "bf16", "fp16")
 
-
 # TRAINER.TF key of the release -> key of TRAINER.TEXTREFINER
 RELEASE_KEYS = {
     "MEMORY_SIZE": "CACHE_SIZE",
@@ -33,7 +34,77 @@ RELEASE_KEYS = {
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work; the message is one sentence for the user."""
+    """An invalid setting or file; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinerSettings:
+    """cfg.TRAINER.TEXTREFINER, whose keys are these fields (docs/method.md describes them).
+
+    The switches are aliases: ``cache=False`` is ``cache_size=0``, ``local=False`` is
+    ``local_weight=0`` and ``reg=False`` is ``reg_weight=0``. A loss of weight 0 is not computed.
+
+    Raises:
+        SettingsError: a value is outside its range.
+    """
+
+    cache_size: int = refiner.CACHE_SIZE
+    momentum: float = refiner.MOMENTUM
+    alpha: float = refiner.ALPHA
+    topk: int = losses.TOPK
+    local_weight: float = 0.02  # of the semantic loss on local tokens
+    reg_weight: float = 20.0  # of the regularizer
+    cache: bool = True
+    local: bool = True
+    reg: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and math.isfinite(value)
+            if not (number and low <= value <= high):
+                raise SettingsError(
+                    f"TRAINER.TEXTREFINER.{name.upper()} must be a finite number in "
+                    f"[{low}, {high}], got {value}"
+                )
+        for switch, name in _SWITCHES.items():
+            if not getattr(self, switch):
+                object.__setattr__(self, name, 0)
+
+    @classmethod
+    def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
+        """Read the node; weights in the learner's own node replace those of TEXTREFINER.
+
+        Raises:
+            SettingsError: a value is outside its range, or a replaced weight is set.
+        """
+        values, own = node(cfg, "TEXTREFINER"), node(cfg, learner)
+        for key in ("LOCAL_WEIGHT", "REG_WEIGHT"):
+            if key not in own:
+                continue
+            if values[key] != DEFAULTS["TEXTREFINER"][key]:
+                raise SettingsError(
+                    f"TRAINER.TEXTREFINER.{key} {values[key]} is not used with {learner}, whose "
+                    f"losses have another scale: set TRAINER.{learner}.{key}"
+                )
+            values[key] = own[key]
+        return cls(**{key.lower(): value for key, value in values.items()})
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether training uses local image tokens."""
+        return self.local_weight > 0 or self.cache_size > 0
+
+
+_BOUNDS = {
+    "cache_size": (0, math.inf),
+    "momentum": (0, 1),
+    "alpha": (-math.inf, math.inf),
+    "topk": (0, math.inf),
+    "local_weight": (0, math.inf),
+    "reg_weight": (0, math.inf),
+}
+_SWITCHES = {"cache": "cache_size", "local": "local_weight", "reg": "reg_weight"}
 
 
 _DEEP_PROMPTS: dict[str, Any] = {
@@ -45,8 +116,8 @@ _DEEP_PROMPTS: dict[str, Any] = {
     "PROMPT_DEPTH_TEXT": 9,
 }
 
-# The family's nodes, as its public code defines them: for the trainers here and for a trainer file
-# of the family that is dropped in. A new learner adds its own with `add_node`.
+# The family's nodes, as its public code defines them, also for trainer files of the family that are
+# dropped in. A new learner adds its own with `add_node`.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "COOP": {
         "N_CTX": 16,
@@ -59,7 +130,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "N_CTX": 16,
         "CTX_INIT": "",
         "PREC": "fp16",
-        "MAX_PROMPTS": 0,  # images x classes in the text tower at once; 0: as TEXT_CHUNK says
+        "MAX_PROMPTS": 0,  # images x classes in the text encoder at once; 0: TEXT_CHUNK
     },
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
@@ -72,33 +143,23 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",
-        "TEACHER_WEIGHTS": "",  # a checkpoint file of PromptSRC; "": where PromptKD's code looks
+        "TEACHER_WEIGHTS": "",  # a checkpoint file of PromptSRC; "": PromptKD's default path
         "PROJECT_LAYER": 2,
         "CE_WEIGHT": 0.0,
         "KD_WEIGHT": 1.0,
         "TEMPERATURE": 1.0,
-        # Of the refiner's losses, relative to KD_WEIGHT; in place of TEXTREFINER's.
+        # Of the refiner's losses, relative to KD_WEIGHT; they replace those of TEXTREFINER.
         "LOCAL_WEIGHT": 0.01,
         "REG_WEIGHT": 0.02,
     },
-    "TEXTREFINER": {
-        "CACHE_SIZE": 25,
-        "MOMENTUM": 0.8,
-        "ALPHA": 0.2,
-        "TOPK": 5,
-        "LOCAL_WEIGHT": 0.02,
-        "REG_WEIGHT": 20.0,
-        "CACHE": True,  # False: text reads zeros, nothing is written
-        "LOCAL": True,  # False: no semantic loss on local tokens
-        "REG": True,  # False: no regularizer
-    },
-    # The release's names; None is "not given". map_release_keys maps them onto TEXTREFINER.
+    "TEXTREFINER": {field.name.upper(): field.default for field in fields(RefinerSettings)},
+    # The release's names, None if not given; map_release_keys maps them to TEXTREFINER.
     "TF": dict.fromkeys(RELEASE_KEYS),
 }
 
 
 def add_node(name: str, defaults: dict[str, Any]) -> None:
-    """Declare cfg.TRAINER.<name> for a new learner, with its defaults (PREC among them)."""
+    """Declare cfg.TRAINER.<name> for a new learner, with its defaults, including PREC."""
     DEFAULTS[name] = defaults
 
 
@@ -106,37 +167,43 @@ def extend_cfg(cfg: CfgNode) -> None:
     """Add this family's keys to a Dassl config: TRAINER.{COOP,...}, TRAINER.{MODAL,TEXT_CHUNK},
     DATASET.{SUBSAMPLE_CLASSES,DISTILL_ON} and MODEL_DIR.
 
-    Keys that are already there are left alone, so a CoOp train.py may have added its own.
+    Existing keys are kept, because the train.py of a CoOp checkout adds some of them.
     """
     for name, values in DEFAULTS.items():
         if name not in cfg.TRAINER:
             cfg.TRAINER[name] = CfgNode()
-        for key, value in values.items():
-            if key not in cfg.TRAINER[name]:
-                cfg.TRAINER[name][key] = value
-    if "COMPILE" not in cfg.TRAINER:
-        cfg.TRAINER.COMPILE = False  # True: the towers run through torch.compile
-    if "MODAL" not in cfg.TRAINER:
-        cfg.TRAINER.MODAL = "base2novel"  # or cross: the protocol of PromptSRC and PromptKD
-    if "TEXT_CHUNK" not in cfg.TRAINER:
-        cfg.TRAINER.TEXT_CHUNK = 0  # prompts in the text tower at once; 0: from the free memory
-    if "SUBSAMPLE_CLASSES" not in cfg.DATASET:
-        cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
-    if "MODEL_DIR" not in cfg:
-        cfg.MODEL_DIR = ""  # --model-dir: the folder of the model that is tested
-    if "DISTILL_ON" not in cfg.DATASET:
-        cfg.DATASET.DISTILL_ON = ""  # few_shot, all: which images a trainer without labels sees
+        _add_missing(cfg.TRAINER[name], values)
+    _add_missing(cfg.TRAINER, _TRAINER_KEYS)
+    _add_missing(cfg.DATASET, _DATASET_KEYS)
+    _add_missing(cfg, {"MODEL_DIR": ""})  # --model-dir: the folder of the model to test
+
+
+_TRAINER_KEYS = {
+    "COMPILE": False,  # run the encoders through torch.compile
+    "MODAL": "base2novel",  # or cross: the protocol of PromptSRC and PromptKD
+    "TEXT_CHUNK": 0,  # prompts in the text encoder at once; 0: chosen from the free memory
+}
+_DATASET_KEYS = {
+    "SUBSAMPLE_CLASSES": "all",  # all, base, new
+    "DISTILL_ON": "",  # few_shot, all: the images of a trainer without labels
+}
+
+
+def _add_missing(cfg: CfgNode, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if key not in cfg:
+            cfg[key] = value
 
 
 def node(cfg: CfgNode, name: str) -> CfgNode:
-    """cfg.TRAINER.<name>, with the defaults for every key that the config does not hold."""
+    """Return cfg.TRAINER.<name>, with defaults for missing keys."""
     merged = CfgNode(DEFAULTS[name])
     merged.update(cfg.TRAINER.get(name, {}))
     return merged
 
 
 class MappedKey(NamedTuple):
-    """A value of TRAINER.TF that moved to TRAINER.TEXTREFINER.<target>."""
+    """A value of TRAINER.TF that was mapped to TRAINER.TEXTREFINER.<target>."""
 
     key: str
     given: float
@@ -144,7 +211,7 @@ class MappedKey(NamedTuple):
     value: float
 
     def line(self, cfg: CfgNode) -> str:
-        """For the log, when ``cfg`` is complete."""
+        """Return the line for the log, once ``cfg`` is complete."""
         final = cfg.TRAINER.TEXTREFINER[self.target]
         line = f"TRAINER.TF.{self.key} {self.given} sets TRAINER.TEXTREFINER.{self.target}"
         later = "" if final == self.value else f", a later setting makes it {final:g}"
@@ -152,15 +219,15 @@ class MappedKey(NamedTuple):
 
 
 def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
-    """Move TRAINER.TF values onto TRAINER.TEXTREFINER, and return what was moved.
+    """Map TRAINER.TF values to TRAINER.TEXTREFINER, and return the mapped keys.
 
     BALANCE (--loss-factor) divides the local loss, so LOCAL_WEIGHT is its inverse.
 
     Raises:
-        SettingsError: a value is no number, or BALANCE is not positive.
+        SettingsError: a value is not a number, or BALANCE is not positive.
     """
     given = {key: value for key, value in cfg.TRAINER.TF.items() if value is not None}
-    adopted = []
+    mapped = []
     for key, value in given.items():
         kinds = (int,) if key == "MEMORY_SIZE" else (int, float)
         number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
@@ -170,7 +237,7 @@ def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
         if key == "BALANCE" and not value > 0:
             raise SettingsError(
                 f"TRAINER.TF.BALANCE (--loss-factor) divides the local loss and must be > 0, got "
-                f"{value}; to leave the loss out set TRAINER.TEXTREFINER.LOCAL False"
+                f"{value}; set TRAINER.TEXTREFINER.LOCAL False to leave the loss out"
             )
         target = RELEASE_KEYS[key]
         new = 1.0 / value if key == "BALANCE" else value
@@ -178,76 +245,17 @@ def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
             new = float(new)
         cfg.TRAINER.TEXTREFINER[target] = new
         cfg.TRAINER.TF[key] = None
-        adopted.append(MappedKey(key, value, target, new))
-    return adopted
-
-
-@dataclass(frozen=True)
-class RefinerSettings:
-    """cfg.TRAINER.TEXTREFINER, checked. Field meanings: docs/method.md."""
-
-    cache_size: int
-    momentum: float
-    alpha: float
-    topk: int
-    local_weight: float
-    reg_weight: float
-    cache: bool
-    local: bool
-    reg: bool
-
-    @classmethod
-    def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
-        """Read and check the node; weights that the learner's node has are taken from there.
-
-        Raises:
-            SettingsError: a value outside its range, or a weight set where it is not read.
-        """
-        values, own = node(cfg, "TEXTREFINER"), node(cfg, learner)
-        for key in ("LOCAL_WEIGHT", "REG_WEIGHT"):
-            if key not in own:
-                continue
-            if values[key] != DEFAULTS["TEXTREFINER"][key]:
-                raise SettingsError(
-                    f"TRAINER.TEXTREFINER.{key} {values[key]} is not read with {learner}, whose "
-                    f"task has another scale: set TRAINER.{learner}.{key}"
-                )
-            values[key] = own[key]
-        settings = cls(**{key.lower(): value for key, value in values.items()})
-        settings.check()
-        return settings
-
-    def check(self) -> None:
-        """Raise SettingsError for a value outside its range."""
-        bounds = {
-            "CACHE_SIZE": (self.cache_size, 0, math.inf),
-            "MOMENTUM": (self.momentum, 0, 1),
-            "ALPHA": (self.alpha, -math.inf, math.inf),
-            "TOPK": (self.topk, 0, math.inf),
-            "LOCAL_WEIGHT": (self.local_weight, 0, math.inf),
-            "REG_WEIGHT": (self.reg_weight, 0, math.inf),
-        }
-        for key, (value, low, high) in bounds.items():
-            number = isinstance(value, (int, float)) and math.isfinite(value)
-            if not (number and low <= value <= high):
-                raise SettingsError(
-                    f"TRAINER.TEXTREFINER.{key} must be a finite number in [{low}, {high}], "
-                    f"got {value}"
-                )
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Whether training looks at local image tokens at all."""
-        return self.local or (self.cache and self.cache_size > 0)
+        mapped.append(MappedKey(key, value, target, new))
+    return mapped
 
 
 def text_chunk(cfg: CfgNode, learner: str) -> tuple[int, str]:
-    """How many prompts may be in the text tower at once, 0 for automatic; the key that says so.
+    """Return the limit of prompts in the text encoder at once, 0 for automatic, and its key.
 
-    MAX_PROMPTS of the learner's own node comes before TRAINER.TEXT_CHUNK.
+    MAX_PROMPTS of the learner's node takes precedence over TRAINER.TEXT_CHUNK.
 
     Raises:
-        SettingsError: a value that is no number of prompts.
+        SettingsError: the value is negative.
     """
     found = {
         f"TRAINER.{learner}.MAX_PROMPTS": node(cfg, learner).get("MAX_PROMPTS", 0),
@@ -256,14 +264,14 @@ def text_chunk(cfg: CfgNode, learner: str) -> tuple[int, str]:
     for key, chunk in found.items():
         if chunk < 0:
             raise SettingsError(
-                f"{key} must be a number of prompts (classes, in CoCoOp images x classes), or 0 to "
-                f"choose it from the free memory, got {chunk}"
+                f"{key} must be a number of prompts (classes, or images x classes in CoCoOp), or 0 "
+                f"to choose it from the free memory, got {chunk}"
             )
     return next(((chunk, key) for key, chunk in found.items() if chunk), (0, "TRAINER.TEXT_CHUNK"))
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise SettingsError unless ``value`` is one of ``allowed``; name the nearest."""
+    """Raise SettingsError with the nearest name unless ``value`` is one of ``allowed``."""
     if value in allowed:
         return
     near = difflib.get_close_matches(str(value), allowed, n=1)
@@ -272,20 +280,20 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_images(cfg: CfgNode, distils: bool) -> None:
-    """Raise SettingsError where DATASET.DISTILL_ON does not suit a trainer.
+    """Raise SettingsError if DATASET.DISTILL_ON is not valid for a trainer.
 
-    ``distils`` says that it trains without labels: then the choice must be made by name, because
-    results with and without images of the test's classes are not comparable.
+    A trainer that ``distils`` trains without labels and requires an explicit choice, because
+    results with and without images of the test classes are not comparable.
     """
     choice = cfg.DATASET.get("DISTILL_ON", "few_shot")  # a code base that does not know the key
     if distils and not choice:
         raise SettingsError(
-            f"{cfg.TRAINER.NAME} learns from unlabeled images: say which with DATASET.DISTILL_ON, "
-            "all (images of all classes, PromptKD's protocol) or few_shot (those of NUM_SHOTS and "
+            f"{cfg.TRAINER.NAME} learns from unlabeled images: set DATASET.DISTILL_ON to all "
+            "(images of all classes, PromptKD's protocol) or few_shot (those of NUM_SHOTS and "
             "SUBSAMPLE_CLASSES)"
         )
     if choice == "all" and not distils:
         raise SettingsError(
-            f"DATASET.DISTILL_ON all is for trainers without labels, {cfg.TRAINER.NAME} learns "
-            "from labels or not at all: leave it out"
+            f"DATASET.DISTILL_ON all is for trainers without labels, which {cfg.TRAINER.NAME} is "
+            "not: leave it out"
         )

@@ -1,11 +1,11 @@
-"""A prompt learner with or without TextRefiner, and the one Dassl trainer around it.
+"""The model of a prompt learner with or without TextRefiner, and its Dassl trainer.
 
-`RefinedCLIP` turns images into logits and losses; `PromptTrainer` does what every trainer of this
-family does: build, freeze, step, precision, checkpoint, evaluate.
+`RefinedCLIP` computes logits and losses. `PromptTrainer` does what all trainers of this family
+share: building, freezing, optimization, precision, checkpoints and evaluation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -16,13 +16,14 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_pretrained_weights
 
-from .backbone import autocast_type, check_compiler, compile_towers, load_clip, log_tf32
-from .checkpoints.fingerprints import check_identity, clip_identity
+from .backbone import autocast_type, check_compiler, compile_encoders, load_clip, log_tf32
+from .checkpoints.fingerprints import check_clip_fingerprint, clip_fingerprint
+from .checkpoints.layouts import MEMORY
 from .checkpoints.load import BACKBONE, load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
 from .feature_store.features import image_encoder_of
-from .feature_store.loaders import use_feature_store
-from .learner import Objective, PromptLearner
+from .feature_store.loaders import enable_stored_tests, use_feature_store
+from .learner import Batch, Objective, PromptLearner
 from .losses import class_logits, regularizer, salient_tokens, semantic_loss
 from .nonfinite import LossWatch
 from .parallel import all_reduce_gradients
@@ -42,19 +43,19 @@ __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
 
 
 class StepLosses(NamedTuple):
-    """One training step: logits (B, C) and the weighted, named losses whose sum is minimized."""
+    """The logits (B, C) of a training step, and its named, weighted losses, which are summed."""
 
     logits: Tensor
     losses: dict[str, Tensor]
 
 
 class RefinedCLIP(nn.Module):
-    """learner (+ refiner) -> logits; the baseline is the same code with ``refiner`` None.
+    """A prompt learner, and the refiner of its text features if there is one.
 
     Args:
-        learner: a `PromptLearner`.
-        refiner: the plug-in, or None.
-        settings: weights and switches of the refiner's losses; needed with a refiner.
+        learner: computes image and text features and its own losses.
+        refiner: the TextRefiner module, or None for the plain method.
+        settings: weights of the refiner's losses; required with a refiner.
     """
 
     def __init__(
@@ -65,94 +66,93 @@ class RefinedCLIP(nn.Module):
     ) -> None:
         super().__init__()
         if (refiner is None) != (settings is None):
-            raise ValueError("a refiner and its settings come together")
+            raise ValueError("a refiner requires settings, and settings require a refiner")
         self.learner = learner
         self.refiner = refiner
         self.settings = settings
-        self._text: Tensor | None = None
 
     def trainable_modules(self) -> dict[str, nn.Module]:
-        """Checkpoint name -> module: all that is trained; every other parameter is frozen."""
+        """Return checkpoint name -> module of all that is trained; all else is frozen."""
         modules = dict(self.learner.trainable_modules)
         if self.refiner is not None:
-            modules["Memory"] = self.refiner  # the release's name for it
+            modules[MEMORY] = self.refiner
         return modules
 
     def freeze(self) -> None:
-        """Let gradients flow to the trained modules alone."""
+        """Set requires_grad for the trained modules only."""
         self.requires_grad_(False)
         for module in self.trainable_modules().values():
             module.requires_grad_(True)
 
     def tokens(self, image: Tensor | ImageTokens, local: bool) -> ImageTokens:
-        """Images (B, 3, H, W) -> tokens; those that a feature store has kept are at hand."""
+        """Return the tokens of images (B, 3, H, W); stored tokens are returned as they are."""
         if isinstance(image, ImageTokens):
             return image
         return self.learner.encode_image(image, local)
 
-    def forward(self, image: Tensor | ImageTokens) -> Tensor:
-        """Logits (B, C) of images (B, 3, H, W) at test: no local tokens, no write."""
+    def forward(self, image: Tensor | ImageTokens, text: Tensor | None = None) -> Tensor:
+        """Return the logits (B, C) of images (B, 3, H, W); does not write to the cache.
+
+        ``text`` is the result of `class_features`; without it text features are computed here.
+        """
         features = unit(self.tokens(image, local=False).pooled)
-        text = self.text(features) if self._text is None else self._text
+        if text is None:
+            text = self._refined(self.learner.encode_text(features))
         with full_precision(features):
             return class_logits(features, text, self.learner.logit_scale)
 
-    def text(self, features: Tensor | None) -> Tensor:
-        """The text features that classify, refined if there is a refiner: (C, d) or (B, C, d)."""
-        text = self.learner.encode_text(features)
-        return text if self.refiner is None else self.refiner.refine(text)
+    @torch.no_grad()
+    def class_features(self) -> Tensor | None:
+        """Return the refined text features (C, d), or None where they depend on the image.
 
-    @contextmanager
-    def cached_text(self) -> Iterator[None]:
-        """While open, text features are computed once (unless the prompts depend on the image).
-
-        Exact at test, where cache and prompts stand still (method.md, "At test").
+        They are constant at test, so it is exact to compute them once (docs/method.md, "At test").
         """
-        if not self.learner.text_per_image:
-            with torch.no_grad():
-                self._text = self.text(None)
-        try:
-            yield
-        finally:
-            self._text = None
+        if self.learner.text_per_image:
+            return None
+        return self._refined(self.learner.encode_text(None))
 
-    def training_step(self, image: Tensor, label: Tensor) -> StepLosses:
-        """Logits and losses of one batch; writes to the cache after the read (method.md)."""
+    def _refined(self, text: Tensor) -> Tensor:
+        return text if self.refiner is None else self.refiner(text)
+
+    def training_step(self, batch: Batch) -> StepLosses:
+        """Return logits and losses of a batch; writes to the cache after the read."""
         needs_tokens = self.settings is not None and self.settings.needs_tokens
-        tokens = self.tokens(image, local=needs_tokens)
+        tokens = self.tokens(batch["img"], local=needs_tokens)
         features = unit(tokens.pooled)
         text = self.learner.encode_text(features)
-        task = self.learner.objective(image, label)
+        objective = self.learner.objective(batch)
         with full_precision(features):
-            refined = text if self.refiner is None else self.refiner.refine(text)
+            refined = self._refined(text)
             logits = class_logits(features, refined, self.learner.logit_scale)
-            losses = {task.name: task.weight * task.loss(logits, task.target)}
-            losses |= self._refiner_losses(tokens, text, refined, task)
-        return StepLosses(logits, losses | self.learner.extra_losses(image, features, text, logits))
+            loss = objective.loss(logits, objective.target)
+            losses = {objective.name: objective.weight * loss}
+            losses |= self._refiner_losses(tokens, text, refined, objective)
+        return StepLosses(logits, losses | self.learner.extra_losses(batch, features, text, logits))
 
     def _refiner_losses(
-        self, tokens: ImageTokens, text: Tensor, refined: Tensor, task: Objective
+        self, tokens: ImageTokens, text: Tensor, refined: Tensor, objective: Objective
     ) -> dict[str, Tensor]:
-        """Write to the cache; semantic loss and regularizer, relative to the weight of the task."""
+        """Write to the cache; return semantic loss and regularizer, relative to the objective."""
         losses: dict[str, Tensor] = {}
         if self.refiner is None or self.settings is None:
             return losses
+        settings = self.settings
         if tokens.local is not None and tokens.saliency is not None:
             local = self.refiner.align(tokens.local)
             self.refiner.cache.update(local)
-            if self.settings.local:
-                salient = salient_tokens(local, tokens.saliency, self.settings.topk)
+            if settings.local_weight > 0:
+                salient = salient_tokens(local, tokens.saliency, settings.topk)
                 scale = self.learner.logit_scale
-                loss = semantic_loss(salient, text, task.target, scale, task.loss)
-                losses["semantic"] = task.weight * self.settings.local_weight * loss
-        if self.settings.reg:
-            weight = task.weight * self.settings.reg_weight
+                loss = semantic_loss(salient, text, objective.target, scale, objective.loss)
+                losses["semantic"] = objective.weight * settings.local_weight * loss
+        if settings.reg_weight > 0:
+            weight = objective.weight * settings.reg_weight
             losses["regularizer"] = weight * regularizer(refined, text)
         return losses
 
 
 def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextRefiner:
-    """The refiner for the image tokens of ``clip_model`` and text features of width ``dim``.
+    """Return a refiner for the image tokens of ``clip_model`` and text features of width ``dim``.
 
     Raises:
         SettingsError: the backbone has no patch tokens, or fewer than TOPK.
@@ -160,69 +160,77 @@ def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextR
     visual = clip_model.visual
     if not is_vision_transformer(visual):
         raise SettingsError(
-            f"TextRefiner reads patch tokens, which {type(visual).__name__} does not have: set "
+            f"TextRefiner needs patch tokens, which {type(visual).__name__} does not have: set "
             "MODEL.BACKBONE.NAME to a vision transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...), or "
             "use the plain trainer"
         )
     patches = visual.positional_embedding.shape[0] - 1
     if settings.topk > patches:
         raise SettingsError(
-            f"TRAINER.TEXTREFINER.TOPK is {settings.topk}, the backbone has {patches} patches: "
+            f"TRAINER.TEXTREFINER.TOPK is {settings.topk}, but the backbone has {patches} patches: "
             f"set it to at most {patches}"
         )
-    size = settings.cache_size if settings.cache else 0
-    return TextRefiner(visual.output_dim, dim, size, settings.momentum, settings.alpha)
+    return TextRefiner(
+        visual.output_dim,
+        dim,
+        cache_size=settings.cache_size,
+        momentum=settings.momentum,
+        alpha=settings.alpha,
+    )
 
 
 class PromptTrainer(TrainerX):
-    """Trains what a learner declares; subclasses name the config node and build the learner.
+    """Base class of the trainers: subclasses name the config node and build the learner.
 
-    ``refined`` is the switch between a baseline and its TextRefiner twin.
+    Attributes:
+        config_node: the section of cfg.TRAINER with the learner's settings.
+        refined: whether TextRefiner is added.
+        distils: whether the method trains without labels, on the images of DATASET.DISTILL_ON.
+        can_store: whether DATALOADER.FEATURE_STORE is supported.
+        parallel: whether several processes may train one model, each on a part of every batch.
+        refiner_settings: cfg.TRAINER.TEXTREFINER where TextRefiner is added.
     """
 
     config_node: str
     refined = False
-    parallel = True  # several processes train one model, each on its part of every batch
-    _compared: Sequence[int] = ()
-    can_store = True  # DATALOADER.FEATURE_STORE
-    selecting = False  # while an epoch's model is evaluated to find the best one
-    distils = False  # trains without labels, so DATASET.DISTILL_ON must say on which images
+    distils = False
+    can_store = True
+    parallel = True
+    refiner_settings: RefinerSettings | None = None
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
-        """The sections of cfg.TRAINER that decide this trainer's results."""
+        """The sections of cfg.TRAINER that determine this trainer's results."""
         return (self.config_node, "TEXTREFINER") if self.refined else (self.config_node,)
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptLearner:
-        """The learner of this trainer, from ``self.cfg``."""
+        """Build the learner of this trainer from ``self.cfg``."""
         raise NotImplementedError
 
     def check_cfg(self, cfg: Any) -> None:
-        """Refuse settings that cannot work before anything is loaded."""
+        """Check the settings before anything is loaded."""
         precision = node(cfg, self.config_node).PREC
         check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
         check_images(cfg, self.distils)
         text_chunk(cfg, self.config_node)
         if self.refined:
-            RefinerSettings.from_cfg(cfg, self.config_node)
+            self.refiner_settings = RefinerSettings.from_cfg(cfg, self.config_node)
 
     def build_model(self) -> None:
-        """Load CLIP, build learner and refiner, freeze, build the optimizer, register."""
-        cfg = self.cfg
+        """Load CLIP, build learner, refiner and optimizer, and register the trained modules."""
+        cfg, settings = self.cfg, self.refiner_settings
         if cfg.DATASET.get("DISTILL_ON") == "all" and not self._class_groups():
             raise SettingsError(
-                f"DATASET.DISTILL_ON all: {type(self.dm.dataset).__name__} does not know it (its "
-                "class must derive from datasets.base.SplitDataset of this project)"
+                f"DATASET.DISTILL_ON all is not supported by {type(self.dm.dataset).__name__}: its "
+                "class must derive from datasets.base.SplitDataset of this project"
             )
-        asked = node(cfg, self.config_node).PREC
-        clip_model, self.precision = load_clip(cfg, asked, self.device)
+        precision = node(cfg, self.config_node).PREC
+        clip_model, self.precision = load_clip(cfg, precision, self.device)
         log_tf32(self.device)
-        classnames = list(self.dm.dataset.classnames)
-        learner = self.build_learner(clip_model, classnames)
+        learner = self.build_learner(clip_model, list(self.dm.dataset.classnames))
         limit_prompts(learner, *text_chunk(cfg, self.config_node), self.device)
-        settings = refiner = None
-        if self.refined:
-            settings = RefinerSettings.from_cfg(cfg, self.config_node)
+        refiner = None
+        if settings is not None:
             refiner = build_refiner(clip_model, learner.text_dim, settings)
             print(f"TextRefiner: {settings}")
         self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
@@ -238,11 +246,9 @@ class PromptTrainer(TrainerX):
         self.optim = build_optimizer(trained, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         for position, (name, module) in enumerate(modules.items()):
-            # One optimizer over everything; Dassl steps and saves it with the first module.
-            first = position == 0
-            self.register_model(
-                name, module, self.optim if first else None, self.sched if first else None
-            )
+            # One optimizer for all modules, which Dassl steps and saves with the first one.
+            optimization = (self.optim, self.sched) if position == 0 else (None, None)
+            self.register_model(name, module, *optimization)
         self.amp = self.precision == "amp"
         fp16_gradients = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
@@ -252,31 +258,43 @@ class PromptTrainer(TrainerX):
         if cfg.TRAINER.get("COMPILE", False):
             self._compile(learner)
 
-    def _compile(self, learner: Any) -> None:
-        """TRAINER.COMPILE, at the batch sizes of this run's loaders."""
+    def _compile(self, learner: PromptLearner) -> None:
+        """Compile the encoders at the batch sizes of the loaders (TRAINER.COMPILE)."""
         if in_parallel():
             raise SettingsError(
-                "TRAINER.COMPILE True is for one process, this run has several: leave COMPILE out"
+                "TRAINER.COMPILE True is not supported with several processes: leave COMPILE out"
             )
         check_compiler(self.device)
         loaders = self.cfg.DATALOADER
         sizes = {loaders.TRAIN_X.BATCH_SIZE, loaders.TEST.BATCH_SIZE}
-        compile_towers(learner, sizes)
-        print(f"Towers compiled by torch.compile at their first batches (batch sizes {sizes})")
+        compile_encoders(learner, sizes)
+        print(f"Encoders compiled by torch.compile at their first batches (batch sizes {sizes})")
 
-    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """One optimization step; returns what is logged, as tensors that nobody has waited for.
+    # --- training ---
 
-        The host waits for the device only at steps whose losses are printed and at an epoch's last.
+    def before_train(self) -> None:
+        """Stop storing test features where training changes the image encoder."""
+        super().before_train()
+        enable_stored_tests(self, self.model.learner.frozen_image_encoder)
+
+    def after_train(self) -> None:
+        """Store test features again, now that the model is final, and test it."""
+        enable_stored_tests(self, True)
+        super().after_train()
+
+    def forward_backward(self, batch: Batch) -> dict[str, Any]:
+        """Make one optimization step; return what is logged, as tensors on the device.
+
+        The host waits for the device only in steps that print losses and in the last of an epoch.
         """
-        image, label = self.parse_batch_train(batch)
+        batch = self.parse_batch_train(batch)
         with self.autocast():
-            logits, losses = self.model.training_step(image, label)
+            logits, losses = self.model.training_step(batch)
         values = torch.stack(list(losses.values()))
         loss = values.sum()
         self.model_zero_grad()
         self.scaler.scale(loss).backward()
-        accuracy = compute_accuracy(logits, label)[0]
+        accuracy = compute_accuracy(logits, batch["label"])[0]
         values, accuracy = all_reduce_gradients(self.model.parameters(), values.detach(), accuracy)
         self.scaler.step(self.optim)
         self.scaler.update()
@@ -293,48 +311,54 @@ class PromptTrainer(TrainerX):
         return summary
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """PREC amp: half precision on CUDA, bfloat16 elsewhere; otherwise nothing."""
+        """Return the autocast context of PREC amp, and one without effect otherwise."""
         if not self.amp:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=autocast_type(self.device))
 
-    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (B, 3, H, W) and labels (B,) on the device."""
-        image, label = batch["img"], batch["label"]
-        # From pinned memory (the loader's) the host does not wait for the copy.
-        return image.to(self.device, non_blocking=True), label.to(self.device, non_blocking=True)
+    def parse_batch_train(self, batch: Batch) -> Batch:
+        """Return the batch with its tensors on the device."""
+        # The loader's memory is pinned, so the host does not wait for the copies.
+        return {
+            key: value.to(self.device, non_blocking=True) if hasattr(value, "to") else value
+            for key, value in batch.items()
+        }
 
-    def model_inference(self, input: Tensor) -> Tensor:
-        """Logits (B, C); -inf for classes that the split under test does not compare."""
-        logits = self.model(input)
-        if not self._compared:
-            return logits
-        others = torch.full_like(logits, -torch.inf)
-        others[:, self._compared] = logits[:, self._compared]
-        return others
+    # --- evaluation ---
+
+    def inference(self, split: str | None = None) -> Callable[[Tensor], Tensor]:
+        """Return a function from images to logits (B, C) with text features computed once.
+
+        Logits of classes that ``split`` does not compare are -inf.
+        """
+        text = self.model.class_features()
+        group = self._class_groups().get(split or self.cfg.TEST.SPLIT)
+
+        def infer(image: Tensor) -> Tensor:
+            logits = self.model(image, text)
+            if group is None:
+                return logits
+            compared, labels = torch.full_like(logits, -torch.inf), list(group.labels)
+            compared[:, labels] = logits[:, labels]
+            return compared
+
+        return infer
 
     def test(self, split: str | None = None) -> Any:
-        """Evaluate, with the refined text matrix computed once for the class list."""
+        """Evaluate on a split, with text features computed once for the class list."""
         self.set_model_mode("eval")
-        group = self._class_groups().get(split or self.cfg.TEST.SPLIT)
-        self._compared = list(group.labels) if group else []
+        # Dassl's test calls this name; an instance attribute hides the method while it runs.
+        self.model_inference = self.inference(split)  # type: ignore[assignment,method-assign]
         try:
-            with self.model.cached_text():
-                return super().test(split)
+            return super().test(split)
         finally:
-            self._compared = []
-
-    def after_epoch(self) -> None:
-        """As Dassl's, with word to the feature store that the model will change."""
-        self.selecting = True
-        try:
-            super().after_epoch()
-        finally:
-            self.selecting = False
+            del self.model_inference
 
     def _class_groups(self) -> Mapping[str, Any]:
-        """Split -> its group of classes, where the dataset tests groups apart."""
+        """Return split -> group of classes, where the dataset evaluates groups separately."""
         return getattr(self.dm.dataset, "class_groups", {})
+
+    # --- checkpoints ---
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load trained modules from an output folder of ours, of CoOp or of the release.
@@ -342,14 +366,14 @@ class PromptTrainer(TrainerX):
         Without ``epoch`` it is the best-validation checkpoint.
         """
         if not directory:
-            print("No --model-dir given: the model stays as it was built")
+            print("No --model-dir given: the model keeps its initial weights")
             return
         clip_model = self.model.learner.clip_model
-        check_identity(directory, clip_model, BACKBONE, self.cfg.MODEL.BACKBONE.NAME)
+        check_clip_fingerprint(directory, clip_model, BACKBONE, self.cfg.MODEL.BACKBONE.NAME)
         load_trained(self.model.trainable_modules(), directory, epoch, clip_model)
 
     def describe(self) -> dict[str, Any]:
-        """What checkpoint.json says of the frozen CLIP, and how much is trained."""
+        """Return the frozen CLIP's fingerprint and the trained parameters for checkpoint.json."""
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        clip = clip_identity(self.model.learner.clip_model.state_dict())
+        clip = clip_fingerprint(self.model.learner.clip_model.state_dict())
         return {"clip": clip, "trained_parameters": trained}

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP (Radford et al., 2021) with one template a dataset, or with an ensemble."""
+"""Zero-shot CLIP (Radford et al., 2021) with one template per dataset, or with an ensemble."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,16 +36,19 @@ TEMPLATES = {
 def template_features(
     clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalize: bool = True
 ) -> Tensor:
-    """Mean over templates of text features, normalized: (C, d).
+    """Return the normalized mean of text features over templates, (C, d).
 
-    ``normalize`` says whether each template's features are normalized before the mean.
+    ``normalize``: whether to normalize each template's features before the mean.
+
+    Raises:
+        SettingsError: a prompt is longer than CLIP's context.
     """
     names = [name.replace("_", " ") for name in classnames]
     total: Any = 0
     for template in templates:
         try:
             ids = clip.tokenize([template.format(name) for name in names])
-        except RuntimeError as error:  # OpenAI's interface for a text that is too long
+        except RuntimeError as error:  # OpenAI's error for a text that is too long
             raise SettingsError(f"a class name is too long for {template!r}: {error}") from error
         device = clip_model.positional_embedding.device
         packing = Packing([eot + 1 for eot in ids.argmax(dim=-1).tolist()]).to(device)
@@ -58,17 +61,17 @@ def template_features(
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(TrainerX):
-    """CLIP as it is; has nothing to train, run it with --eval-only."""
+    """CLIP without training; run it with --eval-only."""
 
     can_store = True  # DATALOADER.FEATURE_STORE
-    parallel = True  # several processes share the images
+    parallel = True  # several processes may share the images
 
     def check_cfg(self, cfg: Any) -> None:
-        """Refuse settings of other trainers."""
+        """Check the settings before anything is loaded."""
         check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:
-        """The prompt templates of the dataset at hand."""
+        """Return the prompt templates of the dataset."""
         return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
 
     @torch.no_grad()
@@ -84,34 +87,34 @@ class ZeroshotCLIP(TrainerX):
         use_feature_store(self, ImageEncoder(self.encode_image, self.clip_model.visual, {}), False)
 
     def encode_image(self, image: Tensor, local: bool = False) -> ImageTokens:
-        """The vision tower."""
+        """Encode images (B, 3, H, W)."""
         return encode_image(self.clip_model.visual, image, local=local)
 
     def model_inference(self, input: Tensor | ImageTokens) -> Tensor:
-        """Logits (B, C) of images (B, 3, H, W), or of what a feature store has kept of them."""
+        """Return the logits (B, C) of images (B, 3, H, W) or of their stored tokens."""
         tokens = input if isinstance(input, ImageTokens) else self.encode_image(input)
         features = unit(tokens.pooled)
         return class_logits(features, self.text_features, self.clip_model.logit_scale.exp())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """There is nothing to load; a directory is an error, not ignored."""
+        """Raise SettingsError if a directory is given, because there is nothing to load."""
         if directory:
             raise SettingsError(
                 f"{type(self).__name__} has no checkpoints: leave out --model-dir {directory}"
             )
 
     def train(self) -> None:  # type: ignore[override]  # as Dassl's SimpleTrainer
-        """There is nothing to train."""
+        """Raise SettingsError, because there is nothing to train."""
         raise SettingsError(f"{type(self).__name__} has nothing to train: add --eval-only")
 
 
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """Prompt ensemble: 7 ImageNet templates, and the dataset's own unless it is ImageNet's."""
+    """Prompt ensemble of 7 ImageNet templates and, except on ImageNet, the dataset's own."""
 
     def templates(self) -> list[str]:
-        """open_clip's SIMPLE_IMAGENET_TEMPLATES plus the dataset's."""
-        # Imported here: it takes seconds, and only this trainer needs it.
+        """Return open_clip's SIMPLE_IMAGENET_TEMPLATES and the dataset's."""
+        # Imported here because it takes seconds and only this trainer needs it.
         from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 
         templates = [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES]

@@ -17,7 +17,7 @@ def test_rows_and_their_table(tmp_path, monkeypatch):
     def keep_plain(learner, batch_sizes):
         compiled.append((learner, batch_sizes))
 
-    monkeypatch.setattr(options, "compile_towers", keep_plain)
+    monkeypatch.setattr(options, "compile_encoders", keep_plain)
     words = ["--toy", "--threads", "1", "--budget", "0", "--output", str(tmp_path)]
     options.main(words)
     assert [sizes for _, sizes in compiled] == [{4}]

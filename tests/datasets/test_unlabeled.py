@@ -71,10 +71,10 @@ def test_invalid_choices(world, opts, message):
 
 
 def test_the_choice_is_made_by_name_and_only_where_it_matters(world, tmp_path):
-    with pytest.raises(SettingsError, match=r"say which with DATASET.DISTILL_ON"):
+    with pytest.raises(SettingsError, match=r"set DATASET.DISTILL_ON to all"):
         world.build("PromptKD", tmp_path, "DATASET.DISTILL_ON", "")
     for trainer in ("CoOp", "PromptSRC", "ZeroshotCLIP"):
-        with pytest.raises(SettingsError, match=f"{trainer} learns from labels or not at all"):
+        with pytest.raises(SettingsError, match=f"without labels, which {trainer} is not"):
             world.build(trainer, tmp_path, *ALL)
 
 

@@ -101,11 +101,11 @@ def make_double(trainer: Any) -> None:
     trainer.model.double()
     for name in ("parse_batch_train", "parse_batch_test"):
         parse = getattr(trainer, name)
-        setattr(trainer, name, lambda batch, parse=parse: _double(*parse(batch)))
+        setattr(trainer, name, lambda batch, parse=parse: parse(_double(batch)))
 
 
-def _double(image: torch.Tensor, label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return image.double(), label
+def _double(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "img": batch["img"].to(torch.float64)}
 
 
 def work(rank: int, count: int, port: int, folder: Path, output: Path) -> None:

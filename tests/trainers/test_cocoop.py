@@ -20,7 +20,7 @@ EXACT = {"rtol": 0, "atol": 1e-9}
 NAMES = ["face", "yin_yang", "water_lilly", "very_large_wind_turbine"]
 LABEL = torch.tensor([2, 0, 3])
 UNBOUNDED = 10**6
-SETTINGS = RefinerSettings(6, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
+SETTINGS = RefinerSettings(cache_size=6)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def build(clip_model, refined, max_prompts=UNBOUNDED, classnames=NAMES, ctx_init
     """A model in double precision; the seed makes two of them equal."""
     torch.manual_seed(0)
     prompts = ConditionalPrompts(clip_model, classnames, n_ctx=3, ctx_init=ctx_init)
-    prompts.packing.limit(max_prompts)
+    prompts.packing.set_max_prompts(max_prompts)
     learner = CoCoOpLearner(clip_model, prompts)
     refiner = build_refiner(clip_model, 64, SETTINGS) if refined else None
     model = RefinedCLIP(learner, refiner, SETTINGS if refined else None).double()
@@ -126,7 +126,7 @@ def naive_step(model, batch, label):
 def test_step_equals_naive(toy, refined, max_prompts):
     model = build(toy, refined, max_prompts)
     logits, losses = naive_step(model, images(), LABEL)
-    step = model.training_step(images(), LABEL)
+    step = model.training_step({"img": images(), "label": LABEL})
     torch.testing.assert_close(step.logits, logits, **EXACT)
     assert step.losses.keys() == losses.keys()
     for name, value in step.losses.items():
@@ -143,7 +143,7 @@ def test_cache_is_shared_by_all_images_and_written_once(toy):
     local = naive_aligned(
         model.refiner, [naive.image_tokens(toy.visual, image)[0] for image in images()]
     )
-    model.training_step(images(), LABEL)
+    model.training_step({"img": images(), "label": LABEL})
     moved = model.refiner.cache.entries
     model.refiner.cache.entries = entries
     model.refiner.cache.update(torch.cat(local))
@@ -167,7 +167,7 @@ def test_chunks_change_nothing_and_hold_what_they_promise(toy, max_prompts, monk
     for limit in (UNBOUNDED, max_prompts):
         model = build(toy, True, limit)
         sizes.clear()
-        step = model.training_step(images(), LABEL)
+        step = model.training_step({"img": images(), "label": LABEL})
         forward = list(sizes)
         gradient = gradients(model, torch.stack(list(step.losses.values())).sum())
         results.append((step.logits, step.losses, gradient))
@@ -193,8 +193,8 @@ def test_an_image_does_not_see_its_batch(toy, refined):
         single = torch.cat([model(image[None]) for image in batch])
         torch.testing.assert_close(model(batch), single, **EXACT)
     losses = [naive_step(build(toy, False), batch[b : b + 1], LABEL[:1])[1]["ce"] for b in range(2)]
-    both = build(toy, False).training_step(batch[:2], LABEL[:1].expand(2)).losses["ce"]
-    torch.testing.assert_close(both, sum(losses) / 2, **EXACT)
+    both = build(toy, False).training_step({"img": batch[:2], "label": LABEL[:1].expand(2)})
+    torch.testing.assert_close(both.losses["ce"], sum(losses) / 2, **EXACT)
 
 
 def saved_bytes(model):
@@ -262,9 +262,9 @@ def test_a_negative_bound_is_one_sentence(world, tmp_path, key):
 def test_the_learners_own_bound_comes_first(world, tmp_path):
     options = ("TRAINER.TEXT_CHUNK", 7, "TRAINER.COCOOP.MAX_PROMPTS", 5)
     both = world.build("CoCoOp", tmp_path / "a", *options)
-    assert both.model.learner.prompts.packing.most == 5
+    assert both.model.learner.prompts.packing.max_prompts == 5
     general = world.build("CoCoOp", tmp_path / "b", *options[:2])
-    assert general.model.learner.prompts.packing.most == 7
+    assert general.model.learner.prompts.packing.max_prompts == 7
 
 
 def test_random_context_has_n_ctx_tokens(toy):

@@ -22,7 +22,8 @@ def step(trainer: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """Losses and gradients of one training step, by name."""
     trainer.set_model_mode("train")
     trainer.model.double()
-    _, losses = trainer.model.training_step(images, torch.arange(len(images)) % 3)
+    batch = {"img": images, "label": torch.arange(len(images)) % 3}
+    losses = trainer.model.training_step(batch).losses
     torch.stack(list(losses.values())).sum().backward()
     named = trainer.model.named_parameters()
     gradients = {name: p.grad for name, p in named if p.grad is not None}
@@ -45,7 +46,7 @@ def test_a_compiled_step_is_the_plain_one(
     images = torch.randn(4, 3, 32, 32, generator=IMAGES, dtype=torch.float64)
     plain = step(world.build(name, tmp_path / "a"), images)
     trainer = world.build(name, tmp_path / "b")
-    compiled.compile_towers(trainer.model.learner, {4, 5}, backend)
+    compiled.compile_encoders(trainer.model.learner, {4, 5}, backend)
     torch._dynamo.utils.counters.clear()
     fast = step(trainer, images)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
@@ -57,7 +58,7 @@ def test_only_the_loaders_batch_sizes_are_compiled(world: ToyWorld, tmp_path: Pa
     trainer = world.build("CoOp", tmp_path)
     learner = trainer.model.learner
     expected = learner.encode_image(torch.ones(3, 3, 32, 32), False).pooled
-    compiled.compile_towers(learner, {4, 5}, "eager")
+    compiled.compile_encoders(learner, {4, 5}, "eager")
     torch._dynamo.utils.counters.clear()
     with torch.no_grad():
         pooled = learner.encode_image(torch.ones(3, 3, 32, 32), False).pooled

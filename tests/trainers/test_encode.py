@@ -116,7 +116,7 @@ def test_text_equals_naive(model, depth, most):
 
 def test_deep_prompts_need_a_prefix(model):
     embeddings, eot = embed(model, TEXTS)
-    with pytest.raises(ValueError, match="replace tokens of a prefix, got none"):
+    with pytest.raises(ValueError, match="replace tokens of the prefix, but prefix is None"):
         encode_text(model, embeddings, packed(eot), prompts=deep_prompts(1, 4, 64))
 
 

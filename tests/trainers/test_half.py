@@ -12,7 +12,7 @@ from trainers.settings import RefinerSettings
 from trainers.trainer import RefinedCLIP, build_refiner
 
 NAMES = ["cat", "wind_turbine", "very large dog"]
-SETTINGS = RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
+SETTINGS = RefinerSettings()
 
 
 def coop(clip_model):
@@ -21,7 +21,7 @@ def coop(clip_model):
 
 def cocoop(clip_model):
     prompts = ConditionalPrompts(clip_model, NAMES, ctx_init="a photo of a")
-    prompts.packing.limit(4)
+    prompts.packing.set_max_prompts(4)
     return CoCoOpLearner(clip_model, prompts)
 
 
@@ -34,7 +34,8 @@ def step(make, half):
     model = RefinedCLIP(make(clip_model), build_refiner(clip_model, 32, SETTINGS), SETTINGS)
     model.freeze()
     image = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    losses = model.training_step(image, torch.tensor([0, 1, 2, 0])).losses
+    batch = {"img": image, "label": torch.tensor([0, 1, 2, 0])}
+    losses = model.training_step(batch).losses
     sum(losses.values()).backward()
     return model, losses
 

@@ -55,7 +55,7 @@ def test_logits_and_gradients_equal_loops(clip_model, depth):
     model.freeze()
     image = torch.randn(3, 3, 32, 32, dtype=torch.float64)
     label = torch.tensor([2, 0, 1])
-    logits, losses = model.training_step(image, label)
+    logits, losses = model.training_step({"img": image, "label": label})
     expected = naive_logits(learner, image)
     torch.testing.assert_close(logits, expected, **EXACT)
     loss = torch.nn.functional.cross_entropy(expected, label)
@@ -101,10 +101,10 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
 
 @pytest.mark.parametrize("depth", [0, 4])
 def test_impossible_depths(clip_model, depth):
-    with pytest.raises(SettingsError, match=f"must lie between 1 and 3.*got {depth}"):
+    with pytest.raises(SettingsError, match=f"must be between 1 and 3.*got {depth}"):
         build(clip_model, depth)
 
 
 def test_a_resnet_has_no_visual_prompts():
-    with pytest.raises(SettingsError, match="ModifiedResNet takes no visual prompts"):
+    with pytest.raises(SettingsError, match="ModifiedResNet does not support visual prompts"):
         build(toy_resnet())

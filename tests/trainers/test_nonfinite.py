@@ -22,14 +22,14 @@ def trainer(world, tmp_path):
     return world.build("TextRefinerCoOp", tmp_path, *STEPS)
 
 
-def spoil(trainer, loss, value, epoch, batch):
+def spoil(trainer, loss, value, epoch, index):
     """Multiply one loss of one step by ``value``; returns the steps that were made."""
     original, made = trainer.model.training_step, []
 
-    def step(image, label):
-        out = original(image, label)
+    def step(batch):
+        out = original(batch)
         made.append(trainer.batch_idx)
-        if (trainer.epoch, trainer.batch_idx) == (epoch, batch):
+        if (trainer.epoch, trainer.batch_idx) == (epoch, index):
             out.losses[loss] = out.losses[loss] * value
         return out
 
@@ -38,13 +38,13 @@ def spoil(trainer, loss, value, epoch, batch):
 
 
 def test_the_first_bad_step_and_loss_are_named(trainer, tmp_path):
-    made = spoil(trainer, "regularizer", float("inf"), epoch=1, batch=1)
+    made = spoil(trainer, "regularizer", float("inf"), epoch=1, index=1)
     # The steps after it are poisoned in every loss; only the first one tells where it began.
     with pytest.raises(NonFiniteError) as caught:
         trainer.train()
     assert str(caught.value) == (
-        "regularizer is inf at epoch 2, step 8: nothing of this epoch is saved; try a smaller "
-        "OPTIM.LR, and look for broken images or weights"
+        "regularizer is inf at epoch 2, step 8: this epoch is not saved; try a smaller OPTIM.LR, "
+        "and check the images and weights"
     )
     assert len(made) == 6 + 4, "it is read when losses are printed, not before"
     assert [file.name for file in (tmp_path / "Memory").glob("model*")] == ["model.pth.tar-1"]
@@ -53,7 +53,7 @@ def test_the_first_bad_step_and_loss_are_named(trainer, tmp_path):
 
 
 def test_an_epochs_end_is_looked_at_before_it_is_saved(trainer, tmp_path):
-    spoil(trainer, "ce", float("nan"), epoch=0, batch=5)
+    spoil(trainer, "ce", float("nan"), epoch=0, index=5)
     with pytest.raises(NonFiniteError, match=r"^ce is nan at epoch 1, step 6: "):
         trainer.train()
     assert not (tmp_path / "Memory").exists()
@@ -79,10 +79,10 @@ def test_it_is_a_setting_and_a_floating_point_error():
 @pytest.mark.parametrize(
     ("precision", "advice"),
     [
-        ("fp32", "OPTIM.LR, and look"),
-        ("amp", "OPTIM.LR, PREC fp32 (amp computes in half precision), and look"),
-        ("bf16", "OPTIM.LR, PREC amp or fp32, and look"),
-        ("fp16", "OPTIM.LR, PREC amp (it scales the loss), bf16 or fp32, and look"),
+        ("fp32", "OPTIM.LR, and check"),
+        ("amp", "OPTIM.LR, PREC fp32 (amp computes in half precision), and check"),
+        ("bf16", "OPTIM.LR, PREC amp or fp32, and check"),
+        ("fp16", "OPTIM.LR, PREC amp (it scales the loss), bf16 or fp32, and check"),
     ],
 )
 def test_several_losses_and_the_advice_of_a_precision(precision, advice):

@@ -57,15 +57,15 @@ def test_every_trainer_in_every_precision(world, name, node, precision, tmp_path
     assert logits.dtype == torch.float32
     assert logits.isfinite().all()
     if precision in ("bf16", "fp16"):
-        with model.cached_text():
-            assert model._text is None or model._text.dtype == torch.float32
+        text = model.class_features()
+        assert text is None or text.dtype == torch.float32
 
 
 def test_the_log_says_in_what_a_run_computes(world, tmp_path, capsys):
     told = {
         "fp32": "Precision: fp32 on cpu (everything in float32)",
         "amp": "Precision: amp on cpu (weights in float32, autocast to bfloat16 in training",
-        "bf16": "Precision: bf16 on cpu (the towers' weights in bfloat16",
+        "bf16": "Precision: bf16 on cpu (encoder weights in bfloat16",
     }
     for precision, line in told.items():
         trainer = world.build("CoOp", tmp_path, "TRAINER.COOP.PREC", precision)

@@ -30,7 +30,7 @@ def build(world, refined=True, temperature=2.0):
     with torch.no_grad():
         text = teacher.encode_text()
     learner = PromptKDLearner(student, prompts, text, teacher, 20.0, temperature).double()
-    settings = RefinerSettings(6, 0.8, 0.2, 5, 0.01, 0.02, True, True, True)
+    settings = RefinerSettings(cache_size=6, local_weight=0.01, reg_weight=0.02)
     refiner = build_refiner(student, learner.text_dim, settings).double() if refined else None
     return RefinedCLIP(learner, refiner, settings if refined else None)
 
@@ -82,7 +82,7 @@ def test_losses_equal_loops(world, refined):
             for x, picked in zip(h, best, strict=True)
         ]
 
-    logits, losses = model.training_step(image, torch.zeros(3, dtype=torch.long))
+    logits, losses = model.training_step({"img": image})
     ours = torch.stack([torch.stack([tau * x @ c for c in classifier]) for x in g])
     torch.testing.assert_close(logits, ours, **EXACT)
     kd = sum(naive.kl(a, b, t) for a, b in zip(target, ours, strict=True)) / (3 * 3)
@@ -113,7 +113,7 @@ def test_the_teacher_speaks_once_for_the_classes_and_is_silent_at_test(
 
     monkeypatch.setattr(teacher, "encode_text", refuse)
     image = torch.randn(2, 3, 32, 32)
-    trainer.model.training_step(image, torch.tensor([0, 1]))
+    trainer.model.training_step({"img": image})
     monkeypatch.setattr(teacher.clip_model.visual.conv1, "forward", refuse)
     trainer.test()
     trainer.model_inference(image)
@@ -201,7 +201,9 @@ def test_the_teachers_places(world, modal, place, tmp_path, monkeypatch):
 
 
 def test_a_teacher_of_another_clip(world, tmp_path):
-    with pytest.raises(SettingsError, match="prompts of width 128, its CLIP a text tower of width"):
+    with pytest.raises(
+        SettingsError, match="prompts of width 128, but the text encoder of its CLIP has width"
+    ):
         world.build("PromptKD", tmp_path, "TRAINER.PROMPTKD.TEACHER_NAME", world.clip)
     state = torch.load(world.teacher, weights_only=True)
     state["state_dict"]["image_encoder.conv1.weight"] = torch.ones(128, 3, 8, 8)
@@ -215,7 +217,7 @@ def test_a_file_that_is_no_teacher(world, tmp_path):
     torch.save({"state_dict": {"ctx": torch.zeros(4, 128)}, "epoch": 1}, tmp_path / "coop.pth.tar")
     weights = ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(tmp_path / "coop.pth.tar")]
     with pytest.raises(
-        SettingsError, match="must be a checkpoint of PromptSRC; this one holds ctx"
+        SettingsError, match="must be a checkpoint of PromptSRC, but this one contains ctx"
     ):
         world.build("PromptKD", tmp_path, *weights)
 
@@ -233,7 +235,7 @@ def test_a_file_that_is_no_teacher(world, tmp_path):
             "base2new",
             "must be one of base2novel, cross.*did you mean 'base2novel'",
         ),
-        ("TRAINER.PROMPTKD.PROMPT_DEPTH_VISION", 4, "must lie between 0 and 3"),
+        ("TRAINER.PROMPTKD.PROMPT_DEPTH_VISION", 4, "must be between 0 and 3"),
     ],
 )
 def test_settings_that_cannot_work(world, key, value, message, tmp_path):

@@ -64,7 +64,7 @@ def test_losses_equal_loops(clip_model, depths, length):
         for parameter in learner.deep.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     image, label = torch.randn(3, 3, 32, 32, dtype=torch.float64), torch.tensor([2, 0, 1])
-    logits, losses = RefinedCLIP(learner).training_step(image, label)
+    logits, losses = RefinedCLIP(learner).training_step({"img": image, "label": label})
 
     g, t = naive_features(learner, image, "a photo of a")
     tau, count = clip_model.logit_scale.exp(), len(image) * len(NAMES)
@@ -159,7 +159,7 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
         load_trained(
             build(clip_model, PROMPT_DEPTH_TEXT=2).trainable_modules, str(tmp_path), 20, clip_model
         )
-    with pytest.raises(SettingsError, match="was trained on another CLIP"):
+    with pytest.raises(SettingsError, match="was trained with another CLIP"):
         load_trained(other.trainable_modules, str(tmp_path), 20, toy_clip(seed=1).double())
 
 
@@ -173,10 +173,10 @@ def test_our_checkpoint_holds_the_prompts_and_their_sum(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"PROMPT_DEPTH_VISION": 4}, "PROMPT_DEPTH_VISION must lie between 0 and 3.*got 4"),
-        ({"PROMPT_DEPTH_TEXT": 0}, "PROMPT_DEPTH_TEXT must lie between 1 and 3"),
+        ({"PROMPT_DEPTH_VISION": 4}, "PROMPT_DEPTH_VISION must be between 0 and 3.*got 4"),
+        ({"PROMPT_DEPTH_TEXT": 0}, "PROMPT_DEPTH_TEXT must be between 1 and 3"),
         ({"N_CTX_VISION": 0}, "N_CTX_VISION must be at least 1"),
-        ({"N_CTX_TEXT": 3, "CTX_INIT": "a photo"}, "number of text tokens is 3, CTX_INIT"),
+        ({"N_CTX_TEXT": 3, "CTX_INIT": "a photo"}, "number of text tokens is 3, but CTX_INIT"),
     ],
 )
 def test_prompts_that_cannot_be(clip_model, changes, message):
@@ -185,7 +185,7 @@ def test_prompts_that_cannot_be(clip_model, changes, message):
 
 
 def test_resnet_and_deviation_are_refused(tmp_path):
-    with pytest.raises(SettingsError, match="takes no visual prompts"):
+    with pytest.raises(SettingsError, match="does not support visual prompts"):
         IndependentPrompts(toy_resnet(), NAMES, settings())
     with pytest.raises(SettingsError, match="GPA_STD must be > 0, got 0"):
         ToyWorld(tmp_path).build("PromptSRC", tmp_path, "TRAINER.PROMPTSRC.GPA_STD", 0)
@@ -194,4 +194,4 @@ def test_resnet_and_deviation_are_refused(tmp_path):
 def test_long_contexts_start_at_random(clip_model, capsys):
     deep = IndependentPrompts(clip_model, NAMES, settings(N_CTX_TEXT=6))
     assert deep.prompt_learner.ctx.shape == (6, 64)
-    assert "is not used: it starts at most 4 tokens" in capsys.readouterr().out
+    assert "is not used: it initializes at most 4 tokens" in capsys.readouterr().out

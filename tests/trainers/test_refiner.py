@@ -167,14 +167,21 @@ def test_refine_is_the_equation_and_its_gradients_are_right():
         mix = [math.exp(float(text[c].detach() @ entry)) for entry in entries]
         read = sum(m / sum(mix) * entry for m, entry in zip(mix, entries, strict=True))
         expected = text[c] + 0.3 * weight @ torch.cat([text[c], read])
-        torch.testing.assert_close(refiner.refine(text)[c], expected, rtol=0, atol=1e-12)
-    assert torch.autograd.gradcheck(refiner.refine, (text,))
+        torch.testing.assert_close(refiner(text)[c], expected, rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(refiner, (text,))
 
 
 def test_refine_works_per_image():
     refiner = TextRefiner(token_dim=5, dim=4)
     text = F.normalize(torch.randn(2, 6, 4), dim=-1)
     torch.testing.assert_close(refiner.refine(text)[1], refiner.refine(text[1]))
+
+
+def test_refine_is_another_name_of_the_call_and_settings_are_keywords():
+    refiner, text = TextRefiner(token_dim=5, dim=4), torch.randn(6, 4)
+    assert torch.equal(refiner.refine(text), refiner(text))
+    with pytest.raises(TypeError):
+        TextRefiner(5, 4, 25)
 
 
 def test_alpha_zero_changes_nothing():
@@ -195,7 +202,7 @@ def test_alignment_normalizes_over_all_rows():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((-1, 4), "size >= 0"), ((3, 4, 1.5), "momentum must lie in")],
+    [((-1, 4), "size >= 0"), ((3, 4, 1.5), "momentum must be in")],
 )
 def test_impossible_caches_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -16,7 +16,9 @@ def cfg():
 
 def test_defaults_are_the_releases(cfg):
     settings = RefinerSettings.from_cfg(cfg, "COOP")
-    assert settings == RefinerSettings(25, 0.8, 0.2, 5, 0.02, 20.0, True, True, True)
+    assert (settings.cache_size, settings.momentum, settings.alpha) == (25, 0.8, 0.2)
+    assert (settings.topk, settings.local_weight, settings.reg_weight) == (5, 0.02, 20.0)
+    assert settings == RefinerSettings()
     assert cfg.TRAINER.COOP.N_CTX == 16
     assert cfg.TRAINER.COOP.PREC == "fp16"
     assert cfg.DATASET.SUBSAMPLE_CLASSES == "all"

@@ -1,1 +1,1 @@
-"""Checkpoints: reading ours and published ones, their layouts, and PromptKD's teachers."""
+"""Load our and published checkpoints, convert their layouts, and load PromptKD's teachers."""

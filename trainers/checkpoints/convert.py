@@ -1,7 +1,6 @@
-"""Output folders of the public code into ours, and of TextRefiner into those of its release."""
+"""Convert output folders of the public code to ours, and of TextRefiner to those of its release."""
 
-from __future__ import annotations
-
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,69 +14,76 @@ from torch import Tensor
 from clip import clip
 from clip.model import convert_weights
 from clip.simple_tokenizer import SimpleTokenizer
-from dassl.engine.run_records import RECORD, read_record
-from dassl.utils import UsageError, load_checkpoint, write_json
-from trainers.checkpoints.fingerprints import check_identity, clip_identity
-from trainers.checkpoints.layouts import Content, clip_name, read_content, release_files
-from trainers.checkpoints.load import check_clip
-from trainers.checkpoints.methods import RELEASED, check_clip_names, check_keys, method_of
+from dassl.utils import load_checkpoint, read_json, write_json
 
-Learned = dict[str, Tensor]
+from ..settings import SettingsError
+from .fingerprints import RECORD, check_clip_fingerprint, clip_fingerprint
+from .layouts import (
+    PROMPT_LEARNER,
+    RELEASED,
+    Content,
+    check_keys,
+    clip_name,
+    method_of,
+    read_content,
+    release_files,
+)
+from .load import check_clip
+
+__all__ = ["to_ours", "to_release"]
+
+Checkpoints = dict[str, dict[str, Any]]  # model -> content of its file
 
 
 def to_ours(source: Path, target: Path, backbone: str) -> str:
-    """Write the learned tensors of a public folder, and checkpoint.json. Returns the method.
+    """Write the learned tensors of a public folder, and checkpoint.json; return the method.
 
     Args:
         source: an output folder of CoOp, CoCoOp, MaPLe, PromptSRC, PromptKD or TextRefiner's
             release.
         target: a folder that does not exist or is empty.
-        backbone: CLIP by name or path, with which the copies of CLIP in the files are compared;
-            "": they are not.
+        backbone: CLIP by name or path, compared with the CLIP weights in the files; "" compares
+            nothing.
 
     Raises:
-        UsageError: half a folder, unknown keys, an existing target.
+        SettingsError: the folder is incomplete, keys are unknown, or the target exists.
     """
-    if read_record(source):
-        raise UsageError(f"{source} has a {RECORD}: it is in our layout already")
+    if (source / RECORD).is_file():
+        raise SettingsError(f"{source} has a {RECORD}: it is in our layout already")
     clip_model = _load_clip(backbone) if backbone else None
     checkpoints = {}
     with _new_folder(target) as folder:
         for file, states in _read_files(source):
             contents = {name: read_content(name, state) for name, state in states.items()}
             for name, content in contents.items():
-                path = source / name / file
-                check_clip_names(path, {key: clip_name(key) for key in content.clip})
-                if clip_model is not None:
-                    check_clip(clip_model, content.clip, str(path), "--backbone")
+                check_clip(clip_model, content, str(source / name / file), "--backbone")
             learned = {k: v for content in contents.values() for k, v in content.learned.items()}
-            method = method_of(source, states, learned)
-            check_keys(source / file, method, learned)
-            epoch, result = _shared(states)
-            checkpoints[file] = {"epoch": epoch, "val_result": result}
-            for name in states:
-                state = {k.removeprefix(f"{name}."): v for k, v in learned.items() if _of(name, k)}
-                _save({"state_dict": state, **_kept(states[name])}, folder / name / file)
+            method = method_of(str(source), states, learned)
+            check_keys(str(source / file), method, learned)
+            own = {name: _below(name, learned) for name in states}
+            for name, state in states.items():
+                _save({"state_dict": own[name], **_progress(state)}, folder / name / file)
+            progress = _progress(next(iter(states.values())))
+            checkpoints[file] = {"val_result": None, **progress}
         _copy_pointers(source, folder, states)
+        weights = {
+            clip_name(k): v for content in contents.values() for k, v in content.clip.items()
+        }
+        classes, settings = _prompts(method, learned, weights, contents)
         record = {
             "method": method,
             "backbone": backbone or None,
-            "clip": clip_identity(clip_model.state_dict() if clip_model else _clip_of(contents)),
-            "classes": None,
+            "clip": clip_fingerprint(clip_model.state_dict() if clip_model else weights),
+            "classes": classes,
             "checkpoints": checkpoints,
             "tensors": {
-                name: {
-                    k.removeprefix(f"{name}."): " x ".join(map(str, v.shape)) or "number"
-                    for k, v in learned.items()
-                    if _of(name, k)
-                }
-                for name in states
+                name: {k: " x ".join(map(str, v.shape)) or "number" for k, v in state.items()}
+                for name, state in own.items()
             },
-            "settings": {"TRAINER.NAME": method},
+            "settings": {"TRAINER.NAME": method, **settings},
             "converted_from": str(source),
         }
-        _add_prompts(record, method, learned, contents)
-        write_json(record, folder / RECORD)
+        write_json(record, str(folder / RECORD))
     return method
 
 
@@ -87,21 +93,21 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
     Args:
         source: with a checkpoint.json.
         target: a folder that does not exist or is empty.
-        backbone: CLIP by name or path; "": the one that checkpoint.json names.
+        backbone: CLIP by name or path; "" for the one named in checkpoint.json.
 
     Raises:
-        UsageError: another method, no backbone or class names, half a folder, an existing target.
-        SettingsError: the backbone is not that of the training.
+        SettingsError: another method or backbone, no backbone or class names, an incomplete
+            folder, or an existing target.
     """
-    record = read_record(source)
-    if not record:
-        raise UsageError(f"{source} has no {RECORD}, which names the backbone and the classes")
+    if not (source / RECORD).is_file():
+        raise SettingsError(f"{source} has no {RECORD}, which names the backbone and the classes")
+    record = read_json(str(source / RECORD))
     name = backbone or record["backbone"]
     if not name:
-        raise UsageError(f"{source / RECORD} does not name the backbone: give it as --backbone")
+        raise SettingsError(f"{source / RECORD} does not name the backbone: give it as --backbone")
     settings, classes = record["settings"], record["classes"]
     clip_model = _load_clip(name)
-    check_identity(str(source), clip_model, "--backbone", name)
+    check_clip_fingerprint(str(source), clip_model, "--backbone", name)
     with _new_folder(target) as folder:
         for file, states in _read_files(source):
             learned = {
@@ -109,24 +115,24 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
                 for model, state in states.items()
                 for key, value in state["state_dict"].items()
             }
-            method = method_of(source, states, learned)
+            method = method_of(str(source), states, learned)
             if method not in RELEASED:
-                raise UsageError(
-                    f"{source} holds {method}: the release has {' and '.join(RELEASED)} alone"
+                raise SettingsError(
+                    f"{source} contains {method}, but the release has only {' and '.join(RELEASED)}"
                 )
-            check_keys(source / file, method, learned)
-            if method == "TextRefinerCoOp" and not classes:
-                raise UsageError(
-                    f"{source / RECORD} does not tell the class names, which the release saves"
+            check_keys(str(source / file), method, learned)
+            if RELEASED[method] == "COOP" and not classes:
+                raise SettingsError(
+                    f"{source / RECORD} does not contain the class names, which the release saves"
                 )
-            node = RELEASED[method]
-            if settings.get(f"TRAINER.{node}.PREC") == "fp16":
+            node = f"TRAINER.{RELEASED[method]}"
+            if settings.get(f"{node}.PREC") == "fp16":
                 convert_weights(clip_model)
-            words = settings.get(f"TRAINER.{node}.CTX_INIT", "").replace("_", " ").split()
-            words = words or ["X"] * settings.get(f"TRAINER.{node}.N_CTX", 0)
+            words = settings.get(f"{node}.CTX_INIT", "").replace("_", " ").split()
+            words = words or ["X"] * settings.get(f"{node}.N_CTX", 0)
             files = release_files(learned, clip_model, " ".join(words), classes or [])
             for model, content in files.items():
-                _save({**content, **_kept(states[model])}, folder / model / file)
+                _save({**content, **_progress(states[model])}, folder / model / file)
         _copy_pointers(source, folder, states)
     return method
 
@@ -136,46 +142,47 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder that becomes ``target`` when the block ends well; otherwise nothing stays."""
+    """Yield a folder that becomes ``target`` if the block succeeds, and is removed otherwise."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"{target} exists and is no empty folder: name a new one")
+        raise SettingsError(f"{target} exists and is not an empty folder: choose a new one")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}") from error
+        raise SettingsError(f"cannot write {target}: {error.strerror}") from error
     try:
         yield temporary
         temporary.chmod(0o755)
-        temporary.replace(target)  # an empty folder may be there
+        temporary.replace(target)  # which may exist as an empty folder
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _read_files(source: Path) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """(file name, {model: checkpoint}) for every checkpoint, which all models must have."""
+def _read_files(source: Path) -> Iterator[tuple[str, Checkpoints]]:
+    """Yield (file name, {model: content}) of every checkpoint; all models must have it."""
     if not source.is_dir():
-        raise UsageError(f"there is no folder {source}")
+        raise SettingsError(f"there is no folder {source}")
     files = {
-        folder.name: {path.name for path in folder.glob("model*.pth.tar*")}
-        for folder in sorted(source.iterdir())
-        if folder.is_dir()
+        name: found
+        for name in sorted(os.listdir(source))
+        if (found := {path.name for path in (source / name).glob("model*.pth.tar*")})
     }
-    files = {name: found for name, found in files.items() if found}
     if not files:
-        raise UsageError(f"{source} holds no <model>/model*.pth.tar*: name a run's output folder")
+        raise SettingsError(
+            f"{source} contains no <model>/model*.pth.tar*: give the output folder of a run"
+        )
     for file in sorted(set().union(*files.values())):
-        lacking = [name for name, found in files.items() if file not in found]
-        if lacking:
-            raise UsageError(f"{source} is half a folder: {', '.join(lacking)} has no {file}")
-        states = {name: load_checkpoint(source / name / file) for name in files}
+        missing = [name for name, found in files.items() if file not in found]
+        if missing:
+            raise SettingsError(f"{source} is incomplete: {', '.join(missing)} has no {file}")
+        states = {name: load_checkpoint(str(source / name / file)) for name in files}
         for name, state in states.items():
             if "state_dict" not in state or "epoch" not in state:
-                raise UsageError(f"{source / name / file} is no checkpoint of a run")
+                raise SettingsError(f"{source / name / file} is not a checkpoint of a run")
         yield file, states
 
 
-def _copy_pointers(source: Path, target: Path, names: Any) -> None:
+def _copy_pointers(source: Path, target: Path, names: Mapping[str, Any]) -> None:
     for name in names:
         if (source / name / "checkpoint").is_file():
             shutil.copyfile(source / name / "checkpoint", target / name / "checkpoint")
@@ -186,59 +193,52 @@ def _save(content: dict[str, Any], path: Path) -> None:
     torch.save(content, path)
 
 
-def _kept(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint is the same in both layouts, besides its tensors."""
+def _progress(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return epoch and validation result, which are the same in both layouts."""
     return {key: state[key] for key in ("epoch", "val_result") if key in state}
 
 
-def _shared(states: Mapping[str, Mapping[str, Any]]) -> tuple[int, float | None]:
-    first = next(iter(states.values()))
-    return first["epoch"], first.get("val_result")
+def _below(name: str, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of one model, without its name."""
+    prefix = f"{name}."
+    return {k[len(prefix) :]: v for k, v in learned.items() if k.startswith(prefix)}
 
 
-def _of(name: str, key: str) -> bool:
-    return key.startswith(f"{name}.")
-
-
-# --- what checkpoint.json tells ---
+# --- the settings recorded in checkpoint.json ---
 
 
 def _load_clip(name: str) -> Any:
-    """CLIP in float32, by name or path."""
+    """Load CLIP in float32, by name or path."""
     return clip.load(name, device="cpu")[0].float().eval().requires_grad_(False)
 
 
-def _clip_of(contents: Mapping[str, Content]) -> dict[str, Tensor]:
-    """The copy of CLIP in public files, by OpenAI's names; empty where there is none."""
-    return {clip_name(k): v for content in contents.values() for k, v in content.clip.items()}
-
-
-def _add_prompts(
-    record: dict[str, Any], method: str, learned: Learned, contents: Mapping[str, Content]
-) -> None:
-    """Class names, initial context and precision, as far as the files of a CoOp tell them."""
+def _prompts(
+    method: str,
+    learned: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    contents: Mapping[str, Content],
+) -> tuple[list[str] | None, dict[str, Any]]:
+    """Return class names and the settings of context and precision that the files determine."""
     node = RELEASED.get(method)
     if node is None:
-        return
-    weights = _clip_of(contents)
+        return None, {}
     half = any(value.dtype == torch.float16 for value in weights.values())
-    record["settings"][f"TRAINER.{node}.PREC"] = "fp16" if half else "fp32"
+    settings: dict[str, Any] = {f"TRAINER.{node}.PREC": "fp16" if half else "fp32"}
     buffers = {key: v for content in contents.values() for key, v in content.class_buffers.items()}
     ids = buffers.get("tokenized_prompts")
     if ids is None:
-        return
-    count = learned["prompt_learner.ctx"].shape[-2]
-    prompts = _words(ids, count)
-    if prompts is not None:
-        context, record["classes"] = prompts
-        record["settings"][f"TRAINER.{node}.CTX_INIT"] = context
-        record["settings"][f"TRAINER.{node}.N_CTX"] = count
+        return None, settings
+    count = learned[f"{PROMPT_LEARNER}.ctx"].shape[-2]
+    context, classes = _words(ids, count)
+    if classes is not None:
+        settings |= {f"TRAINER.{node}.CTX_INIT": context, f"TRAINER.{node}.N_CTX": count}
+    return classes, settings
 
 
-def _words(ids: Tensor, count: int) -> tuple[str, list[str]] | None:
-    """Initial context ("" for placeholders) and class names of prompts (C, 77).
+def _words(ids: Tensor, count: int) -> tuple[str, list[str] | None]:
+    """Return initial context ("" for placeholders) and class names of prompts (C, 77).
 
-    None where text and tokens do not give each other.
+    The names are None if tokenizing the text does not give the same tokens.
     """
     tokenizer = SimpleTokenizer()
     rows = [row[1 : int(row.argmax())].tolist() for row in ids]
@@ -246,5 +246,5 @@ def _words(ids: Tensor, count: int) -> tuple[str, list[str]] | None:
     names = [tokenizer.decode(row[count:-1]).strip() for row in rows]
     for row, name in zip(rows, names, strict=True):
         if tokenizer.encode(f"{context} {name}.") != row:
-            return None
+            return "", None
     return ("" if set(context.split()) == {"x"} else context), names

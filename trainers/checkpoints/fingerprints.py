@@ -1,7 +1,7 @@
-"""Which CLIP a checkpoint belongs to, although it holds nothing of it.
+"""Identify the CLIP model that a checkpoint was trained with.
 
-Sizes and a few numbers of two weights tell any two CLIPs apart, in any precision, and whatever
-they are called: a name, a path, another machine's path.
+Shapes and a few numbers of two weights distinguish any two CLIPs, in every precision and whatever
+their names or paths are.
 """
 
 import os
@@ -14,18 +14,18 @@ from dassl.utils import read_json
 
 from ..settings import SettingsError
 
-__all__ = ["RECORD", "check_identity", "clip_identity"]
+__all__ = ["RECORD", "check_clip_fingerprint", "clip_fingerprint"]
 
 RECORD = "checkpoint.json"  # beside the folders of the checkpoints; docs/checkpoints.md
 WEIGHTS = ("text_projection", "positional_embedding")
 NUMBERS = 6
 
 
-def clip_identity(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """What tells a CLIP from others, by weight: {"shape": "512 x 512", "sample": "0.012 ..."}.
+def clip_fingerprint(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Return the fingerprint of a CLIP, {weight: {"shape": "512 x 512", "sample": "0.012 ..."}}.
 
     Args:
-        state: the state dict of a CLIP by OpenAI's names; weights that it lacks are left out.
+        state: its state dict by OpenAI's names; missing weights are left out.
     """
     found = {}
     for name in WEIGHTS:
@@ -38,37 +38,38 @@ def clip_identity(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def check_identity(folder: str, clip_model: Any, setting: str, asked: str) -> None:
-    """Compare the CLIP in use with the one that ``folder``/checkpoint.json tells, if it is there.
+def check_clip_fingerprint(folder: str, clip_model: Any, setting: str, value: str) -> None:
+    """Compare a CLIP with the fingerprint in ``folder``/checkpoint.json, if there is one.
 
     Args:
         folder: an output folder.
         clip_model: the CLIP in use.
-        setting: the config key that names it.
-        asked: its value.
+        setting: the config key that names it, for the error.
+        value: of this key.
 
     Raises:
-        SettingsError: the checkpoints in ``folder`` belong to another CLIP.
+        SettingsError: the checkpoints in ``folder`` were trained with another CLIP.
     """
     path = os.path.join(folder, RECORD)
     if not os.path.isfile(path):
         return
     record = read_json(path)
-    own = clip_identity(clip_model.state_dict())
-    for name, then in record.get("clip", {}).items():
-        now = own.get(name, {"shape": "none", "sample": ""})
-        if then["shape"] == now["shape"] and _close(then["sample"], now["sample"]):
+    own = clip_fingerprint(clip_model.state_dict())
+    for name, recorded in record.get("clip", {}).items():
+        current = own.get(name, {"shape": "none", "sample": ""})
+        same_shape = recorded["shape"] == current["shape"]
+        if same_shape and _close(recorded["sample"], current["sample"]):
             continue
         trained = record.get("backbone") or "another CLIP"
-        if trained == asked:
-            asked = f"{asked} with other weights"
+        if trained == value:
+            value = f"{value} with other weights"
         raise SettingsError(
-            f"the model in {folder} was trained with the backbone {trained}, {setting} asks for "
-            f"{asked}: set {setting} to the backbone of the training"
+            f"the model in {folder} was trained with the backbone {trained}, but {setting} is "
+            f"{value}: set {setting} to the backbone of the training"
         )
 
 
-def _close(then: str, now: str) -> bool:
-    """Whether two samples agree, one of which may have passed through half precision."""
-    pairs = zip(map(float, then.split()), map(float, now.split()), strict=True)
+def _close(recorded: str, current: str) -> bool:
+    """Return whether two samples agree up to a rounding to half precision."""
+    pairs = zip(map(float, recorded.split()), map(float, current.split()), strict=True)
     return all(abs(a - b) <= 1e-3 + 1e-2 * abs(b) for a, b in pairs)

@@ -1,21 +1,50 @@
-"""Names in the public checkpoints of this family, ours and back.
+"""The public checkpoint layouts of this family: names of models, learned keys and CLIP weights.
 
-Public files of TextRefiner, MaPLe, PromptSRC and PromptKD hold the whole model: what was learned,
-buffers that follow from the class names, and CLIP's own weights. docs/checkpoints.md has the table.
+Our checkpoints contain learned tensors only. Public files of TextRefiner, MaPLe, PromptSRC and
+PromptKD contain the whole model: learned tensors, buffers derived from the class names, and CLIP's
+weights. docs/checkpoints.md describes all layouts.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..learner import class_tokens
+from ..refiner import FeatureAlignment, TextRefiner
+from ..settings import SettingsError
 
-__all__ = ["Content", "clip_name", "read_content", "release_files"]
+__all__ = [
+    "Content",
+    "check_clip_names",
+    "check_keys",
+    "clip_name",
+    "method_of",
+    "read_content",
+    "release_files",
+]
 
-# Buffers that belong to the class names of the training run (compat.md); PromptKD's code keeps
-# those of base and new classes apart.
+# Registered models, each a folder of checkpoints, and the modules inside them.
+PROMPT_LEARNER = "prompt_learner"
+MULTI_MODAL = "MultiModalPromptLearner"
+VL_PROMPT_LEARNER = "VLPromptLearner"
+MEMORY = "Memory"  # the refiner
+IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
+PROJECTOR = "VPT_image_trans"  # PromptKD's
+META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
+
+# Model of a run -> the methods that register it. TextRefiner registers MEMORY as well.
+METHODS = {
+    PROMPT_LEARNER: ("CoOp", "CoCoOp"),
+    MULTI_MODAL: ("MaPLe", "MaPLe"),
+    VL_PROMPT_LEARNER: ("PromptSRC", "PromptKD"),
+}
+RELEASED = {"TextRefinerCoOp": "COOP", "TextRefinerPromptKD": "PROMPTKD"}  # -> config node
+
+# Buffers derived from the class names of the training run; PromptKD's code has separate ones for
+# base and new classes.
 CLASS_BUFFERS = (
     "token_prefix",
     "token_suffix",
@@ -23,30 +52,42 @@ CLASS_BUFFERS = (
     "token_suffix2",
     "tokenized_prompts",
 )
-# The release's names (alignment and projector are two 1x1 convolutions around a BatchNorm) -> ours.
+# Names of the release -> ours. Its alignment and projector are 1x1 convolutions and a BatchNorm.
+EXTRACTOR = "extractor."
 RELEASE_NAMES = {
-    "mid_image_trans.conv1.0.": "Memory.align.inner.",
-    "mid_image_trans.conv1.1.": "Memory.align.norm.",
-    "mid_image_trans.conv1.3.": "Memory.align.outer.",
-    "VPT_image_trans.conv1.0.": "VLPromptLearner.VPT_image_trans.inner.",
-    "VPT_image_trans.conv1.1.": "VLPromptLearner.VPT_image_trans.norm.",
-    "VPT_image_trans.conv1.3.": "VLPromptLearner.VPT_image_trans.outer.",
-    "extractor.": "Memory.aggregate.",
-}
-TOWERS = {
-    "prompt_learner.ZS_image_encoder.": "visual.",  # PromptSRC's frozen copy
-    "image_encoder.": "visual.",
-    "text_encoder.": "",
+    f"{module}.conv1.{index}.": f"{ours}.{layer}."
+    for module, ours in (
+        ("mid_image_trans", f"{MEMORY}.align"),
+        (PROJECTOR, f"{VL_PROMPT_LEARNER}.{PROJECTOR}"),
+    )
+    for index, layer in ((0, "inner"), (1, "norm"), (3, "outer"))
+} | {EXTRACTOR: f"{MEMORY}.aggregate."}
+# Prefixes of CLIP weights in public files -> OpenAI's.
+CLIP_PREFIXES = {
+    f"{PROMPT_LEARNER}.ZS_image_encoder.": "visual.",  # PromptSRC's frozen copy
+    f"{IMAGE_ENCODER}.": "visual.",
+    f"{TEXT_ENCODER}.": "",
     "logit_scale": "logit_scale",
 }
-DEEP_PROMPTS = ("VPT", "VPT_shallow")  # parameters that stand inside the public towers
+DEEP_PROMPTS = ("VPT", "VPT_shallow")  # learned parameters among the encoders' weights
+
+_BLOCK = r"resblocks\.\d+\.(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias)"
+_CLIP = re.compile(
+    rf"(visual\.)?(transformer\.{_BLOCK}|positional_embedding)|logit_scale|text_projection"
+    r"|token_embedding\.weight|ln_final\.(weight|bias)"
+    r"|visual\.(class_embedding|proj|conv1\.weight|ln_(pre|post)\.(weight|bias))"
+    r"|visual\.(conv[123]|bn[123]|layer\d\.\d+\..*|attnpool\..*)(\..*)?"  # a ResNet
+)
+
+
+# --- reading a file ---
 
 
 class Content(NamedTuple):
-    """The tensors of one checkpoint file, every one in one of three places.
+    """The tensors of one checkpoint file.
 
     learned: by our names, "<model>.<parameter>".
-    clip: CLIP's own weights, by the file's names; `clip_name` translates them.
+    clip: CLIP's weights, by the names in the file, which `clip_name` translates.
     class_buffers: by their last name.
     """
 
@@ -59,7 +100,7 @@ def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
     """Sort the tensors of a checkpoint of the model ``name``, in any public layout or ours."""
     content = Content({}, {}, {})
     for key, value in checkpoint["state_dict"].items():
-        own, leaf = _own_name(name, key), key.rsplit(".", 1)[-1]
+        own, leaf = _own_name(name, key), _leaf(key)
         if own is None:
             content.clip[key] = value
         elif leaf in CLASS_BUFFERS:
@@ -67,66 +108,157 @@ def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
         else:
             is_convolution = own.endswith(("inner.weight", "outer.weight")) and value.dim() == 4
             content.learned[own] = value.flatten(1) if is_convolution else value
-    if "memory_item" in checkpoint:  # the release keeps the cache beside the state dict
+    if "memory_item" in checkpoint:  # the release saves the cache beside the state dict
         content.learned[f"{name}.cache.entries"] = checkpoint["memory_item"].detach()
     return content
 
 
 def clip_name(key: str) -> str:
-    """A key of `Content.clip` by OpenAI's name."""
-    old = next(prefix for prefix in TOWERS if key.startswith(prefix))
-    return TOWERS[old] + key[len(old) :]
+    """Return OpenAI's name of a key of `Content.clip`."""
+    old = next(prefix for prefix in CLIP_PREFIXES if key.startswith(prefix))
+    return CLIP_PREFIXES[old] + key[len(old) :]
+
+
+def check_clip_names(path: str, keys: Iterable[str]) -> None:
+    """Raise SettingsError if ``keys`` of `Content.clip` contain other names than CLIP's."""
+    unknown = [key for key in keys if not _CLIP.fullmatch(clip_name(key))]
+    if unknown:
+        raise SettingsError(f"{path} contains {', '.join(unknown)}, which CLIP does not have")
 
 
 def _own_name(name: str, key: str) -> str | None:
-    """A checkpoint's key -> ours, "<model>.<parameter>", or None for a weight of CLIP."""
+    """Return our name "<model>.<parameter>" of a checkpoint's key, or None for CLIP's weights."""
     for old, new in RELEASE_NAMES.items():
         if key.startswith(old):
             return new + key[len(old) :]
-    inside = key.startswith(tuple(TOWERS))
-    if inside and key.rsplit(".", 1)[-1] not in DEEP_PROMPTS:
+    if key.startswith(tuple(CLIP_PREFIXES)) and _leaf(key) not in DEEP_PROMPTS:
         return None
     return key if key.startswith(f"{name}.") else f"{name}.{key}"
+
+
+def _leaf(key: str) -> str:
+    return key.rsplit(".", 1)[-1]
+
+
+# --- methods and their keys ---
+
+
+def method_of(source: str, models: Iterable[str], keys: Iterable[str]) -> str:
+    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>".
+
+    Raises:
+        SettingsError: the models are those of no method, or the refiner is missing.
+    """
+    names, keys = set(models), list(keys)
+    plain = names - {MEMORY}
+    if len(plain) != 1 or not plain <= METHODS.keys():
+        raise SettingsError(
+            f"{source} contains {', '.join(sorted(names))}: expected one of {', '.join(METHODS)}, "
+            f"and {MEMORY} if TextRefiner was trained"
+        )
+    if MEMORY not in names and any(key.startswith(f"{MEMORY}.") for key in keys):
+        raise SettingsError(f"{source} is incomplete: TextRefiner's {MEMORY} is missing")
+    first, second = METHODS[plain.pop()]
+    markers = (f"{PROMPT_LEARNER}.meta_net.", f"{VL_PROMPT_LEARNER}.{PROJECTOR}.")
+    method = second if any(key.startswith(markers) for key in keys) else first
+    return f"TextRefiner{method}" if MEMORY in names else method
+
+
+def check_keys(path: str, method: str, learned: Mapping[str, Any]) -> None:
+    """Raise SettingsError if learned keys "<model>.<parameter>" are missing or unexpected.
+
+    Args:
+        path: of the checkpoint, for the message.
+        method: its trainer.
+        learned: by our names.
+    """
+    expected = set(_expected(method.removeprefix("TextRefiner"), list(learned)))
+    if method.startswith("TextRefiner"):
+        with torch.device("meta"):
+            expected |= {f"{MEMORY}.{key}" for key in TextRefiner(1, 1).state_dict()}
+    missing, unknown = sorted(expected - learned.keys()), sorted(learned.keys() - expected)
+    if missing:
+        raise SettingsError(f"{path} is an incomplete {method}: it lacks {', '.join(missing)}")
+    if unknown:
+        raise SettingsError(f"{path} contains {', '.join(unknown)}, which {method} does not have")
+
+
+def _expected(method: str, keys: list[str]) -> Iterator[str]:
+    """Yield the keys of a plain method; where depth is a setting, it is that of ``keys``."""
+
+    def numbered(before: str, after: str, first: int) -> list[str]:
+        count = sum(key.startswith(before) and key.endswith(after) for key in keys)
+        return [f"{before}{number}{after}" for number in range(first, first + count)]
+
+    kinds = ("weight", "bias")
+    if method in METHODS[PROMPT_LEARNER]:
+        yield f"{PROMPT_LEARNER}.ctx"
+        if method == "CoCoOp":
+            layers = (META_NET[0], META_NET[-1])
+            yield from (f"{PROMPT_LEARNER}.meta_net.{i}.{kind}" for i in layers for kind in kinds)
+    elif method == "MaPLe":
+        owner = f"{MULTI_MODAL}.{PROMPT_LEARNER}"
+        texts = numbered(f"{owner}.compound_prompts_text.", "", 0)
+        maps = [text.replace("prompts_text", "prompt_projections") for text in texts]
+        yield from (f"{owner}.ctx", *texts)
+        yield from (f"{name}.{kind}" for name in (f"{owner}.proj", *maps) for kind in kinds)
+    else:
+        image, text = (f"{VL_PROMPT_LEARNER}.{part}." for part in (IMAGE_ENCODER, TEXT_ENCODER))
+        block, leaf = "transformer.resblocks.", f".{DEEP_PROMPTS[1]}"
+        if method == "PromptKD" or any(key.startswith(image) for key in keys):
+            yield image + DEEP_PROMPTS[0]  # PromptSRC may have PROMPT_DEPTH_VISION 0
+            yield from numbered(image + block, leaf, 1)
+        if method == "PromptKD":
+            with torch.device("meta"):
+                projector = FeatureAlignment(1, 1).state_dict()
+            yield from (f"{VL_PROMPT_LEARNER}.{PROJECTOR}.{key}" for key in projector)
+        else:
+            yield f"{VL_PROMPT_LEARNER}.{PROMPT_LEARNER}.ctx"
+            yield from numbered(text + block, leaf, 1)
+            optional = f"{VL_PROMPT_LEARNER}.aggregate"  # only our files contain it
+            yield from (key for key in keys if key == optional)
+
+
+# --- writing the release's files ---
 
 
 def release_files(
     learned: Mapping[str, Tensor], clip_model: Any, context: str, classnames: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """What the TextRefiner release writes: {model: {"state_dict": ..., ["memory_item": ...]}}.
+    """Return the release's files as {model: {"state_dict": ..., ["memory_item": ...]}}.
 
     Args:
         learned: of TextRefinerCoOp or TextRefinerPromptKD, by our names, "<model>.<parameter>".
-        clip_model: in the precision of the run; its weights are part of the files.
-        context: initial words before the class names; the release's CoOp saves their embeddings.
-        classnames: C names; neither is needed for PromptKD.
+        clip_model: in the precision of the run; the files contain its weights.
+        context: initial words before the class names; unused for PromptKD.
+        classnames: C names; unused for PromptKD.
     """
-    owner = "prompt_learner" if "prompt_learner.ctx" in learned else "VLPromptLearner"
+    ctx = learned.get(f"{PROMPT_LEARNER}.ctx")
+    owner = VL_PROMPT_LEARNER if ctx is None else PROMPT_LEARNER
     weights = clip_model.state_dict()
     state = {"logit_scale": weights["logit_scale"]}
-    if owner == "prompt_learner":
-        context_tensor = learned["prompt_learner.ctx"]
-        state["prompt_learner.ctx"] = context_tensor
-        buffers = _class_buffers(clip_model, context, classnames, context_tensor.shape[-2])
-        state |= {f"prompt_learner.{key}": value for key, value in buffers.items()}
+    if ctx is not None:
+        state[f"{PROMPT_LEARNER}.ctx"] = ctx
+        buffers = _class_buffers(clip_model, context, classnames, ctx.shape[-2])
+        state |= {f"{PROMPT_LEARNER}.{key}": value for key, value in buffers.items()}
     for key, value in weights.items():
         if key.startswith("visual."):
-            state[f"image_encoder.{key.removeprefix('visual.')}"] = value
-        elif owner == "prompt_learner" and key != "logit_scale":
-            state[f"text_encoder.{key}"] = value
-    prefix = f"{owner}."
+            state[f"{IMAGE_ENCODER}.{key.removeprefix('visual.')}"] = value
+        elif ctx is not None and key != "logit_scale":
+            state[f"{TEXT_ENCODER}.{key}"] = value
     for key, value in learned.items():
-        if key.startswith(prefix) and key.rsplit(".", 1)[-1] in DEEP_PROMPTS:
-            state[key.removeprefix(prefix)] = value
+        if key.startswith(f"{owner}.") and _leaf(key) in DEEP_PROMPTS:
+            state[key.removeprefix(f"{owner}.")] = value
     memory: dict[str, Tensor] = {}
     for old, new in RELEASE_NAMES.items():
-        target = memory if old == "extractor." else state
+        target = memory if old == EXTRACTOR else state
         for key, value in learned.items():
             if key.startswith(new):
                 is_linear = new.endswith(("inner.", "outer.")) and value.dim() == 2
                 target[old + key[len(new) :]] = value[..., None, None] if is_linear else value
     return {
         owner: {"state_dict": state},
-        "Memory": {"memory_item": learned["Memory.cache.entries"], "state_dict": memory},
+        MEMORY: {"memory_item": learned[f"{MEMORY}.cache.entries"], "state_dict": memory},
     }
 
 
@@ -134,7 +266,7 @@ def release_files(
 def _class_buffers(
     clip_model: Any, context: str, classnames: Sequence[str], n_ctx: int
 ) -> dict[str, Tensor]:
-    """CoOp's: embeddings (C, 1, W) before and (C, rest, W) after the context; ids (C, L)."""
+    """Return CoOp's buffers: embeddings before and after the context, and ids (C, L)."""
     ids = class_tokens(clip_model, context, classnames).ids
     embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
     return {

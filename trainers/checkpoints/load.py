@@ -1,7 +1,7 @@
-"""Read what was learned from an output folder of ours or in a public layout.
+"""Load trained modules from an output folder, ours or in a public layout.
 
-Every key of a checkpoint is accounted for: it is used, or it is known to be derivable (class-name
-buffers, CLIP's own weights, which are compared), or the load stops and names it.
+Every key of a checkpoint is accounted for: it is loaded, it is derivable (class-name buffers, and
+CLIP's weights, which are compared with the CLIP in use), or loading stops and names the key.
 docs/checkpoints.md describes the layouts.
 """
 
@@ -15,27 +15,27 @@ from torch import Tensor, nn
 from dassl.utils import load_checkpoint
 
 from ..settings import SettingsError
-from .fingerprints import check_identity
-from .layouts import clip_name, read_content
+from .fingerprints import check_clip_fingerprint
+from .layouts import Content, check_clip_names, clip_name, read_content
 
-__all__ = ["check_clip", "fill", "load_trained", "read_tensors"]
+__all__ = ["check_clip", "load_module", "load_trained", "read_tensors"]
 
 BACKBONE = "MODEL.BACKBONE.NAME"
 
-# What a training goes on from: read where it is there, not missed in others' files.
+# State of a training that public files do not contain.
 TRAINING_STATE = ("aggregate",)
 
 
 def load_trained(
     modules: Mapping[str, nn.Module], directory: str, epoch: int | None, clip_model: Any
 ) -> None:
-    """Fill ``modules`` (checkpoint name -> module) from ``directory/<name>/model...``.
+    """Load ``modules`` (checkpoint name -> module) from ``directory``/<name>/model...
 
     Args:
-        modules: what the trainer trained.
+        modules: the trained modules.
         directory: an output folder.
-        epoch: the epoch to read, or None for the best-validation checkpoint.
-        clip_model: the frozen CLIP, compared with the copy that the release's files hold.
+        epoch: the epoch to load, or None for the best-validation checkpoint.
+        clip_model: the frozen CLIP, compared with the CLIP weights in the files.
 
     Raises:
         SettingsError: a file or key is missing, unknown, of another shape, or of another CLIP.
@@ -47,51 +47,51 @@ def load_trained(
             owner, _, parameter = key.partition(".")
             found.setdefault(owner, {})[parameter] = value
     for name, module in modules.items():
-        fill(name, module, found.pop(name, {}), directory)
+        load_module(name, module, found.pop(name, {}), directory)
     if found:
         keys = ", ".join(f"{owner}.{key}" for owner, state in found.items() for key in state)
         raise SettingsError(
-            f"{directory} holds {keys}, which this trainer does not have: evaluate it with the "
-            "trainer that made it (--trainer TextRefinerCoOp for a refined CoOp)"
+            f"{directory} contains {keys}, which this trainer does not have: evaluate it with the "
+            "trainer that saved it (--trainer TextRefinerCoOp for a refined CoOp)"
         )
 
 
 def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
-    """What was learned under ``name`` in one checkpoint file, by our names.
+    """Return the learned tensors of the model ``name`` from a checkpoint file, by our names.
 
     Args:
         name: of the registered model.
         path: the file.
-        clip_model: the frozen CLIP, compared with a copy of it in the file.
+        clip_model: the frozen CLIP, compared with the CLIP weights in the file.
         setting: the config key that names this CLIP, for the error.
 
     Raises:
-        SettingsError: the file is of another CLIP, or holds keys of another model.
+        SettingsError: the file belongs to another CLIP, or contains keys of another model.
     """
-    check_identity(os.path.dirname(os.path.dirname(path)), clip_model, setting, "another")
+    check_clip_fingerprint(os.path.dirname(os.path.dirname(path)), clip_model, setting, "another")
     found = _read(name, path, clip_model, setting)
     unknown = [key for key in found if not key.startswith(f"{name}.")]
     if unknown:
-        raise SettingsError(f"{path} holds {', '.join(unknown)}, which {name} does not have")
+        raise SettingsError(f"{path} contains {', '.join(unknown)}, which {name} does not have")
     return {key[len(name) + 1 :]: value for key, value in found.items()}
 
 
 def _read(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
-    """The learned tensors of a file as "<module>.<parameter>"."""
+    """Return the learned tensors of a file as "<module>.<parameter>"."""
     checkpoint = load_checkpoint(path)
     if "state_dict" not in checkpoint or "epoch" not in checkpoint:
         raise SettingsError(
-            f"{path} is no checkpoint of a run, which has a state_dict and an epoch: name the "
-            "output folder of a run that saved its checkpoints itself"
+            f"{path} is not a checkpoint of a run, which has a state_dict and an epoch: give the "
+            "output folder of a run with its own checkpoints"
         )
     content = read_content(name, checkpoint)
-    check_clip(clip_model, content.clip, path, setting)
+    check_clip(clip_model, content, path, setting)
     print(f'Loaded {name} from "{path}" (epoch {checkpoint["epoch"]})')
     return content.learned
 
 
 def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]:
-    """The names to read; a folder with more or fewer models than the trainer is refused."""
+    """Return the names to load; refuse a folder with other models than the trainer's."""
     if not os.path.isdir(directory):
         raise SettingsError(f"--model-dir {directory} is not a folder")
     present = sorted(
@@ -101,8 +101,9 @@ def _check_folder(modules: Mapping[str, nn.Module], directory: str) -> list[str]
     )
     if sorted(modules) != present:
         raise SettingsError(
-            f"{directory} holds checkpoints of {', '.join(present) or 'nothing'}, this trainer "
-            f"needs {', '.join(sorted(modules))}: give the output folder of a run of this trainer"
+            f"{directory} contains checkpoints of {', '.join(present) or 'nothing'}, but this "
+            f"trainer needs {', '.join(sorted(modules))}: give the output folder of a run of this "
+            "trainer"
         )
     return present
 
@@ -113,24 +114,31 @@ def _checkpoint_path(directory: str, name: str, epoch: int | None) -> str:
     if not os.path.exists(path):
         there = sorted(f for f in os.listdir(os.path.dirname(path)) if f.startswith("model"))
         raise SettingsError(
-            f"{path} does not exist; the folder holds {', '.join(there)}: choose an epoch with "
+            f"{path} does not exist; the folder contains {', '.join(there)}: choose an epoch with "
             "--load-epoch"
         )
     return path
 
 
-def check_clip(clip_model: Any, found: Mapping[str, Tensor], path: str, setting: str) -> None:
-    """Compare the CLIP weights of a public file, by the file's names, with the CLIP in use.
+def check_clip(clip_model: Any | None, content: Content, path: str, setting: str) -> None:
+    """Compare the CLIP weights in a public file with the CLIP in use.
+
+    Args:
+        clip_model: the CLIP in use; None compares the names of the weights alone.
+        content: of the file.
+        path: of the file, for the error.
+        setting: the config key that names the CLIP, for the error.
 
     Raises:
-        SettingsError: one of them is not there, or differs.
+        SettingsError: a weight is unknown, missing in the CLIP in use, or different.
     """
-    own = clip_model.state_dict()
-    for key, value in found.items():
+    check_clip_names(path, content.clip)
+    own = {} if clip_model is None else clip_model.state_dict()
+    for key, value in content.clip.items() if own else ():
         weight = own.get(clip_name(key))
         if weight is None:
-            problem = f"the backbone has no {clip_name(key)}, which it holds as {key}"
-        # Files may have passed through fp16.
+            problem = f"the backbone has no {clip_name(key)}, the file contains it as {key}"
+        # The file may have been saved in fp16.
         elif weight.shape == value.shape and torch.allclose(
             weight.float(), value.float(), rtol=1e-2, atol=1e-3
         ):
@@ -138,13 +146,13 @@ def check_clip(clip_model: Any, found: Mapping[str, Tensor], path: str, setting:
         else:
             problem = f"{key} differs"
         raise SettingsError(
-            f"{path} was trained on another CLIP ({problem}): set {setting} to the backbone of "
+            f"{path} was trained with another CLIP ({problem}): set {setting} to the backbone of "
             "that run"
         )
 
 
-def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
-    """Load strictly; say which key differs and how."""
+def load_module(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
+    """Load a state dict strictly, or raise a SettingsError that names the first difference."""
     own = module.state_dict()
     missing = sorted(own.keys() - state.keys() - set(TRAINING_STATE))
     extra = sorted(state.keys() - own.keys() - set(TRAINING_STATE))
@@ -157,7 +165,7 @@ def fill(name: str, module: nn.Module, state: dict[str, Tensor], directory: str)
     for key, value in own.items():
         if state[key].shape != value.shape:
             raise SettingsError(
-                f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, this model "
-                f"{tuple(value.shape)}: the backbone, N_CTX, CSC or CACHE_SIZE of the two differ"
+                f"{name}.{key} in {directory} has shape {tuple(state[key].shape)}, but this model "
+                f"has {tuple(value.shape)}: the backbone, N_CTX, CSC or CACHE_SIZE differs"
             )
     module.load_state_dict(state)

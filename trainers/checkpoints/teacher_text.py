@@ -1,8 +1,8 @@
-"""The teacher's text features by class name: one small file beside a student's checkpoints.
+"""Save and load a teacher's text features by class name, a small file beside the checkpoints.
 
-A student is tested with the text features of its teacher and nothing else of it. Training writes
-them for every class that the dataset knows, so that a test needs neither the teacher's weights
-nor its CLIP (docs/checkpoints.md).
+Testing a student needs only the text features of its teacher. Training saves them for all classes
+of the dataset, so that a test needs neither the teacher's weights nor its CLIP
+(docs/checkpoints.md).
 """
 
 import hashlib
@@ -22,14 +22,14 @@ FILE = "teacher_text.pt"
 
 
 class TeacherText(NamedTuple):
-    """Text features by class name, and whose they are.
+    """Text features by class name, and the teacher that computed them.
 
     Attributes:
-        features: class name, as it stands in a prompt -> (d,), of unit norm.
+        features: class name, as in a prompt -> (d,), of unit norm.
         teacher: the name or path of the teacher's CLIP.
-        weights: the checkpoint that its prompts were read from.
-        fingerprint: of those prompts, by which a teacher is recognized.
-        context: the words that its context started from.
+        weights: the checkpoint of its prompts.
+        fingerprint: of these prompts, to compare teachers.
+        context: the initial words of its context.
     """
 
     features: dict[str, Tensor]
@@ -39,41 +39,41 @@ class TeacherText(NamedTuple):
     context: str
 
     def with_rows(self, rows: Tensor, classnames: Sequence[str]) -> "TeacherText":
-        """The same with more features, (C, d) in the order of ``classnames``."""
-        more = zip(map(_spoken, classnames), rows.detach().cpu(), strict=True)
+        """Return a copy with further features (C, d), in the order of ``classnames``."""
+        more = zip(map(_in_prompt, classnames), rows.detach().cpu(), strict=True)
         return self._replace(features={**self.features, **dict(more)})
 
     def missing(self, classnames: Sequence[str]) -> list[str]:
-        """The names that have no features here."""
-        return [name for name in classnames if _spoken(name) not in self.features]
+        """Return the names without features."""
+        return [name for name in classnames if _in_prompt(name) not in self.features]
 
     def rows(self, classnames: Sequence[str]) -> Tensor:
-        """(C, d), in the order of ``classnames``."""
-        return torch.stack([self.features[_spoken(name)] for name in classnames])
+        """Return features (C, d), in the order of ``classnames``."""
+        return torch.stack([self.features[_in_prompt(name)] for name in classnames])
 
     def check(self, prompts: nn.Module, path: str, folder: str) -> None:
-        """Raise SettingsError unless these features are of the teacher with ``prompts``.
+        """Raise SettingsError unless the teacher with ``prompts`` computed these features.
 
         Args:
             prompts: a teacher's.
-            path: where they were read.
-            folder: where these features were found.
+            path: their checkpoint.
+            folder: the folder of these features.
         """
         if fingerprint(prompts) != self.fingerprint:
             raise SettingsError(
                 f"the student in {folder} was distilled from another teacher ({self.teacher} with "
                 f"{self.weights}) than the one in {path}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS to "
-                "that one"
+                "the teacher of the student"
             )
 
 
-def _spoken(classname: str) -> str:
-    """A class name as it stands in a prompt."""
+def _in_prompt(classname: str) -> str:
+    """Return a class name as in a prompt."""
     return classname.replace("_", " ")
 
 
 def fingerprint(prompts: nn.Module) -> str:
-    """sha256 of learned prompts: the same for every file that holds them."""
+    """Return the sha256 of learned prompts, which does not depend on their file."""
     digest = hashlib.sha256()
     for key, value in sorted(prompts.state_dict().items()):
         digest.update(f"{key} {tuple(value.shape)}".encode())
@@ -82,7 +82,7 @@ def fingerprint(prompts: nn.Module) -> str:
 
 
 def write_teacher_text(text: TeacherText, folder: str) -> None:
-    """Write ``folder``/teacher_text.pt, whole or not at all."""
+    """Save ``folder``/teacher_text.pt atomically."""
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, FILE)
     content = {
@@ -100,10 +100,10 @@ def write_teacher_text(text: TeacherText, folder: str) -> None:
 
 
 def read_teacher_text(folder: str) -> TeacherText | None:
-    """What ``folder``/teacher_text.pt holds; None if there is no such file.
+    """Load ``folder``/teacher_text.pt; return None if it does not exist.
 
     Raises:
-        SettingsError: the file is damaged, or none of `write_teacher_text`.
+        SettingsError: the file is corrupt, or was not written by `write_teacher_text`.
     """
     path = os.path.join(folder, FILE)
     if not os.path.isfile(path):
@@ -115,6 +115,6 @@ def read_teacher_text(folder: str) -> TeacherText | None:
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, KeyError, TypeError,
             ValueError) as error:  # fmt: skip
         raise SettingsError(
-            f"{path} holds no text features of a teacher ({type(error).__name__}): delete it, and "
-            "the teacher itself will be asked; training writes it anew"
+            f"{path} does not contain a teacher's text features ({type(error).__name__}): delete "
+            "it to load the teacher instead; training writes it again"
         ) from error

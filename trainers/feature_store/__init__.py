@@ -1,1 +1,1 @@
-"""Features of frozen image encoders, cached on disk (DATALOADER.FEATURE_STORE)."""
+"""Cache the features of frozen image encoders on disk (DATALOADER.FEATURE_STORE)."""

@@ -1,7 +1,7 @@
-"""Cache the features of a frozen image encoder on disk (docs/feature_store.md).
+"""Cache the features of an image encoder on disk (docs/feature_store.md).
 
-The features of an image are a function of the encoder's weights, its precision, the transform and
-the file. These facts identify a stored entry, whatever the seed, the method and the epoch.
+The features of an image depend on the encoder's weights, its precision, the transform and the
+file. These facts identify an entry, independently of seed, method and epoch.
 """
 
 import hashlib
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from functools import wraps
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -20,87 +19,69 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..encode import ImageTokens
+from ..learner import PromptLearner
 from ..settings import SettingsError
 from .array_store import ArrayStore, tensor_bytes
 
-__all__ = ["FeatureStore", "ImageEncoder", "frozen_tower", "image_encoder_of"]
+__all__ = ["FeatureStore", "ImageEncoder", "image_encoder_of"]
 
-FORMAT = 1  # raise it when `trainers.encode` computes something else from the same facts
-PACKAGES = ("torch", "torchvision", "pillow")  # decode, resize and compute, each in its own way
-
-Encode = Callable[[Tensor, bool], ImageTokens]
-
-
-def frozen_tower(encode: Callable[..., ImageTokens]) -> Callable[..., ImageTokens]:
-    """Mark a learner's ``encode_image``: its result depends on ``clip_model.visual`` alone.
-
-    It runs without autograd. A subclass that overrides the method loses the mark with it, so that
-    features of its own are never taken for the tower's.
-    """
-
-    @wraps(encode)
-    def run(*args: Any, **kwargs: Any) -> ImageTokens:
-        with torch.no_grad():
-            return encode(*args, **kwargs)
-
-    run.frozen = True  # type: ignore[attr-defined]
-    return run
+FORMAT = 1  # increase it when `trainers.encode` computes something else from the same facts
+PACKAGES = ("torch", "torchvision", "pillow")  # they decode, resize and compute
 
 
 class ImageEncoder(NamedTuple):
-    """From images to features, and all that the result depends on.
+    """A function from images to features, and the modules that it depends on.
 
-    encode: (images (B, 3, H, W), whether local tokens are wanted) -> `ImageTokens`.
-    visual: the vision tower.
-    trainable_modules: trained modules that ``encode`` may use besides the vision tower.
+    encode: (images (B, 3, H, W), whether to return local tokens) -> `ImageTokens`.
+    visual: CLIP's image encoder.
+    trainable_modules: trained modules that ``encode`` may use besides it.
     """
 
-    encode: Encode
+    encode: Callable[[Tensor, bool], ImageTokens]
     visual: nn.Module
     trainable_modules: Mapping[str, nn.Module]
 
     @property
     def frozen(self) -> bool:
-        """Whether training leaves the features alone."""
+        """Whether training does not change the features."""
         return not self.trainable_modules
 
 
-def image_encoder_of(learner: Any) -> ImageEncoder:
-    """The image path of a `trainers.prompting.contexts.PromptLearner`."""
-    frozen = getattr(learner.encode_image, "frozen", False)
-    trained = {} if frozen else learner.trainable_modules
+def image_encoder_of(learner: PromptLearner) -> ImageEncoder:
+    """Return the image encoder of a learner."""
+    trained = {} if learner.frozen_image_encoder else learner.trainable_modules
     return ImageEncoder(learner.encode_image, learner.clip_model.visual, trained)
 
 
 class FeatureStore:
-    """The features of one image path, on disk.
+    """The stored features of one image encoder.
 
     Args:
         store: the folder.
-        path: from images to features.
-        root: cfg.DATASET.ROOT; files below it are known by their paths from there.
-        device: where the path runs.
+        encoder: computes the features.
+        root: cfg.DATASET.ROOT; files below it are identified by their relative paths.
+        device: of the encoder.
     """
 
     def __init__(
-        self, store: ArrayStore, path: ImageEncoder, root: str, device: torch.device
+        self, store: ArrayStore, encoder: ImageEncoder, root: str, device: torch.device
     ) -> None:
         self.store = store
-        self.path = path
+        self.encoder = encoder
         self.root = os.path.join(os.path.abspath(root), "")
         self.device = device
         self._opened: dict[tuple[Any, ...], ImageTokens] = {}
-        self._tower = ("", "")  # marks of the tower's tensors, and their digest
+        self._visual = ("", "")  # versions of the image encoder's tensors, and their digest
 
     def features(self, loader: Any, local: bool, half: AbstractContextManager[Any]) -> ImageTokens:
-        """What the path says of every image of ``loader``, row i of image i, on the CPU.
+        """Return the features of all images of ``loader``, row i of image i, on the CPU.
 
-        Files are looked at once in the life of this object.
+        The image files are checked for changes once per object.
 
         Args:
-            loader: of Dassl; the view that its epoch shows is meant.
-            local: with local tokens and saliency.
-            half: the autocast context in which an unstored run encodes these images.
+            loader: of Dassl; if it has views, that of the current epoch.
+            local: whether to include local tokens and saliency.
+            half: the autocast context in which a run without a store encodes these images.
         """
         view = loader.view if getattr(loader, "augmented", False) else None
         with torch.no_grad(), half:
@@ -120,10 +101,9 @@ class FeatureStore:
                 status = os.stat(item.impath)
             except OSError as error:
                 raise SettingsError(f"there is no image at {item.impath}: {error}") from error
-            known = item.impath.removeprefix(self.root)
-            paths.update(f"{known}\0".encode())
+            paths.update(f"{item.impath.removeprefix(self.root)}\0".encode())
             times.update(f"{status.st_size} {status.st_mtime_ns}\0".encode())
-        device, first = self.device.type, next(self.path.visual.parameters())
+        device, first = self.device.type, next(self.encoder.visual.parameters())
         autocast = torch.is_autocast_enabled(device)
         return {
             "what": "token" if local else "image",
@@ -142,28 +122,28 @@ class FeatureStore:
         }
 
     def _weights(self) -> str:
-        """Digest of all tensors that decide the features; the tower's is kept while it stands."""
-        tower = self.path.visual.state_dict()
-        marks = repr([(t.data_ptr(), t._version) for t in tower.values()])
-        if marks != self._tower[0]:
-            self._tower = marks, digest(tower)
-        if self.path.frozen:
-            return self._tower[1]
-        states = {name: module.state_dict() for name, module in self.path.trainable_modules.items()}
-        trained = {f"{name}.{k}": t for name, state in states.items() for k, t in state.items()}
-        return f"{self._tower[1]} {digest(trained)}"
+        """Return the digest of all weights, computed again only for changed tensors."""
+        visual = self.encoder.visual.state_dict()
+        versions = repr([(t.data_ptr(), t._version) for t in visual.values()])
+        if versions != self._visual[0]:
+            self._visual = versions, digest(visual)
+        if self.encoder.frozen:
+            return self._visual[1]
+        trained = nn.ModuleDict(self.encoder.trainable_modules).state_dict()
+        return f"{self._visual[1]} {digest(trained)}"
 
     def _encode(self, loader: Any, view: int | None, local: bool) -> Iterator[dict[str, Tensor]]:
-        """Read and encode the images of ``loader``, in order.
+        """Yield the features of the images of ``loader``, in order.
 
-        In batches of the size that an unstored run encodes, because rounding depends on it: where
-        that run drops the last, incomplete batch, it is filled up with images from the start.
+        Rounding depends on the batch size, so batches have the size that a run without a store
+        uses: where it drops the last, incomplete batch, that batch is completed with the first
+        images.
         """
         if view is not None:
             loader.dataset.set_stream(*loader.view_stream(view))
         count, size = len(loader.dataset), loader.batch_size
         filled = -(-count // size) * size if loader.drop_last else count
-        # Its own generator: DataLoader would draw from the global one.
+        # DataLoader would draw from the global generator.
         images = DataLoader(
             loader.dataset,
             batch_size=size,
@@ -173,23 +153,23 @@ class FeatureStore:
             generator=torch.Generator(),
         )
         left = count
-        with bar(count, "image features") as progress:
+        with tqdm(
+            total=count,
+            desc="image features",
+            unit="image",
+            leave=False,
+            disable=not sys.stdout.isatty(),
+        ) as progress:
             for batch in images:
-                tokens = self.path.encode(batch["img"].to(self.device), local)
+                tokens = self.encoder.encode(batch["img"].to(self.device), local)
                 parts = tokens._asdict().items()
                 yield {name: part[:left] for name, part in parts if part is not None}
                 progress.update(min(left, size))
                 left -= size
 
 
-def bar(total: int, title: str) -> Any:
-    """A progress bar with rate and time left on stderr, only where stdout is a terminal."""
-    shown = sys.stdout.isatty()
-    return tqdm(total=total, desc=title, unit="image", leave=False, disable=not shown)
-
-
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, types, shapes and bytes."""
+    """Return the sha256 of names, types, shapes and bytes."""
 
     def one(name: str) -> bytes:
         tensor = tensors[name]
@@ -197,5 +177,5 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
         content.update(tensor_bytes(tensor))
         return content.digest()
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing lets go of the GIL
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
         return hashlib.sha256(b"".join(pool.map(one, sorted(tensors)))).hexdigest()

@@ -1,4 +1,4 @@
-"""Stored features in the place of a trainer's images: DATALOADER.FEATURE_STORE."""
+"""Replace a trainer's images by stored features (DATALOADER.FEATURE_STORE)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -18,21 +18,20 @@ KEY = "DATALOADER.FEATURE_STORE"
 
 
 class StoredLoader:
-    """The batches of a loader with `ImageTokens` in the place of their images.
+    """The batches of a loader with `ImageTokens` in place of the images.
 
     Args:
-        loader: of Dassl; it is asked for the order alone, and no image is read. All else that is
-            asked of this object is answered by it.
-        features: gives row i of image i, when a pass begins; None: the loader runs as it is.
+        loader: of Dassl; only its order is used, no image is read. Other attributes are its own.
+        features: called when a pass starts; returns row i for image i.
 
     Attributes:
-        used: whether the newest pass took stored features.
+        enabled: False yields the loader's own batches.
     """
 
-    def __init__(self, loader: Any, features: Callable[[], ImageTokens | None]) -> None:
+    def __init__(self, loader: Any, features: Callable[[], ImageTokens]) -> None:
         self.loader = loader
         self.features = features
-        self.used = False
+        self.enabled = True
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -41,11 +40,10 @@ class StoredLoader:
         return getattr(self.loader, name)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        tokens = self.features()
-        self.used = tokens is not None
-        if tokens is None:
+        if not self.enabled:
             return iter(self.loader)
-        # The original Dassl's loaders go by their sampler, which at test draws nothing.
+        tokens = self.features()
+        # The original Dassl's loaders have a batch sampler, which draws nothing at test.
         order = self.loader.order() if hasattr(self.loader, "order") else self.loader.batch_sampler
         return (self._batch(tokens, indices) for indices in order)
 
@@ -62,116 +60,117 @@ class StoredLoader:
 
 
 class AnnotatedLoader(StoredLoader):
-    """The batches of a loader, and under ``key`` pooled features (B, d) of their images.
+    """The batches of a loader, and pooled features (B, d) of their images under ``key``.
 
     Args:
-        loader, features: as of `StoredLoader`; the images are read.
+        loader, features: as in `StoredLoader`, but the images are read.
         key: of a batch.
     """
 
-    def __init__(self, loader: Any, features: Callable[[], ImageTokens | None], key: str) -> None:
+    def __init__(self, loader: Any, features: Callable[[], ImageTokens], key: str) -> None:
         super().__init__(loader, features)
         self.key = key
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        tokens = self.features()
-        assert tokens is not None
-        return ({**batch, self.key: tokens.pooled[batch["index"]]} for batch in self.loader)
+        pooled = self.features().pooled
+        return ({**batch, self.key: pooled[batch["index"]]} for batch in self.loader)
 
 
-def open_store(trainer: Any, path: ImageEncoder) -> FeatureStore | None:
-    """The feature store of a trainer for one image path; None where the config names none.
-
-    Where the images cannot be known by their files and transforms, it is None, too, and said.
-    """
+def open_store(trainer: Any, encoder: ImageEncoder) -> FeatureStore | None:
+    """Return the trainer's feature store, or None if there is none or it cannot be used."""
     folder = trainer.cfg.DATALOADER.get("FEATURE_STORE", "")  # the original has no such key
     if not folder:
         return None
     for loader in (trainer.train_loader_x, trainer.val_loader, trainer.test_loader):
         if loader is not None and (reason := _why_unusable(loader.dataset)):
-            print(f"Feature store: {KEY} {folder} is not used, because {reason}")
+            print(f"Feature store: {KEY} {folder} is not used because {reason}")
             return None
     store = ArrayStore(folder, KEY)
-    return FeatureStore(store, path, trainer.cfg.DATASET.ROOT, trainer.device)
+    return FeatureStore(store, encoder, trainer.cfg.DATASET.ROOT, trainer.device)
 
 
-def use_feature_store(trainer: Any, path: ImageEncoder, local: bool) -> None:
-    """Let a trainer's loaders yield stored features where they can, and say where.
+def use_feature_store(trainer: Any, encoder: ImageEncoder, local: bool) -> None:
+    """Replace a trainer's loaders by stored ones where possible, and log which.
 
     Args:
-        trainer: has loaders and a device; `autocast` and `selecting` where it trains.
-        path: its images' way to features.
-        local: whether training looks at local tokens.
+        trainer: with loaders, a device, and `autocast` if it trains.
+        encoder: of its images.
+        local: whether training uses local tokens.
     """
-    store = open_store(trainer, path)
+    store = open_store(trainer, encoder)
     if store is None:
         return
 
-    def at_test(loader: Any) -> StoredLoader:
-        def features() -> ImageTokens | None:
-            # What a model of a moment says of images is not asked for again.
-            if not path.frozen and trainer.selecting:
-                return None
-            return store.features(loader, False, nullcontext())
+    def stored(loader: Any) -> StoredLoader:
+        return StoredLoader(loader, lambda: store.features(loader, False, nullcontext()))
 
-        return StoredLoader(loader, features)
-
-    trainer.test_loader = at_test(trainer.test_loader)
+    trainer.test_loader = stored(trainer.test_loader)
     if trainer.val_loader is not None:
-        trainer.val_loader = at_test(trainer.val_loader)
+        trainer.val_loader = stored(trainer.val_loader)
 
     train = trainer.train_loader_x
     views = getattr(train, "views", 0)
-    if path.frozen and views:
+    if encoder.frozen and views:
         trainer.train_loader_x = StoredLoader(
             train, lambda: store.features(train, local, trainer.autocast())
         )
-    print(f"Feature store {store.store.folder}: {_describe(trainer, path, views)}")
+    print(f"Feature store {store.store.folder}: {_describe(trainer, encoder, views)}")
 
 
-def store_beside_images(trainer: Any, path: ImageEncoder, key: str) -> None:
-    """Put stored features of another, frozen model beside a trainer's training images.
+def enable_stored_tests(trainer: Any, enabled: bool) -> None:
+    """Switch the stored features of a trainer's tests on or off."""
+    for loader in (trainer.val_loader, trainer.test_loader):
+        if isinstance(loader, StoredLoader):
+            loader.enabled = enabled
 
-    Only where images repeat: without augmentation, or with DATALOADER.VIEWS.
+
+def store_beside_images(trainer: Any, encoder: ImageEncoder, key: str, name: str) -> None:
+    """Add stored features of another, frozen model to a trainer's training batches.
+
+    This applies only where images repeat: without augmentation, or with DATALOADER.VIEWS.
 
     Args:
-        trainer: has a training loader, a device and `autocast`.
-        path: the other model's; its trained modules stand still.
-        key: of a batch, under which they come.
+        trainer: with a training loader, a device and `autocast`.
+        encoder: of the other model; its trained modules must not change.
+        key: of the features in a batch.
+        name: of the other model, for the log.
     """
     train = trainer.train_loader_x
-    if not getattr(train, "views", 0) or (store := open_store(trainer, path)) is None:
+    if not getattr(train, "views", 0) or (store := open_store(trainer, encoder)) is None:
         return
     trainer.train_loader_x = AnnotatedLoader(
         train, lambda: store.features(train, False, trainer.autocast()), key
     )
     print(
-        f"Feature store {store.store.folder}: used for the {key}'s features of training images "
-        f"({train.views} view{'s' if train.views > 1 else ''} of each)"
+        f"Feature store {store.store.folder}: used for the {name}'s features of training images "
+        f"({_views(train.views)})"
     )
 
 
-def _describe(trainer: Any, path: ImageEncoder, views: int) -> str:
-    """What is taken from the store and what is not, for the log."""
-    name = type(trainer).__name__
-    if not path.frozen:
+def _views(count: int) -> str:
+    return f"{count} view{'s' if count > 1 else ''} per image"
+
+
+def _describe(trainer: Any, encoder: ImageEncoder, views: int) -> str:
+    """Return where the store is used and where it is not, for the log."""
+    if not encoder.frozen:
         return (
-            f"used to test a finished model; {name} trains its image path, so training and the "
-            "selection of an epoch read the images"
+            f"used to test a finished model; {type(trainer).__name__} trains its image encoder, so "
+            "training and the selection of an epoch read the images"
         )
     if not views:
         return (
-            "used to test; training images are augmented anew in every epoch and are read "
-            "(DATALOADER.VIEWS n has n augmented views of each stored)"
+            "used to test; training images are augmented differently in every epoch and are read "
+            "(DATALOADER.VIEWS n stores n augmented views of each)"
         )
-    return f"used to test and to train ({views} view{'s' if views > 1 else ''} of each image)"
+    return f"used to test and to train ({_views(views)})"
 
 
 def _why_unusable(dataset: Any) -> str:
-    """Why images cannot be known by file and transform; "" if they can."""
+    """Return why images are not determined by file and transform, or "" if they are."""
     if type(dataset) is not DatasetWrapper:
-        return f"{type(dataset).__name__} reads the images in its own way"
-    said = repr(dataset.transform)
-    if " at 0x" in said or "Lambda(" in said:
-        return f"a transform does not tell its settings ({' '.join(said.split())})"
+        return f"{type(dataset).__name__} reads images in its own way"
+    transform = repr(dataset.transform)
+    if " at 0x" in transform or "Lambda(" in transform:
+        return f"the settings of a transform are unknown ({' '.join(transform.split())})"
     return ""

@@ -1,1 +1,1 @@
-"""Prompts: how they are packed into rows, learned contexts, deep prompts."""
+"""Learned contexts, deep prompts, and the packing of prompts into rows."""

@@ -13,11 +13,11 @@ from .packing import Packing, automatic_chunk
 __all__ = ["ContextPrompts", "TextPrompts", "limit_prompts"]
 
 POSITIONS = ("end", "middle", "front")
-INIT_WORDS = 4  # MaPLe and PromptSRC start longer contexts at random
+INIT_WORDS = 4  # MaPLe and PromptSRC initialize longer contexts randomly
 
 
 class TextPrompts(NamedTuple):
-    """Prompts ready for `trainers.encode.encode_text`, whose arguments they are."""
+    """The arguments of `trainers.encode.encode_text`."""
 
     embeddings: Tensor
     packing: Packing
@@ -27,20 +27,20 @@ class TextPrompts(NamedTuple):
 class ContextPrompts(nn.Module):
     """CoOp's prompts: a learned context around fixed class-name tokens (arXiv 2109.01134, eq. 2-3).
 
-    The state dict holds ``ctx`` alone, (n, W) or class-specific (C, n, W), in float32: class names
-    are buffers outside it, so that a context trained on some classes loads onto others.
+    The state dict contains only ``ctx``, (n, W) or class-specific (C, n, W), in float32. Class
+    names are buffers outside it, so a context trained on some classes loads with others.
 
     Args:
-        clip_model: supplies the token embedding.
+        clip_model: provides the token embedding.
         classnames: C names.
-        n_ctx: number of context tokens, when ``ctx_init`` is empty.
-        ctx_init: words to start from; their count replaces ``n_ctx`` and rules out
-            ``class_specific`` (as in CoOp, said in the log).
-        class_specific: one context a class.
+        n_ctx: number of context tokens if ``ctx_init`` is empty.
+        ctx_init: initial words; as in CoOp, their number replaces ``n_ctx``, and
+            ``class_specific`` is ignored.
+        class_specific: whether each class has its own context.
         position: of the class name: "end", "middle" (half of the context before it) or "front".
-        init_first_words: as in MaPLe and PromptSRC, ``n_ctx`` counts with ``ctx_init``, too: its
-            first ``n_ctx`` words are learned, the others stay as text behind them; more than
-            `INIT_WORDS` tokens start at random.
+        init_first_words: use ``n_ctx`` with ``ctx_init`` as MaPLe and PromptSRC do: its first
+            ``n_ctx`` words are learned, the others remain as fixed text after them, and more than
+            `INIT_WORDS` tokens are initialized randomly.
     """
 
     embeddings: Tensor
@@ -60,13 +60,13 @@ class ContextPrompts(nn.Module):
         check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
         width = clip_model.ln_final.weight.shape[0]
         if init_first_words and n_ctx > INIT_WORDS and ctx_init:
-            print(f'CTX_INIT "{ctx_init}" is not used: it starts at most {INIT_WORDS} tokens')
+            print(f'CTX_INIT "{ctx_init}" is not used: it initializes at most {INIT_WORDS} tokens')
             ctx_init = ""
         context = " ".join(ctx_init.replace("_", " ").split())
         if context:
             n_ctx = _initial_tokens(context, n_ctx if init_first_words else None, position)
             words = class_tokens(clip_model, context, ["X"]).ids[0, 1 : 1 + n_ctx]
-            table = clip_model.token_embedding.weight  # float32, also below half-precision towers
+            table = clip_model.token_embedding.weight  # float32 in half-precision encoders as well
             start = table.detach()[words.to(table.device)].float()
         else:
             if n_ctx < 1:
@@ -97,7 +97,7 @@ class ContextPrompts(nn.Module):
         return self.ctx.shape[-2]
 
     def forward(self, shift: Tensor | None = None) -> TextPrompts:
-        """Prompts with the learned context; ``shift`` (B, W) moves it per image (CoCoOp)."""
+        """Return the prompts; ``shift`` (B, W) is added to the context per image (CoCoOp)."""
         context = self.ctx if shift is None else self.ctx + shift[:, None]
         context = context.to(self.embeddings.dtype)
         classes, after = self.embeddings.shape[0], self.embeddings[:, 1 + self.n_ctx :]
@@ -105,7 +105,9 @@ class ContextPrompts(nn.Module):
             start = self.embeddings[0, :1].expand(*context.shape[:-2], -1, -1)
             return TextPrompts(after, self.packing, torch.cat([start, context], dim=-2))
         if shift is not None:
-            raise SettingsError("per-image contexts need a shared context and the name at the end")
+            raise SettingsError(
+                "per-image contexts require a shared context and the class name at the end"
+            )
         context = context.expand(classes, -1, -1)
         prompts = torch.cat([self.embeddings[:, :1], context, after], dim=1)
         if self.order is not None:
@@ -114,13 +116,13 @@ class ContextPrompts(nn.Module):
 
 
 def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -> None:
-    """Bound how many prompts are in the text tower at once, if ``learner`` trains through it.
+    """Limit the prompts in the text encoder at once, if ``learner`` has text prompts.
 
     Args:
         learner: with ``prompts`` and ``clip_model``.
         chunk: prompts at once, 0 for `automatic_chunk`.
-        origin: the key that says so, for the log.
-        device: where it will train.
+        origin: the config key of the limit, for the log.
+        device: of the training.
     """
     prompts = learner.prompts
     if not isinstance(prompts, ContextPrompts):
@@ -130,16 +132,21 @@ def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -
         tokens = sum(packing.lengths) / len(packing.lengths)
         chunk = automatic_chunk(learner.clip_model, tokens, device)
         origin = f"automatic, {origin} 0"
-    packing.limit(chunk)
+    packing.set_max_prompts(chunk)
     kind = "images x classes" if learner.text_per_image else "classes"
-    print(f"Prompts ({kind}) in the text tower at once: {chunk:,} at most ({origin})")
+    print(f"Prompts ({kind}) in the text encoder at once: {chunk:,} at most ({origin})")
 
 
 def _initial_tokens(context: str, learned: int | None, position: str) -> int:
-    """How many words of the initial context are learned (all, unless told), said in the log.
+    """Return the number of learned context tokens taken from CTX_INIT, and log it.
 
-    The family counts words, not tokens: of words that are several tokens the last ones stay as
-    text behind the learned ones, which leaves no place for a class name among them.
+    The family counts words, not tokens. If words have several tokens, the last tokens remain as
+    fixed text after the learned ones, so the class name cannot be among them.
+
+    Args:
+        context: CTX_INIT.
+        learned: the number of words to learn; None for all.
+        position: of the class name.
     """
     words, tokens = len(context.split()), len(tokenizer().encode(context))
     if learned is None:
@@ -153,21 +160,21 @@ def _initial_tokens(context: str, learned: int | None, position: str) -> int:
                 f"CLASS_TOKEN_POSITION {position} every word must be one token"
             )
         if tokens > words:
-            print(f"Its words are {tokens} tokens, of which the first {words} are learned")
+            print(f"The first {words} of its {tokens} tokens are learned")
         return words
     if not 1 <= learned <= words:
         raise SettingsError(
-            f'the number of text tokens is {learned}, CTX_INIT "{context}" starts 1 to {words}: '
-            "change one of them, or leave CTX_INIT empty for a random start"
+            f'the number of text tokens is {learned}, but CTX_INIT "{context}" can initialize 1 to '
+            f"{words}: change one of them, or leave CTX_INIT empty for a random start"
         )
-    print(f'Initial context: "{context}", of which the first {learned} words are learned')
+    print(f'Initial context: the first {learned} words of "{context}"')
     return learned
 
 
 def _token_order(length: int, n_ctx: int, before: int, name: int) -> list[int]:
-    """Where each position of a prompt comes from in the layout SOS, context, name, rest.
+    """Return for each position of a prompt its index in the layout SOS, context, name, rest.
 
-    ``before`` context tokens stand before the name (of ``name`` tokens), the others after it.
+    ``before`` context tokens precede the name of ``name`` tokens, the others follow it.
     """
     context = list(range(1, 1 + n_ctx))
     names = list(range(1 + n_ctx, 1 + n_ctx + name))

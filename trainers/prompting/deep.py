@@ -1,7 +1,7 @@
-"""Deep prompts of both towers, independent of each other, in the public layout of their names.
+"""Independent deep prompts of the image and text encoders, with the public parameter names.
 
-As IVLP, PromptSRC and PromptKD use them (Rasheed et al., CVPR 2023, arXiv 2212.03640): learned
-tokens beside the input, and others that replace them before each of the following blocks.
+They are those of IVLP (Rasheed et al., CVPR 2023, arXiv 2212.03640), PromptSRC and PromptKD:
+learned input tokens, and further tokens that replace them before each of the following blocks.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ..coop import CoOpLearner
+from ..checkpoints.layouts import VL_PROMPT_LEARNER
 from ..encode import ImageTokens, encode_image, encode_text, is_vision_transformer, unit
+from ..learner import PromptLearner
 from ..settings import SettingsError
 from .contexts import ContextPrompts
 
@@ -20,13 +21,13 @@ __all__ = ["DeepPrompts", "IndependentPrompts", "IndependentPromptsLearner", "vi
 
 
 class DeepPrompts(nn.Module):
-    """The prompts of one tower; the state dict is ``VPT`` and ``transformer...N.VPT_shallow``.
+    """The prompts of one encoder, in the state dict ``VPT`` and ``transformer...N.VPT_shallow``.
 
     Args:
-        length: n, tokens a block.
-        width: of the tower.
-        depth: blocks with prompts, the input's own counted as the first.
-        with_input: False where the input's prompts are kept elsewhere (the text tower's context).
+        length: n, tokens per block.
+        width: of the encoder.
+        depth: number of blocks with prompts, including the input.
+        with_input: False where another module has the input's prompts (the learned context).
     """
 
     def __init__(self, length: int, width: int, depth: int, with_input: bool) -> None:
@@ -39,18 +40,18 @@ class DeepPrompts(nn.Module):
         self.transformer = nn.ModuleDict({"resblocks": blocks})
 
     def forward(self) -> list[Tensor]:
-        """Prompts (n, width), as `trainers.encode` takes them for this tower."""
+        """Return the prompts (n, width), one per block, as `trainers.encode` takes them."""
         blocks: Any = self.transformer["resblocks"]
         first = [] if self.VPT is None else [self.VPT]
         return [*first, *(block.VPT_shallow for block in blocks.values())]
 
 
 def require_vision_transformer(visual: Any) -> None:
-    """Raise SettingsError for a tower that takes no visual prompts (a ResNet)."""
+    """Raise SettingsError for an image encoder without visual prompts (a ResNet)."""
     if not is_vision_transformer(visual):
         raise SettingsError(
-            f"{type(visual).__name__} takes no visual prompts: set the backbone to a vision "
-            "transformer (ViT-B/16, ViT-B/32, ViT-L/14, ...)"
+            f"{type(visual).__name__} does not support visual prompts: use a vision transformer as "
+            "the backbone (ViT-B/16, ViT-B/32, ViT-L/14, ...)"
         )
 
 
@@ -59,10 +60,10 @@ def _normal(length: int, width: int) -> nn.Parameter:
 
 
 def vision_prompts(clip_model: Any, length: int, depth: int) -> DeepPrompts:
-    """Prompts of the vision tower.
+    """Return new prompts of the image encoder.
 
     Raises:
-        SettingsError: a ResNet, no token, or more blocks than the tower has.
+        SettingsError: a ResNet, no token, or more blocks than the encoder has.
     """
     visual = clip_model.visual
     require_vision_transformer(visual)
@@ -70,23 +71,23 @@ def vision_prompts(clip_model: Any, length: int, depth: int) -> DeepPrompts:
     return DeepPrompts(length, visual.class_embedding.shape[0], depth, with_input=True)
 
 
-def _check(tower: str, length: int, depth: int, least: int, blocks: int) -> None:
+def _check(encoder: str, length: int, depth: int, least: int, blocks: int) -> None:
     if length < 1:
-        raise SettingsError(f"N_CTX_{tower} must be at least 1, got {length}")
+        raise SettingsError(f"N_CTX_{encoder} must be at least 1, got {length}")
     if not least <= depth <= blocks:
         raise SettingsError(
-            f"PROMPT_DEPTH_{tower} must lie between {least} and {blocks}, the blocks of that "
-            f"tower, got {depth}"
+            f"PROMPT_DEPTH_{encoder} must be between {least} and {blocks}, the number of its "
+            f"encoder's blocks, got {depth}"
         )
 
 
 class IndependentPrompts(nn.Module):
-    """Context, visual and deep text prompts; the state dict has the public layout.
+    """Context, visual and deep text prompts with a state dict in the public layout:
 
     prompt_learner.ctx, image_encoder.VPT, {image,text}_encoder.transformer.resblocks.N.VPT_shallow.
 
     Args:
-        clip_model: supplies widths and the token embedding.
+        clip_model: provides widths and the token embedding.
         classnames: C names.
         settings: N_CTX_VISION, N_CTX_TEXT, CTX_INIT, PROMPT_DEPTH_VISION, PROMPT_DEPTH_TEXT.
     """
@@ -105,24 +106,32 @@ class IndependentPrompts(nn.Module):
         self.text_encoder = DeepPrompts(length, width, depth, with_input=False)
 
 
-class IndependentPromptsLearner(CoOpLearner):
-    """Both towers prompted, each by its own tokens (IVLP); the shape of a PromptKD teacher."""
+class IndependentPromptsLearner(PromptLearner):
+    """Independent prompts in both encoders (IVLP), as PromptSRC and PromptKD's teachers use them.
+
+    Args:
+        clip_model: the frozen CLIP.
+        deep: the prompts.
+    """
+
+    frozen_image_encoder = False
 
     def __init__(self, clip_model: Any, deep: IndependentPrompts) -> None:
-        super().__init__(clip_model, deep.prompt_learner)
+        super().__init__(clip_model)
+        self.prompts = deep.prompt_learner
         self.deep = deep
 
     @property
     def trainable_modules(self) -> dict[str, nn.Module]:
         """All prompts as one checkpoint."""
-        return {"VLPromptLearner": self.deep}
+        return {VL_PROMPT_LEARNER: self.deep}
 
     def encode_image(self, image: Tensor, local: bool) -> ImageTokens:
-        """The vision tower with its prompts; gradients flow to them."""
+        """Encode images with visual prompts, which receive gradients."""
         return encode_image(self.clip_model.visual, image, self.deep.image_encoder(), local)
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
-        """(C, d); ``features`` are not used."""
+        """Return text features (C, d)."""
         embeddings, packing, prefix = self.prompts()
         deep = self.deep.text_encoder()
         return unit(encode_text(self.clip_model, embeddings, packing, prefix, deep))

@@ -1,10 +1,9 @@
-"""Prompts of different lengths packed into rows of the text tower, and how many run at once.
+"""Pack prompts of different lengths into rows of the text encoder, and limit how many run at once.
 
-A text tower that pads every prompt to the longest one spends most of its time on padding: of 1000
-ImageNet classes the names have 3 tokens on average, the longest 12. Here several prompts lie behind
-each other in one row, a mask keeps them apart, and every token keeps the position that it has in
-its own prompt, so that the result is that of one prompt a row (docs/method.md, "Exact
-identities").
+Padding every prompt to the longest one would take most of the time: names of the 1000 ImageNet
+classes have 3 tokens on average, and the longest has 12. Here a row contains several prompts, which
+a mask separates, and every token has the position of its own prompt, so the result equals that of
+one prompt per row (docs/method.md, "Exact identities").
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,33 +14,32 @@ from torch import Tensor, nn
 
 __all__ = ["PackedPart", "Packing", "automatic_chunk"]
 
-# Tokens of a row, unless a prompt is longer: a longer row has less padding, a shorter one less
-# attention between prompts that the mask keeps apart.
+# Tokens per row, unless a prompt is longer. Longer rows have less padding, shorter ones less masked
+# attention between prompts.
 ROW = 64
-# What autograd keeps of a token in a block with frozen weights, in widths of the tower, at most:
-# the inputs of two layer norms (4, in float32), queries, keys, values and their copies behind the
-# prefix (6), the attended values (2), the MLP's hidden layer and its sigmoid (8). A test measures.
+# Upper bound of what autograd saves per token and block with frozen weights, in encoder widths: the
+# inputs of two layer norms (4, in float32), queries, keys, values and their copies after the prefix
+# (6), the attended values (2), the MLP's hidden layer and its sigmoid (8). A test measures it.
 WIDTHS_PER_TOKEN = 20
-# Taken as the free memory of a CPU, so that neither the chunks nor their rounding depend on what
-# else is running: training on a CPU can be repeated to the bit.
+# Assumed free memory of a CPU. A constant makes chunks and their rounding reproducible.
 CPU_MEMORY = 8 * 2**30
 
 
 class PackedPart(nn.Module):
-    """R rows of S tokens that hold the prompts ``first`` to ``first + n``, after a shared prefix.
+    """R rows of S tokens with the prompts ``first`` to ``first + n``, after a shared prefix.
 
     Args:
-        lengths: tokens of each prompt after the prefix, EOT included; n of them.
+        lengths: tokens of each of the n prompts after the prefix, including EOT.
         start: p, tokens of the prefix.
         columns: L, tokens of a prompt in the tensor (C, L, W) of embeddings.
-        first: the first of these prompts among the C.
+        first: index of the first prompt among the C.
 
     Attributes:
-        take: (R, S), the index of each token among all C L embeddings; padding takes a real token.
+        take: (R, S), the index of each token among all C L embeddings; padding is a real token.
         position: (R, S), the position of each token in its own prompt.
-        mask: (R, 1, S, p + S), True where a token may look: the prefix and its own prompt's past.
-        slots: (R, Q), the EOT tokens of each row as columns; rows with fewer repeat column 0.
-        order: (n,), where in the (R Q) slots each prompt's EOT is.
+        mask: (R, 1, S, p + S), True for the prefix and the preceding tokens of the same prompt.
+        slots: (R, Q), the columns of the EOT tokens of each row; rows with fewer repeat column 0.
+        order: (n,), the index of each prompt's EOT in the R Q slots.
     """
 
     take: Tensor
@@ -79,26 +77,28 @@ class PackedPart(nn.Module):
 
 
 class Packing(nn.Module):
-    """C prompts in one or several parts, each of which runs through the text tower at once.
+    """C prompts in one or several parts, each run through the text encoder at once.
 
     Args:
         lengths: tokens of each prompt, from SOS to EOT.
         start: p, tokens of the prefix that all prompts share; 0 if they share none.
-        most: prompts at once; None for all.
+        max_prompts: prompts at once; None for all.
     """
 
-    def __init__(self, lengths: Sequence[int], start: int = 0, most: int | None = None) -> None:
+    def __init__(
+        self, lengths: Sequence[int], start: int = 0, max_prompts: int | None = None
+    ) -> None:
         super().__init__()
         self.lengths = [length - start for length in lengths]
         self.start = start
-        self.limit(most or len(lengths))
+        self.set_max_prompts(max_prompts or len(lengths))
 
-    def limit(self, most: int) -> None:
-        """Let at most ``most`` prompts, at least 1, into the tower at once."""
-        self.most = most
+    def set_max_prompts(self, max_prompts: int) -> None:
+        """Run at most ``max_prompts`` >= 1 prompts at once."""
+        self.max_prompts = max_prompts
         self.columns = columns = max(self.lengths)
         device = next(iter(self.buffers())).device if hasattr(self, "parts") else None
-        size = min(most, len(self.lengths))
+        size = min(max_prompts, len(self.lengths))
         self.parts = nn.ModuleList(
             PackedPart(self.lengths[first : first + size], self.start, columns, first)
             for first in range(0, len(self.lengths), size)
@@ -106,26 +106,23 @@ class Packing(nn.Module):
 
     @property
     def eot(self) -> list[int]:
-        """The position of each prompt's EOT in the whole prompt."""
+        """The position of each prompt's EOT, including the prefix."""
         return [self.start + length - 1 for length in self.lengths]
 
     @property
     def groups(self) -> int:
-        """How many prefixes (images, in CoCoOp) may be in the tower at once: whole ones, or one."""
-        return max(1, self.most // len(self.lengths))
+        """The number of prefixes (images in CoCoOp) that may run at once, at least one."""
+        return max(1, self.max_prompts // len(self.lengths))
 
     def __iter__(self) -> Iterator[PackedPart]:
         return iter(self.parts)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
-        return f"prompts={len(self.lengths)}, start={self.start}, most={self.most}"
+        return f"prompts={len(self.lengths)}, start={self.start}, max_prompts={self.max_prompts}"
 
 
 def _pack(lengths: Sequence[int]) -> tuple[list[list[int]], int]:
-    """Rows of prompts, and the tokens of a row: as few rows as `ROW` allows, as short as they fit.
-
-    Best fit, the longest prompts first.
-    """
+    """Return rows of prompts and their length: the fewest rows for `ROW`, as short as possible."""
     total, longest = sum(lengths), max(lengths)
     count = -(-total // max(ROW, longest))
     size = max(longest, -(-total // count))
@@ -135,8 +132,9 @@ def _pack(lengths: Sequence[int]) -> tuple[list[list[int]], int]:
 
 
 def _best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Fill rows of ``size`` tokens by best fit, the longest prompts first."""
     rows: list[list[int]] = []
-    with_room: list[list[int]] = [[] for _ in range(size + 1)]  # rows by the tokens they have left
+    with_room: list[list[int]] = [[] for _ in range(size + 1)]  # rows by their free tokens
     for prompt in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[prompt]
         room = next((room for room in range(length, size + 1) if with_room[room]), None)
@@ -151,14 +149,14 @@ def _best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def automatic_chunk(clip_model: Any, tokens: float, device: torch.device) -> int:
-    """The largest power of two of prompts whose activations fill half of the free memory.
+    """Return the largest power of two of prompts with activations in half of the free memory.
 
-    The other half is for images, text features, the refiner and what the estimate misses.
+    The other half is for images, text features, the refiner and errors of the estimate.
 
     Args:
-        clip_model: its text tower sets the size of an activation.
+        clip_model: its text encoder determines the size of an activation.
         tokens: of a prompt, without the prefix.
-        device: a GPU is asked what is free; for a CPU it is `CPU_MEMORY`.
+        device: a GPU with its free memory, or a CPU, for which it is `CPU_MEMORY`.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
     width = clip_model.ln_final.weight.shape[0]

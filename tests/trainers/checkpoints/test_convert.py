@@ -135,25 +135,25 @@ def spoil(folder, name, change):
 def test_half_a_folder(release, tmp_path, capsys):
     shutil.rmtree(release / "Memory")
     error = refused(capsys, tmp_path, "ours", release)
-    assert "half a folder: TextRefiner's Memory is not there" in error
+    assert "is incomplete: TextRefiner's Memory is missing" in error
     assert "there is no folder" in refused(capsys, tmp_path, "ours", tmp_path / "nowhere")
     shutil.rmtree(release / "prompt_learner")
-    assert "name a run's output folder" in refused(capsys, tmp_path, "ours", release)
+    assert "give the output folder of a run" in refused(capsys, tmp_path, "ours", release)
 
 
 def test_an_epoch_of_one_model_alone(release, tmp_path, capsys):
     path = release / "prompt_learner"
     shutil.copy(path / f"model.pth.tar-{EPOCH}", path / "model.pth.tar-11")
     error = refused(capsys, tmp_path, "ours", release)
-    assert "half a folder: Memory has no model.pth.tar-11" in error
+    assert "is incomplete: Memory has no model.pth.tar-11" in error
 
 
 def test_keys_that_lack_and_keys_that_nobody_knows(release, tmp_path, capsys):
     spoil(release, "prompt_learner", lambda s: s.update({"image_encoder.adapter": torch.ones(1)}))
-    assert "holds image_encoder.adapter" in refused(capsys, tmp_path, "ours", release)
+    assert "contains image_encoder.adapter" in refused(capsys, tmp_path, "ours", release)
     spoil(release, "prompt_learner", lambda s: s.pop("image_encoder.adapter"))
     spoil(release, "Memory", lambda s: s.update({"reader.weight": torch.ones(1)}))
-    assert "holds Memory.reader.weight, which" in refused(capsys, tmp_path, "ours", release)
+    assert "contains Memory.reader.weight, which" in refused(capsys, tmp_path, "ours", release)
     spoil(release, "Memory", lambda s: s.pop("reader.weight"))
     spoil(release, "prompt_learner", lambda s: s.pop("mid_image_trans.conv1.1.bias"))
     assert "it lacks Memory.align.norm.bias" in refused(capsys, tmp_path, "ours", release)
@@ -163,7 +163,7 @@ def test_existing_targets(release, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("keep")
     error = refused(capsys, tmp_path, "ours", release, target="full")
-    assert "exists and is no empty folder" in error
+    assert "exists and is not an empty folder" in error
     (tmp_path / "empty").mkdir()
     assert convert("ours", release, tmp_path / "empty") == 0
     assert "in our layout already" in refused(capsys, tmp_path, "ours", tmp_path / "empty")
@@ -181,5 +181,7 @@ def test_another_backbone(world, release, tmp_path, capsys):
 def test_what_the_release_does_not_have(world, release, tmp_path, capsys):
     world.trained("CoOp", tmp_path / "coop", "OPTIM.MAX_EPOCH", 1)
     error = refused(capsys, tmp_path, "release", tmp_path / "coop")
-    assert "holds CoOp: the release has TextRefinerCoOp and TextRefinerPromptKD alone" in error
+    assert (
+        "contains CoOp, but the release has only TextRefinerCoOp and TextRefinerPromptKD" in error
+    )
     assert "has no checkpoint.json" in refused(capsys, tmp_path, "release", release)

@@ -70,7 +70,7 @@ def test_other_names_are_asked_of_the_teacher(world, student, tmp_path, capsys):
     base, new = world.classnames[:3], world.classnames[3:]
     keep(student, *(name.replace("_", " ") for name in base))
     built = world.build("PromptKD", tmp_path / "run", *NEW, "MODEL_DIR", student)
-    assert f"{FILE} lacks {', '.join(new)} (3 class names) of 3: the teacher is asked" in (
+    assert f"{FILE} lacks {', '.join(new)} (3 class names) of 3: loading the teacher" in (
         capsys.readouterr().out
     )
     plain = world.build("PromptKD", tmp_path / "plain", *NEW)
@@ -113,7 +113,9 @@ def test_a_damaged_file_is_one_sentence(world, student, content, tmp_path):
     else:
         with open(path, "wb") as file:
             file.write(content)
-    with pytest.raises(SettingsError, match=r"holds no text features of a teacher \(.*delete it"):
+    with pytest.raises(
+        SettingsError, match=r"does not contain a teacher's text features \(.*delete it"
+    ):
         world.build("PromptKD", tmp_path / "run", "MODEL_DIR", student)
 
 

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -37,6 +38,11 @@ def never():
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+def files(store):
+    """Names in the folder; the lock of an entry that was not written may stay."""
+    return [name for name in os.listdir(store.folder) if not name.endswith(".lock")]
 
 
 @pytest.fixture
@@ -123,14 +129,14 @@ def tell_of_other_facts(path):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (truncate, "bytes instead of"),
+        (truncate, "it cannot be read"),
         (flip_a_bit_at_the_end, "checksum of its saliency array"),
         (flip_a_bit_of_the_first_array, "checksum of its pooled array"),
         (change_a_shape, "checksum of its pooled array"),
-        (put_text_there, "header cannot be read"),
-        (empty, "header cannot be read"),
-        (leave_the_header_only, "header cannot be read"),
-        (tell_of_other_facts, "header tells of other features"),
+        (put_text_there, "it cannot be read"),
+        (empty, "it cannot be read"),
+        (leave_the_header_only, "it cannot be read"),
+        (tell_of_other_facts, "header contains other facts"),
     ],
 )
 def test_a_damaged_entry_is_said_and_computed_anew(store, damage, said, capsys):
@@ -153,14 +159,14 @@ def test_an_interrupted_computation_leaves_nothing(store):
 
     with pytest.raises(KeyboardInterrupt):
         store.get(FACTS, COUNT, interrupted)
-    assert os.listdir(store.folder) == []
+    assert files(store) == []
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (4, 4, 4)])
 def test_too_few_and_too_many_rows_are_a_bug(store, sizes):
     with pytest.raises(ValueError, match="than the 10 rows of"):
         store.get(FACTS, COUNT, lambda: parts(sizes=sizes))
-    assert os.listdir(store.folder) == []
+    assert files(store) == []
 
 
 def test_too_little_space_is_one_sentence(store, monkeypatch, capsys):
@@ -169,12 +175,12 @@ def test_too_little_space_is_one_sentence(store, monkeypatch, capsys):
     with pytest.raises(SettingsError, match=r"A\.KEY .*store has 100 B free.*choose another"):
         store.get(FACTS, COUNT, parts)
     assert "10 image features need" in capsys.readouterr().out
-    assert os.listdir(store.folder) == []
+    assert files(store) == []
 
 
 def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match=r"A\.KEY .*file cannot take the features"):
+    with pytest.raises(SettingsError, match=r"cannot write the features to A\.KEY .*file"):
         ArrayStore(str(tmp_path / "file"), "A.KEY").get(FACTS, COUNT, parts)
 
 
@@ -188,20 +194,27 @@ def fill(folder, record, entered, go):
             file.write(f"{os.getpid()}\n")
         yield from parts()
 
+    sys.stdout.reconfigure(line_buffering=True)
     found = ArrayStore(folder, "A.KEY").get(FACTS, COUNT, compute)
     assert same(found, whole())
 
 
-def test_two_processes_compute_an_entry_once(store, tmp_path):
+def test_two_processes_compute_an_entry_once_and_the_second_logs_that_it_waits(
+    store, tmp_path, capfd
+):
     context = multiprocessing.get_context("fork")
     entered, go = context.Event(), context.Event()
     record = tmp_path / "record"
     arguments = (str(store.folder), str(record), entered, go)
     workers = [context.Process(target=fill, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
+    workers[0].start()
     assert entered.wait(20)
-    time.sleep(0.1)  # so that the other one waits for the lock; it must hold without, too
+    workers[1].start()
+    out, end = "", time.monotonic() + 20
+    while "waiting for another process" not in out and time.monotonic() < end:
+        time.sleep(0.05)
+        out += capfd.readouterr().out
+    assert f"waiting for another process that computes {store.path(FACTS)}" in out
     go.set()
     for worker in workers:
         worker.join(20)
@@ -225,7 +238,7 @@ def test_what_a_killed_process_leaves_is_cleared(store):
     worker.start()
     worker.join(20)
     assert worker.exitcode == 1
-    assert len(os.listdir(store.folder)) == 2  # its lock and the begun file
+    assert len(os.listdir(store.folder)) == 2  # its lock and the incomplete file
     assert same(store.get(FACTS, COUNT, parts), whole())
     assert os.listdir(store.folder) == [store.path(FACTS).name]
 

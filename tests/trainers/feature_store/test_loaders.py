@@ -173,7 +173,7 @@ def test_finished_models_of_other_weights_do_not_meet(lab):
     assert_equal(second, evaluated(lab.build("MaPLe", "SEED", 2, stored=False)))
 
 
-def test_selection_runs_a_frozen_tower_once(lab):
+def test_selection_runs_a_frozen_encoder_once(lab):
     straight = lab.build("CoOp", *BEST, stored=False)
     straight.train()
     trainer = lab.build("CoOp", *BEST)
@@ -189,7 +189,7 @@ def test_selection_runs_a_frozen_tower_once(lab):
 def test_selection_keeps_nothing_of_a_trained_tower(lab, capsys):
     lab.build("MaPLe", *BEST).train()
     out = capsys.readouterr().out
-    assert "used to test a finished model; MaPLe trains its image path" in out
+    assert "used to test a finished model; MaPLe trains its image encoder" in out
     assert len(lab.entries()) == 1
     assert out.index("Deploy the model with the best val") < out.index("computed 12 image features")
 
@@ -246,7 +246,7 @@ def test_fresh_augmentations_are_not_stored(lab, capsys):
     assert lab.steps(trainer) == expected
     assert lab.encoded == 36
     assert lab.entries() == []
-    assert "training images are augmented anew in every epoch" in capsys.readouterr().out
+    assert "training images are augmented differently in every epoch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["MaPLe", "PromptSRC"])
@@ -284,7 +284,12 @@ def test_precisions_do_not_meet(lab, precision):
 
 
 def test_a_learner_with_an_image_path_of_its_own_is_not_taken_for_frozen(lab):
+    with pytest.raises(TypeError, match="Silent overrides encode_image: set frozen_image_encoder"):
+        type("Silent", (CoOpLearner,), {"encode_image": CoOpLearner.encode_image})
+
     class Adapted(CoOpLearner):
+        frozen_image_encoder = False
+
         def encode_image(self, image, local):
             return super().encode_image(image, local)
 
@@ -301,12 +306,12 @@ class OwnWrapper(DatasetWrapper):
 
 def a_wrapper(trainer):
     trainer.test_loader.dataset.__class__ = OwnWrapper
-    return "OwnWrapper reads the images in its own way"
+    return "OwnWrapper reads images in its own way"
 
 
 def a_transform(trainer):
     trainer.test_loader.dataset.transform = Compose([Lambda(lambda image: image)])
-    return "a transform does not tell its settings"
+    return "the settings of a transform are unknown"
 
 
 @pytest.mark.parametrize("change", [a_wrapper, a_transform])

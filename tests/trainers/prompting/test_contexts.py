@@ -72,9 +72,7 @@ def test_words_of_several_tokens(model, capsys):
     words = "an xylophonist"
     count = len(SimpleTokenizer().encode(words))
     learner = ContextPrompts(model, NAMES, ctx_init=words)
-    assert f"Its words are {count} tokens, of which the first 2 are learned" in (
-        capsys.readouterr().out
-    )
+    assert f"The first 2 of its {count} tokens are learned" in capsys.readouterr().out
     text = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in NAMES])
     expected = model.token_embedding(text[:, : learner.embeddings.shape[1]]).detach()
     torch.testing.assert_close(whole(learner()), expected)
@@ -89,7 +87,7 @@ def test_random_context_has_cops_scale(model):
 
 
 def test_too_long_a_name_is_explained(model):
-    with pytest.raises(SettingsError, match=r"takes 9\d tokens, CLIP's context holds 77"):
+    with pytest.raises(SettingsError, match=r"has 9\d tokens, but CLIP's context has 77"):
         class_tokens(model, "a photo of a", ["cat", "cat " * 84])
 
 

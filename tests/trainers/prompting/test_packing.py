@@ -40,10 +40,10 @@ def test_every_token_lies_in_one_place_and_sees_its_own_past(lengths, start):
 
 
 def test_parts_hold_at_most_what_they_may():
-    packing = Packing([8] * 10, start=5, most=4)
+    packing = Packing([8] * 10, start=5, max_prompts=4)
     assert [len(part.order) for part in packing] == [4, 4, 2]
     assert packing.groups == 1
-    packing.limit(25)
+    packing.set_max_prompts(25)
     assert [len(part.order) for part in packing] == [10]
     assert packing.groups == 2
     assert packing.eot == [7] * 10
