@@ -1,13 +1,13 @@
-"""The demos behind `make demo` and `make demo-all`: methods compared, base to new classes.
+"""Compare methods on Critters, base to new classes: `make demo` and `make demo-all`.
 
     python scripts/demo.py            # zero-shot CLIP, CoOp and CoOp + TextRefiner: 5 minutes
     python scripts/demo.py --all      # every method, plain and refined: 20 minutes
     OUTPUT=/tmp/out python scripts/demo.py
 
-The times are those of two CPU cores. Trains and tests on the embedded dataset (Critters, drawn
-into $DATA, default data/) with the embedded CLIP, three seeds, through the same runner as every
-script; results, logs and checkpoints go to $OUTPUT/demo or $OUTPUT/demo-all (default output/). Run
-again, it skips what is finished.
+The times are those of two CPU cores. Trains and tests with three seeds on Critters, a synthetic
+dataset generated in $DATA (default data/), and a small CLIP pre-trained on it. Results, logs
+and checkpoints are written to $OUTPUT/demo or $OUTPUT/demo-all (default output/). Finished jobs are
+skipped when it is run again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ AGGREGATION = Method(
 
 SHORT = Demo("demo", [[ZERO_SHOT], [COOP], [TEXTREFINER], [AGGREGATION]])
 
-# PromptKD's own protocol shows it unlabeled images of all classes, the new ones, too, and its
+# PromptKD's own protocol shows it unlabeled images of all classes including the new ones, and its
 # numbers then belong to another table. Here it sees what the other rows see, for as many epochs as
 # CoOp, in batches of its public config.
 SAME_IMAGES = {
@@ -73,7 +73,7 @@ images of the new classes: those numbers do not belong beside these.
 
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
-    """Command line; $DATA and $OUTPUT say where."""
+    """Run the command line and return its exit code; $DATA and $OUTPUT choose the folders."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -8,18 +8,18 @@
               xd_test; dg (the source, then its domains); fewshot; zeroshot; teacher, teacher_xd
     DATASET   a file of configs/datasets, without .yaml (xd, dg, xd_train: imagenet if left out)
     SEED      a whole number; the papers use 1, 2 and 3
-    KEY VALUE pairs that train.py takes; --dry-run prints the commands and runs nothing
+    KEY VALUE pairs for train.py may follow; --dry-run prints the commands and runs nothing
 
-From the environment
+Environment variables
 
     DATA      folder of the datasets; default: data/ of the repository
     OUTPUT    folder of the results; default: output/ of the repository
     CFG       another file below configs/trainers/<trainer>, without .yaml
     SHOTS     other shots than the protocol's, such as "4" or "1 2 4"
-    SOURCE    xd_test, and xd_train of a student: the dataset of the (teacher's) training; default:
-              the source under whose targets configs/protocols.yaml lists DATASET
+    SOURCE    for xd_test, and xd_train of a student: the dataset of the (teacher's) training;
+              default: the source that has DATASET among its targets in configs/protocols.yaml
     CUDA_VISIBLE_DEVICES    the GPU
-    TEXTREFINER_DRY_RUN=1   as --dry-run
+    TEXTREFINER_DRY_RUN=1   the same as --dry-run
 
 A finished job is skipped (run.json records it), an unfinished one resumed, and one that another
 command is running waited for. Exit codes: those of train.py; 2: wrong usage; 130: Ctrl-C.

@@ -32,6 +32,7 @@ class Progress:
         self.open = {job.folder: job for job in jobs}
         self.total, self._log = len(self.open), log
         self._took: dict[tuple[object, ...], list[float]] = {}
+        self._worked = 0.0  # seconds of all finished jobs
         self._began, self._began_at = time.monotonic(), time.time()
         disable = not sys.stdout.isatty()
         self.bar = tqdm(total=self.total, unit="job", leave=False, disable=disable)
@@ -42,6 +43,7 @@ class Progress:
         if self.open.pop(job.folder, None) is None:
             return False
         if result.status == DONE:
+            self._worked += result.seconds
             for kind in _kinds(job):
                 self._took.setdefault(kind, []).append(result.seconds)
         accuracy = None if result.status == FAILED else read_result(job.folder).get("accuracy")
@@ -62,23 +64,22 @@ class Progress:
         """Show the running job on the bar: the one with the newest output."""
         if self.bar.disable:
             return
-        logs = [(path.stat().st_mtime, path, job) for job in self.open.values()
-                if (path := self._log(job)).is_file()]  # fmt: skip
-        modified, path, job = max(logs, key=lambda item: item[0], default=(0.0, Path(), None))
-        if job is not None and modified >= self._began_at:
-            self.bar.set_postfix_str(f"{job.name}{last_epoch(path)}")
+        logs = {job.folder: self._log(job) for job in self.open.values()}
+        written = {f: log.stat().st_mtime for f, log in logs.items() if log.is_file()}
+        newest = max(written, key=written.__getitem__, default=None)
+        if newest is not None and written[newest] >= self._began_at:
+            self.bar.set_postfix_str(f"{self.open[newest].name}{last_epoch(logs[newest])}")
 
     def seconds_left(self) -> float | None:
         """Return the expected time until all jobs are done; None if none has run or is left."""
         if not self.open or not self._took:
             return None
-        everything = [seconds for kind in self._took if len(kind) == 1 for seconds in
-                      self._took[kind]]  # fmt: skip
+        everything = [seconds for took in self._took.values() for seconds in took]
         work = sum(
             fmean(next((self._took[k] for k in _kinds(job) if k in self._took), everything))
             for job in self.open.values()
         )
-        at_a_time = sum(everything) / max(time.monotonic() - self._began, 1e-6)
+        at_a_time = self._worked / max(time.monotonic() - self._began, 1e-6)
         return work / max(1.0, at_a_time)
 
     def close(self) -> None:

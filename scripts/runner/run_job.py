@@ -189,7 +189,7 @@ def _is_finished(job: Job, workspace: Workspace, output: IO[str] | None) -> bool
 def _check_unfinished(job: Job, workspace: Workspace, record: Mapping[str, Any]) -> None:
     """Refuse to resume checkpoints of other settings, and to test a model that is not there.
 
-    A model folder without a run record (CoOp's own, say) only needs the checkpoint.
+    A model folder without a run record (CoOp's own, for example) only needs the checkpoint.
     """
     if record and any(job.folder.glob("*/model*.pth.tar*")):
         _refuse_other_settings(job, workspace, record, "contains checkpoints of other settings")
