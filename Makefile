@@ -2,6 +2,8 @@
 #   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded dataset (5 minutes)
 #   make demo-all  every method, plain and refined, on the same dataset (20 minutes)
 #   make test      all tests, with coverage of trainers/ (WORKERS=2 processes)
+#   make floor     all tests with Python 3.11 and the oldest supported versions: exactly the lower
+#                  bounds of requirements*.txt, in a second virtual environment (.venv-floor)
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
 #                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;
 #                  bench-store: a second evaluation with a feature store against the first;
@@ -12,14 +14,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FLOOR := .venv-floor
 WORKERS ?= 2# processes that share the tests
 
-.PHONY: demo demo-all test bench bench-full bench-gpu bench-store bench-refiner bench-options \
+.PHONY: demo demo-all test floor bench bench-full bench-gpu bench-store bench-refiner bench-options \
 	check style clean
 
 $(VENV)/.runtime: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "error: $$($(PYTHON) -V) found, 3.10 or newer is needed: set PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $$($(PYTHON) -V) found, 3.11 or newer is needed: set PYTHON=/path/to/python3"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "error: $(PYTHON) has no venv: on Debian and Ubuntu run apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +33,18 @@ $(VENV)/.dev: requirements-dev.txt requirements-sweep.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# Every line with a lower bound (NAME>=VERSION) becomes an exact pin; a line without one is an error.
+# The stubs (types-*) are for mypy, which runs with current versions only.
+$(FLOOR)/.installed: requirements.txt requirements-sweep.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: $$($(PYTHON) -V) found, make floor needs 3.11: set PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv --clear $(FLOOR)
+	sed -E 's/ *#.*//; /^(-r .*|types-.*)?$$/d; s/>=/==/' $^ > $(FLOOR)/pins.txt
+	@! grep -vE '^[A-Za-z0-9_.-]+==[0-9.]+$$' $(FLOOR)/pins.txt || \
+	  { echo "error: requirements without a lower bound (NAME>=VERSION), see above"; exit 2; }
+	$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check -r $(FLOOR)/pins.txt
+	@touch $@
+
 demo: $(VENV)/.runtime
 	$(BIN)/python scripts/demo.py
 
@@ -38,6 +53,9 @@ demo-all: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=trainers --cov-report=term --cov-fail-under=95
+
+floor: $(FLOOR)/.installed
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.bench
@@ -67,4 +85,4 @@ style: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(FLOOR)

@@ -5,7 +5,6 @@ and, written last, pool.json with the settings.
 """
 
 from dataclasses import dataclass, fields, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from datasets.critters_world import (
     render,
 )
 from datasets.critters_world.folder import WORLD_VERSION
+from datasets.critters_world.workers import run_unordered
 
 SIZE, GRID = 64, 8  # pixels and patches along an edge
 CAPTIONS = 4  # per image
@@ -138,11 +138,8 @@ def make_pool(folder: Path, images: int, seed: int, workers: int = 2) -> None:
         "mentions": np.empty((images, CAPTIONS, len(FACTS)), bool),
     }
     jobs = [(seed, i, min(i + _CHUNK, images)) for i in range(0, images, _CHUNK)]
-    with (
-        get_context().Pool(workers) as processes,
-        tqdm(total=images, desc="rendering", unit="image", dynamic_ncols=True) as bar,
-    ):
-        for start, chunk, texts in processes.imap_unordered(_chunk, jobs):
+    with tqdm(total=images, desc="rendering", unit="image", dynamic_ncols=True) as bar:
+        for start, chunk, texts in run_unordered(_chunk, jobs, workers):
             tokens = clip.tokenize(texts, context_length=LENGTH).numpy()
             chunk["tokens"] = tokens.reshape(-1, CAPTIONS, LENGTH)
             for name, rows in chunk.items():

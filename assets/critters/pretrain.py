@@ -187,7 +187,7 @@ class Trainer:
         """Write NAME.safetensors in fp16 without unused token rows, and NAME.json."""
         state = {key: value.half().contiguous() for key, value in self.model.state_dict().items()}
         state["token_embedding.rows"] = self.vocabulary.ids.to(torch.int32)
-        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
         versions = {
             "python": platform.python_version(),
             "torch": str(torch.__version__),

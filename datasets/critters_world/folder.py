@@ -12,7 +12,6 @@ resumes with the missing ones.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from dassl.utils import UsageError, atomic_path
 from .looks import LOOKS
 from .renderer import render
 from .species import BACKGROUNDS, SPECIES
+from .workers import run_unordered
 
 # Increased whenever the same numbers render to a different image, so that folders of older images
 # are detected.
@@ -135,9 +135,8 @@ def _render_all(
             for count in map(_render_some, jobs):
                 bar.update(count)
             return
-        with multiprocessing.Pool(workers) as processes:
-            for count in processes.imap_unordered(_render_some, jobs):
-                bar.update(count)
+        for count in run_unordered(_render_some, jobs, workers):
+            bar.update(count)
 
 
 def _render_some(job: tuple[Plan, Path, list[tuple[str, int, int]]]) -> int:

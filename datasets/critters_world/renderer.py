@@ -113,7 +113,9 @@ def _rgb(hue: float, saturation: float, value: float) -> Array:
     return np.array(colorsys.hsv_to_rgb(hue % 1.0, saturation, value), np.float32)
 
 
-def _over(image: Array, distance: Array, color: Array, pixel: float, opacity: float) -> Array:
+def _over(
+    image: Array, distance: Array, color: Array | np.float32, pixel: float, opacity: float
+) -> Array:
     """Paint a shape over the image, with one pixel of anti-aliasing."""
     cover = np.clip(0.5 - distance / pixel, 0, 1) * opacity
     return image + cover[..., None] * (color - image)

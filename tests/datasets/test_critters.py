@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.process
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from dassl.utils import UsageError
 from datasets.critters import Critters
 from datasets.critters_world import SHIFTS, SPECIES, downstream_species
 from datasets.critters_world.folder import Plan, prepare_folder
+from datasets.critters_world.workers import run_unordered
 
 SMALL = Plan(species=(3, 40, 71), shift="morph50", train=3, val=2, test=2)
 
@@ -68,6 +71,32 @@ def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
     one = files(tmp_path / "one")
     assert one == files(tmp_path / "two")
     assert len(one) == 21 + 2  # images, world.json, split_critters.json
+
+
+def sigterm_handler(_: int) -> object:
+    return signal.getsignal(signal.SIGTERM)
+
+
+def test_a_sigterm_handler_of_the_parent_cannot_block_the_workers(monkeypatch):
+    """A worker that inherits a Python handler may miss the signal and never end."""
+    terminated = []
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "terminate", terminated.append)
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        handlers = list(run_unordered(sigterm_handler, range(4), workers=2))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert handlers == [signal.SIG_DFL] * 4
+    assert terminated == []
+
+
+def fail(_: int) -> None:
+    raise ValueError("a job that fails")
+
+
+def test_the_error_of_a_job_is_raised():
+    with pytest.raises(ValueError, match="a job that fails"):
+        list(run_unordered(fail, range(4), workers=2))
 
 
 def test_files_show_what_the_plan_draws(tmp_path):
