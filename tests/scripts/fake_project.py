@@ -69,7 +69,10 @@ flags |= {"--eval-only": args.eval_only, "--load-epoch": args.load_epoch}
 settings = run_records.run_settings([args.dataset_config_file, args.config_file], flags, options)
 try:
     with run_records.folder_lock(args.output_dir):
-        with run_records.recorded_run(args.output_dir, settings, args.model_dir, time.monotonic()):
+        with run_records.recorded_run(
+            args.output_dir, settings, args.model_dir, time.monotonic()
+        ) as checks_passed:
+            checks_passed()
             run(Path(args.output_dir))
 except run_records.FolderInUseError as error:
     print(f"error: {error}")
