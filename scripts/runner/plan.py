@@ -338,7 +338,8 @@ class Planner:
     def folder_suffix(self, setting: Setting) -> str:
         """Return the name of a setting's folder, such as nctx16_cscFalse_ctpend; "" without one.
 
-        The name describes what is used: words of CTX_INIT replace the N_CTX vectors of each class.
+        Words of CTX_INIT replace the N_CTX vectors of each class, so the name describes them, unless
+        the command itself sets N_CTX or CSC: their values are named as in CoOp's scripts.
         """
         section = f"{_section(setting)}."
         flat = self.effective(setting).items()
@@ -352,6 +353,7 @@ class Planner:
                 )
             words = context.replace("_", " ").split()
             values |= {"N_CTX": len(words), "CSC": False} if words else {}
+            values |= {key: own[key] for key in own if section + key in self.request.options}
         try:
             return setting.folder_suffix.format(**values)
         except KeyError as error:

@@ -285,7 +285,10 @@ def test_a_folder_suffix_without_a_value_is_one_sentence(kgcoop: Workspace) -> N
     [
         ({}, "nctx16_cscFalse_ctpend"),
         ({"N_CTX": "4", "CSC": "True"}, "nctx4_cscTrue_ctpend"),
-        ({"N_CTX": "8", "CTX_INIT": "a photo of a", "CSC": "True"}, "nctx4_cscFalse_ctpend"),
+        ({"CTX_INIT": "a photo of a"}, "nctx4_cscFalse_ctpend"),
+        # Two values of N_CTX never share a folder, also where the words of CTX_INIT replace both.
+        ({"N_CTX": "8", "CTX_INIT": "a photo of a"}, "nctx8_cscFalse_ctpend"),
+        ({"N_CTX": "16", "CTX_INIT": "a photo of a", "CSC": "True"}, "nctx16_cscTrue_ctpend"),
         ({"CLASS_TOKEN_POSITION": "middle"}, "nctx16_cscFalse_ctpmiddle"),
     ],
 )
