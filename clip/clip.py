@@ -1,7 +1,5 @@
 """OpenAI's interface: ``load`` a model by name and ``tokenize`` texts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Read the tensors of a weights file in any common format, without executing any of it."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

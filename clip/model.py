@@ -4,8 +4,6 @@ Radford et al., "Learning Transferable Visual Models From Natural Language Super
 (https://arxiv.org/abs/2103.00020). Transformers take and return LND: sequence, batch, width.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """OpenAI's released models: names, addresses, and verified downloads."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 from pathlib import Path

@@ -4,8 +4,6 @@ They share OpenAI's module names, so only the file and the activation have to be
 https://github.com/mlfoundations/open_clip
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """CLIP's byte-pair encoding: open_clip's tokenizer behind the interface of OpenAI's."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import sys

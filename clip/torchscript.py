@@ -7,8 +7,6 @@ records, tensors are rebuilt from bytes, and anything else is refused.
 https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile

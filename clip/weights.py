@@ -3,8 +3,6 @@
 torch is imported only when weights are read, so that :func:`available_models` is fast.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +26,7 @@ class Weights:
     ``mean`` and ``std`` (per channel) normalize the images.
     """
 
-    state_dict: dict[str, torch.Tensor]
+    state_dict: "dict[str, torch.Tensor]"
     source: str
     quick_gelu: bool = True
     mean: tuple[float, ...] = openai.MEAN

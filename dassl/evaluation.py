@@ -1,7 +1,5 @@
 """Evaluators: accuracy, macro F1, per-class accuracy and the confusion matrix of a classifier."""
 
-from __future__ import annotations
-
 import os
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Base class of the datasets: find the files, sample shots, select base or new classes."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections import Counter

@@ -4,8 +4,6 @@ A pickle can call any function that it names, so only :class:`Datum` is admitted
 become stale when a data folder moves, so images are found by the end of their path.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 from collections.abc import Mapping, Sequence

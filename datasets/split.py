@@ -1,7 +1,5 @@
 """Lists of images: read split files and class folders, check them, select base or new classes."""
 
-from __future__ import annotations
-
 import math
 import os
 import random

@@ -1,7 +1,5 @@
 """Merge YAML files and KEY VALUE pairs into a config."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

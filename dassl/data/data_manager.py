@@ -7,8 +7,6 @@ global random generators. With DATALOADER.VIEWS n the augmentations are those of
 every image has n views.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Samplers: the order in which a loader visits its images."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any

@@ -1,7 +1,5 @@
 """Base class of trainers: registered models, checkpoints, optimization steps, epoch loop."""
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from collections.abc import Mapping

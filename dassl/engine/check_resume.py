@@ -1,7 +1,5 @@
 """Refuse to resume a run with settings other than those in its checkpoint.json."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

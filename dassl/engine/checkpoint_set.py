@@ -1,7 +1,5 @@
 """Checkpoint sets: the checkpoints of all models of a run after one epoch."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Progress of an epoch: log lines, a progress bar, and scalars."""
 
-from __future__ import annotations
-
 import datetime
 import math
 import sys
@@ -18,7 +16,7 @@ from ..utils.meters import AverageMeter, MetricMeter, Number
 Item = TypeVar("Item")
 
 
-def bar(items: Iterable[Item], total: int, title: str) -> tqdm[Item]:
+def bar(items: Iterable[Item], total: int, title: str) -> "tqdm[Item]":
     """Return a progress bar on stderr, which is disabled if stdout is not a terminal."""
     return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stdout.isatty())
 

@@ -1,7 +1,5 @@
 """Model selection: test the last epoch, or the best one on validation images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from yacs.config import CfgNode

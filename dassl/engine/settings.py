@@ -1,7 +1,5 @@
 """Checks of the settings that every trainer reads."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ optimization step in `forward_backward`. Training is a function of the seed: an 
 change the random generators, and on the CPU a resumed run is bit-identical to an uninterrupted one.
 """
 
-from __future__ import annotations
-
 import datetime
 import math
 import time

@@ -4,8 +4,6 @@ The original chains a warm-up object and a torch scheduler, and pickles both. He
 is a function of the epoch, which is the only state.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Callable

@@ -4,8 +4,6 @@ On CUDA, torch's fused implementations are used if available (SGD, Adam, AdamW):
 kernel per step, and a GradScaler does not wait for the gradients.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any

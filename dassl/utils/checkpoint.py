@@ -1,7 +1,5 @@
 """Checkpoint files: <folder>/model.pth.tar-<epoch>, and a text file with the newest one's name."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import OrderedDict
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Rank 0 is the main process, which alone writes files and logs. In a single proce
 are no-ops. Objects and CPU tensors use gloo, GPU tensors use NCCL.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -1,13 +1,11 @@
 """A log file that copies stdout."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from . import distributed
 from .errors import UsageError
@@ -29,7 +27,7 @@ class Logger:
             Path(fpath).parent.mkdir(parents=True, exist_ok=True)
             self.file = open(fpath, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
 
-    def __enter__(self) -> Logger:
+    def __enter__(self) -> Self:
         sys.stdout = self
         return self
 

@@ -1,7 +1,5 @@
 """Running averages that do not wait for the device."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Seed, save and restore the random generators of Python, NumPy and torch."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A registry of named classes and functions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from .errors import UsageError, nearest

@@ -5,8 +5,6 @@ successors also pickle scheduler and optimizer objects. Their classes are replac
 here, which have attributes but no code. All other globals are refused.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Utilities for files, folders and names."""
 
-from __future__ import annotations
-
 import json
 import os
 import warnings

@@ -1,7 +1,5 @@
 """Utilities for the weights and layers of a model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import nn

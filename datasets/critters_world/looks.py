@@ -5,8 +5,6 @@ a dax"). A shift is a look that does not occur in pre-training; the dataset is r
 variant of the dataset combines a style with the colors of the dataset's shift.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 

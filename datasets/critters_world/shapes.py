@@ -6,8 +6,6 @@ outline: negative inside, positive outside.
 Pattern functions return a boolean array instead: True where the second color is visible.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

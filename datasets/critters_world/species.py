@@ -5,8 +5,6 @@ the name does not mention the others. Species share attributes and must be disti
 that are not in their names: fine-grained classes.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

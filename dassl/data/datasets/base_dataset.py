@@ -4,8 +4,6 @@ Pickled few-shot samples contain ``dassl.data.datasets.base_dataset.Datum`` and 
 as in the original Dassl, so neither may be renamed.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable, Sequence
 from typing import overload

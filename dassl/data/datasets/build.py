@@ -1,7 +1,5 @@
 """The registry of datasets."""
 
-from __future__ import annotations
-
 from yacs.config import CfgNode
 
 from dassl.utils import Registry, UsageError, nearest

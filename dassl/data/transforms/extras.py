@@ -1,7 +1,5 @@
 """Transforms that torchvision lacks."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Callable, Mapping

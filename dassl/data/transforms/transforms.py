@@ -1,7 +1,5 @@
 """The transforms of INPUT.TRANSFORMS by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
