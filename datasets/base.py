@@ -176,8 +176,7 @@ class SplitDataset(DatasetBase):
         """Sample with Python's ``random``, training images first."""
         return {
             part: self.generate_fewshot_dataset(
-                self.sampling_order(items),
-                num_shots=shots if part == "train" else min(shots, 4),
+                self.sampling_order(items), num_shots=shots if part == "train" else min(shots, 4)
             )
             for part, items in splits.items()
         }

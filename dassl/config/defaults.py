@@ -113,13 +113,7 @@ _DEFAULTS: dict[str, Any] = {
     "MODEL": {
         "INIT_WEIGHTS": "",  # file of weights to start from
         "BACKBONE": {"NAME": "", "PRETRAINED": True},
-        "HEAD": {
-            "NAME": "",
-            "HIDDEN_LAYERS": (),
-            "ACTIVATION": "relu",
-            "BN": True,
-            "DROPOUT": 0.0,
-        },
+        "HEAD": {"NAME": "", "HIDDEN_LAYERS": (), "ACTIVATION": "relu", "BN": True, "DROPOUT": 0.0},
     },
     "OPTIM": {
         "NAME": "adam",  # sgd, adam, amsgrad, adamw, radam or rmsprop

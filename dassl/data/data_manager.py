@@ -72,12 +72,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
     def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         image = read_image(item.impath)
-        output = {
-            "label": item.label,
-            "domain": item.domain,
-            "impath": item.impath,
-            "index": idx,
-        }
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
         with seeded(*self.stream, idx % len(self)):
             output.update(self._views(image))
         if self.return_img0:

@@ -23,11 +23,7 @@ IMPLEMENTATION = ("fused", "foreach")
 
 
 def _sgd_options(cfg: CfgNode) -> dict[str, Any]:
-    return {
-        "momentum": cfg.MOMENTUM,
-        "dampening": cfg.SGD_DAMPNING,
-        "nesterov": cfg.SGD_NESTEROV,
-    }
+    return {"momentum": cfg.MOMENTUM, "dampening": cfg.SGD_DAMPNING, "nesterov": cfg.SGD_NESTEROV}
 
 
 def _adam_options(cfg: CfgNode, **options: Any) -> dict[str, Any]:
@@ -50,9 +46,7 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[[CfgNode], dict[s
 
 
 def build_optimizer(
-    model: nn.Module | Parameters,
-    optim_cfg: CfgNode,
-    param_groups: Parameters | None = None,
+    model: nn.Module | Parameters, optim_cfg: CfgNode, param_groups: Parameters | None = None
 ) -> Optimizer:
     """Build the optimizer named by `optim_cfg.NAME`.
 

@@ -139,11 +139,7 @@ _COMMON = {
 }
 _ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
 FIXMATCH_RANGES = {**_COMMON, **dict.fromkeys(_ENHANCEMENTS, (0.05, 0.95))}
-RANDAUGMENT2_RANGES = {
-    **_COMMON,
-    **dict.fromkeys(_ENHANCEMENTS, (0.1, 1.9)),
-    "invert": (0.0, 1.0),
-}
+RANDAUGMENT2_RANGES = {**_COMMON, **dict.fromkeys(_ENHANCEMENTS, (0.1, 1.9)), "invert": (0.0, 1.0)}
 
 
 class RandomOperations(Described):

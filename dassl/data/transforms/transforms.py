@@ -77,10 +77,7 @@ IMAGE_STEPS: dict[str, Callable[[CfgNode], Step]] = {
         RandAugment2(i.RANDAUGMENT_N),
     ),
     "colorjitter": _color_jitter,
-    "randomgrayscale": lambda i: (
-        f"random gray scale (p={i.RGS_P})",
-        T.RandomGrayscale(p=i.RGS_P),
-    ),
+    "randomgrayscale": lambda i: (f"random gray scale (p={i.RGS_P})", T.RandomGrayscale(p=i.RGS_P)),
     "gaussian_blur": lambda i: (
         f"gaussian blur (kernel={i.GB_K}, p={i.GB_P})",
         T.RandomApply([T.GaussianBlur(i.GB_K)], p=i.GB_P),
