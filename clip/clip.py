@@ -43,8 +43,7 @@ def load(
     """
     if jit:
         raise WeightsError("jit=True is not supported: archives are never executed; use jit=False")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = load_weights(name, download_root)
     fp16 = torch.device(device).type != "cpu"
     try:

@@ -9,8 +9,6 @@ from safetensors import SafetensorError, safe_open
 from .errors import WeightsError
 from .torchscript import read_torchscript
 
-_ZIP = b"PK\x03\x04"
-_GIT_LFS = b"version https://git-lfs"
 _PREFIX = "module."  # added by DataParallel
 
 EMBEDDING, ROWS = "token_embedding.weight", "token_embedding.rows"
@@ -40,11 +38,11 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         head = file.read(64)
     if not head:
         raise WeightsError("the file is empty")
-    if head.startswith(_GIT_LFS):
+    if head.startswith(b"version https://git-lfs"):
         raise WeightsError("it is a Git LFS pointer; run `git lfs pull` in its repository")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise WeightsError("it is a web page, not weights; download the file itself")
-    if head.startswith(_ZIP):
+    if head.startswith(b"PK\x03\x04"):
         return _read_zip(path)
     # A safetensors file starts with the length of its JSON header (8 bytes).
     if path.suffix == ".safetensors" or head[8:9] == b"{":

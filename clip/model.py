@@ -210,7 +210,6 @@ class ModifiedResNet(nn.Module):
         super().__init__()
         self.output_dim = output_dim
         self.input_resolution = input_resolution
-
         self.conv1 = nn.Conv2d(3, width // 2, kernel_size=3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
         self.conv2 = nn.Conv2d(width // 2, width // 2, kernel_size=3, padding=1, bias=False)
@@ -218,7 +217,6 @@ class ModifiedResNet(nn.Module):
         self.conv3 = nn.Conv2d(width // 2, width, kernel_size=3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
         self.avgpool = nn.AvgPool2d(2)
-
         self.layer1 = _stage(width, width, layers[0])
         self.layer2 = _stage(width * 4, width * 2, layers[1], stride=2)
         self.layer3 = _stage(width * 8, width * 4, layers[2], stride=2)
@@ -296,12 +294,9 @@ class CLIP(nn.Module):
                 input_resolution=image_resolution,
                 width=vision_width,
             )
+        mask = self.build_attention_mask()
         self.transformer = Transformer(
-            transformer_width,
-            transformer_layers,
-            transformer_heads,
-            attn_mask=self.build_attention_mask(),
-            activation=activation,
+            transformer_width, transformer_layers, transformer_heads, mask, activation
         )
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
@@ -381,10 +376,8 @@ def build_model(
 ) -> CLIP:
     """Build a CLIP in eval mode from a copy of its weights, which determine all sizes.
 
-    Args:
-        state_dict: the weights.
-        quick_gelu: use QuickGELU, as OpenAI's weights need; some of open_clip's need GELU.
-        fp16: apply :func:`convert_weights`; otherwise the model is in float32.
+    ``quick_gelu`` selects QuickGELU, as OpenAI's weights need, or GELU, as some of open_clip's do.
+    ``fp16`` applies :func:`convert_weights`; otherwise the model is in float32.
 
     Raises:
         WeightsError: the tensors are not those of a CLIP in OpenAI's layout.
@@ -395,13 +388,9 @@ def build_model(
     with torch.device("meta"):
         model = CLIP(**sizes, activation=QuickGELU if quick_gelu else nn.GELU)
     _check_layout(weights, model.state_dict())
-    copies = {
-        name: value.detach().to(
-            torch.float32 if value.is_floating_point() else value.dtype, copy=True
-        )
-        for name, value in weights.items()
-    }
+    copies = {name: value.detach().clone() for name, value in weights.items()}
     model.load_state_dict(copies, assign=True)
+    model.float()
     if fp16:
         convert_weights(model)
     return model.eval()

@@ -23,12 +23,11 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def _url(name: str, sha256: str) -> str:
-    file = name.replace("/", "-").replace("@", "-") + ".pt"
-    return f"https://openaipublic.azureedge.net/clip/models/{sha256}/{file}"
-
-
-MODELS = {name: _url(name, sha256) for name, sha256 in _SHA256.items()}
+_FOLDER = "https://openaipublic.azureedge.net/clip/models"
+MODELS = {
+    name: f"{_FOLDER}/{sha256}/{name.replace('/', '-').replace('@', '-')}.pt"
+    for name, sha256 in _SHA256.items()
+}
 
 
 def cache_folder() -> Path:
@@ -63,12 +62,10 @@ def download(url: str, root: str | Path | None = None) -> str:
 
 def verify(path: Path, sha256: str) -> None:
     """Raise a :class:`WeightsError` unless the file has this SHA-256."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
         raise WeightsError(
-            f"{path} is not OpenAI's file: its SHA-256 is {digest.hexdigest()} instead of {sha256};"
+            f"{path} is not OpenAI's file: its SHA-256 is {digest} instead of {sha256};"
             " delete it to download it again, or pass its path as the model's name to use it"
         )

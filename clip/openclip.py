@@ -68,8 +68,9 @@ def find(name: str) -> Entry:
         raise WeightsError(f"cannot download {name}: {error}") from error
     # The activation of the weights; the architecture's default may differ.
     quick_gelu = pretrained.get("quick_gelu", False)
-    mean, std = tuple(pretrained["mean"]), tuple(pretrained["std"])
-    return Entry(downloaded, quick_gelu, config, mean, std)
+    return Entry(
+        downloaded, quick_gelu, config, tuple(pretrained["mean"]), tuple(pretrained["std"])
+    )
 
 
 def check_sizes(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:

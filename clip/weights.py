@@ -13,8 +13,6 @@ from .errors import WeightsError, nearest
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Weights", "WeightsError", "available_models", "load_weights"]
-
 _ASSETS = Path(__file__).resolve().parents[1] / "assets" / "critters"
 _SUFFIXES = (".pt", ".pth", ".bin", ".tar", ".safetensors")
 
@@ -69,7 +67,10 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
     if asset.is_file():
         return Weights(read_state_dict(asset), source=f"{name} from {asset}")
     if name in openai.MODELS:
-        file = _openai_file(openai.MODELS[name], download_root)
+        url = openai.MODELS[name]
+        if (Path("clip") / url.rpartition("/")[2]).is_file():  # where PromptKD keeps it
+            download_root = "clip"
+        file = openai.download(url, download_root)
         return Weights(read_state_dict(file), source=f"OpenAI's {name} from {file}")
     if ":" in name:
         from . import openclip
@@ -88,13 +89,3 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
         f"there is no model {name!r}; {nearest(name, available_models())}, a path to weights,"
         ' or ARCHITECTURE:TAG of open_clip, such as "ViT-B-16:laion2b_s34b_b88k"'
     )
-
-
-def _openai_file(url: str, download_root: str | Path | None) -> str:
-    """Return the path of OpenAI's file: in ./clip/, where PromptKD keeps it, or the download."""
-    sha256, filename = url.split("/")[-2:]
-    local = Path("clip") / filename
-    if local.is_file():
-        openai.verify(local, sha256)
-        return str(local)
-    return openai.download(url, download_root)

@@ -13,10 +13,8 @@ def compute_accuracy(
 ) -> list[Tensor]:
     """Return the accuracy in percent at each k of `topk`, as tensors with one element.
 
-    Args:
-        output: logits (B, C); of a tuple or list the first element is used.
-        target: labels (B,).
-        topk: the values of k.
+    `output` is a tensor of logits (B, C), or a sequence with it as the first element; `target` are
+    labels (B,).
     """
     logits = output if isinstance(output, Tensor) else output[0]
     ranked = logits.topk(max(topk), dim=1).indices  # (B, max k), best first
@@ -27,9 +25,7 @@ def compute_accuracy(
 def compute_distance_matrix(input1: Tensor, input2: Tensor, metric: str = "euclidean") -> Tensor:
     """Return the distances (M, N) between the rows of (M, D) and (N, D).
 
-    Args:
-        input1, input2: matrices (M, D) and (N, D).
-        metric: "euclidean" (squared) or "cosine".
+    `metric` is "euclidean" (squared) or "cosine".
     """
     metrics = {"euclidean": euclidean_squared_distance, "cosine": cosine_distance}
     if metric not in metrics:

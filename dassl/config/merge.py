@@ -54,9 +54,7 @@ def with_bases(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield (file, values) of a YAML file and of its `_BASE_` files, bases first.
 
-    Args:
-        path: the file.
-        seen: the files that lead to it, to detect a cycle.
+    `seen` are the files that lead to it, to detect a cycle.
 
     Raises:
         UsageError: a file is missing or not YAML, or the bases form a cycle.

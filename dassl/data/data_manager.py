@@ -100,12 +100,9 @@ def loader_seed(cfg: CfgNode) -> int:
 class EpochLoader(DataLoader[dict[str, Any]]):
     """DataLoader with batches that depend on (seed, epoch, number of earlier passes in this epoch).
 
-    Args:
-        dataset: a `DatasetWrapper`, or a trainer's own dataset.
-        seed: seed of order and augmentations.
-        augmented: whether the images are augmented at random.
-        views: number n of views of an image: epoch e has the augmentations of epoch e mod n, in an
-            order of its own. 0: every epoch samples new ones.
+    ``augmented`` is True if images are augmented at random. With n ``views`` of each image, epoch
+    e has the augmentations of epoch e mod n in another order; with 0 every epoch samples new
+    ones. ``seed`` is that of order and augmentations.
     """
 
     def __init__(
@@ -197,8 +194,7 @@ def build_data_loader(
         sampler, batch_size = BatchSlices(sampler, whole, rank, count), max(1, whole // count)
     elif count > 1:
         sampler = BatchTurns(sampler, batch_size, rank, count)
-    wrapper = dataset_wrapper if dataset_wrapper is not None else DatasetWrapper
-    dataset = wrapper(cfg, data_source, transform=tfm, is_train=is_train)
+    dataset = (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train)
     views = cfg.DATALOADER.VIEWS if is_train else 0
     if views and not hasattr(dataset, "set_stream"):
         raise UsageError(
@@ -240,49 +236,37 @@ class DataManager:
         self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self.num_classes = self.dataset.num_classes
         self.lab2cname = self.dataset.lab2cname
-        self._dataset_wrapper = dataset_wrapper
 
         tfm_train = _choose_transform(cfg, custom_tfm_train, is_train=True)
         tfm_test = _choose_transform(cfg, custom_tfm_test, is_train=False)
-        settings_x = cfg.DATALOADER.TRAIN_X
-        settings_u = settings_x if cfg.DATALOADER.TRAIN_U.SAME_AS_X else cfg.DATALOADER.TRAIN_U
-        settings_test = cfg.DATALOADER.TEST
-        data = self.dataset
-        self.train_loader_x = self._loader(cfg, settings_x, data.train_x, tfm_train, True)
-        self.train_loader_u = (
-            self._loader(cfg, settings_u, data.train_u, tfm_train, True) if data.train_u else None
-        )
-        self.val_loader = (
-            self._loader(cfg, settings_test, data.val, tfm_test, False) if data.val else None
-        )
-        self.test_loader = self._loader(cfg, settings_test, data.test, tfm_test, False)
+
+        def build(
+            settings: CfgNode, images: Sequence[Datum] | None, is_train: bool
+        ) -> EpochLoader:
+            return build_data_loader(
+                cfg,
+                sampler_type=settings.SAMPLER,
+                data_source=images,
+                batch_size=settings.BATCH_SIZE,
+                n_domain=settings.get("N_DOMAIN", 0),  # only in training
+                n_ins=settings.get("N_INS", 2),
+                tfm=tfm_train if is_train else tfm_test,
+                is_train=is_train,
+                dataset_wrapper=dataset_wrapper,
+            )
+
+        data, loaders = self.dataset, cfg.DATALOADER
+        unlabeled = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
+        self.train_loader_x = build(loaders.TRAIN_X, data.train_x, True)
+        self.train_loader_u = build(unlabeled, data.train_u, True) if data.train_u else None
+        self.val_loader = build(loaders.TEST, data.val, False) if data.val else None
+        self.test_loader = build(loaders.TEST, data.test, False)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    def _loader(
-        self,
-        cfg: CfgNode,
-        settings: CfgNode,
-        source: Sequence[Datum] | None,
-        tfm: Transforms,
-        is_train: bool,
-    ) -> EpochLoader:
-        return build_data_loader(
-            cfg,
-            sampler_type=settings.SAMPLER,
-            data_source=source,
-            batch_size=settings.BATCH_SIZE,
-            n_domain=settings.get("N_DOMAIN", 0),  # only in training
-            n_ins=settings.get("N_INS", 2),
-            tfm=tfm,
-            is_train=is_train,
-            dataset_wrapper=self._dataset_wrapper,
-        )
-
     def set_epoch(self, epoch: int) -> None:
         """Make all loaders yield the batches of ``epoch`` (counted from 0)."""
-        loaders = self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader
-        for loader in loaders:
+        for loader in (self.train_loader_x, self.train_loader_u, self.val_loader, self.test_loader):
             if loader is not None:
                 loader.set_epoch(epoch)
 

@@ -19,12 +19,8 @@ class GroupSampler(Sampler[int]):
     Every batch has the groups with the most images left, ties in random order. The epoch ends when
     too few groups are left for a batch, so its length is the same in every epoch.
 
-    Args:
-        keys: the group of each image.
-        groups_per_batch: number of groups in a batch.
-        images: number of images per group in a batch.
-        shuffle_groups: whether groups are in random order within a batch, or sorted.
-        generator: source of randomness; torch's global generator if None.
+    ``keys`` are the groups of all images. Groups are in random order within a batch, or sorted
+    without ``shuffle_groups``. ``generator`` None is torch's global generator.
     """
 
     def __init__(

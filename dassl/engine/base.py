@@ -134,10 +134,6 @@ class TrainerBase:
         for name, (path, checkpoint) in loaded.items():
             restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
         path, checkpoint = next(iter(loaded.values()))
-        self._restore_training_state(checkpoint, path)
-        return int(checkpoint["epoch"])
-
-    def _restore_training_state(self, checkpoint: Mapping[str, Any], path: Path) -> None:
         self.best_result = checkpoint.get("best_result", -math.inf)
         self.best_epoch = checkpoint.get("best_epoch", 0)
         scaler = getattr(self, "scaler", None)
@@ -147,6 +143,7 @@ class TrainerBase:
             set_random_state(checkpoint["random_state"])
         else:
             print(f"{path} has no random states: resuming from it is not exact")
+        return int(checkpoint["epoch"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the best checkpoint of each model from a run's folder, or the one of an epoch."""

@@ -31,8 +31,6 @@ from .run_records import write_record
 from .selection import check_selection, describe_selection, selects_best
 from .settings import check_settings
 
-__all__ = ["SimpleNet", "SimpleTrainer", "TrainerBase", "TrainerX", "TrainerXU"]
-
 Item = TypeVar("Item")
 
 
@@ -223,13 +221,9 @@ class SimpleTrainer(TrainerBase):
         # A resumed run has the order and augmentations of the epoch.
         if hasattr(self.dm, "set_epoch"):
             self.dm.set_epoch(self.epoch)
+        freq = self.cfg.TRAIN.PRINT_FREQ
         return EpochLog(
-            self.epoch,
-            self.max_epoch,
-            num_batches,
-            self.cfg.TRAIN.PRINT_FREQ,
-            self.get_current_lr,
-            self.write_scalar,
+            self.epoch, self.max_epoch, num_batches, freq, self.get_current_lr, self.write_scalar
         )
 
     # evaluation
@@ -254,20 +248,15 @@ class SimpleTrainer(TrainerBase):
         self.evaluator.reset()
         print(f"Evaluate on the *{split}* set")
         with preserved_random_state():
-            for output, label in distributed.gather_batches(
-                self._outputs(bar(loader, len(loader), split))
-            ):
+            batches = map(self.parse_batch_test, bar(loader, len(loader), split))
+            outputs = ((self.model_inference(image), label) for image, label in batches)
+            for output, label in distributed.gather_batches(outputs):
                 self.evaluator.process(output, label)
         results = distributed.broadcast_from_main(self.evaluator.evaluate)
         self.last_test = {"split": split, **results}
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
         return float(next(iter(results.values())))
-
-    def _outputs(self, batches: Iterable[Any]) -> Iterator[tuple[Any, Tensor]]:
-        for batch in batches:
-            image, label = self.parse_batch_test(batch)
-            yield self.model_inference(image), label
 
     def model_inference(self, input: Tensor) -> Any:
         """Return the logits (B, C) of images (B, 3, H, W)."""

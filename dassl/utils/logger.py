@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TextIO
 
 from . import distributed
@@ -13,12 +12,7 @@ from .tools import PathLike
 
 
 class Logger:
-    """Stream that writes to the console and, line by line, to a file.
-
-    Example:
-        >>> with Logger("output/log.txt"):
-        ...     print("on screen and in the file")
-    """
+    """Stream that writes to the console and, line by line, to a file."""
 
     def __init__(self, fpath: PathLike | None = None) -> None:
         self.console: TextIO = sys.stdout
@@ -31,12 +25,7 @@ class Logger:
         sys.stdout = self
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def write(self, msg: str) -> int:

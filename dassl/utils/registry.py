@@ -6,14 +6,7 @@ from .errors import UsageError, nearest
 
 
 class Registry:
-    """Mapping from names to registered classes or functions.
-
-    Example:
-        >>> TRAINER_REGISTRY = Registry("TRAINER")
-        >>> @TRAINER_REGISTRY.register()
-        ... class CoOp: ...
-        >>> TRAINER_REGISTRY.get("CoOp")
-    """
+    """Mapping from names to registered classes or functions."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -7,13 +7,11 @@ here, which have attributes but no code. All other globals are refused.
 
 import inspect
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import torch
-from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
+from torch.serialization import safe_globals
 
 from .errors import UsageError
 from .tools import PathLike
@@ -47,7 +45,7 @@ def safe_torch_load(path: PathLike) -> Any:
         UsageError: the file is missing or broken, or contains a global that is not admitted.
     """
     try:
-        with _admit(_inert_classes()):
+        with safe_globals(list(_inert_classes())):
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"no checkpoint at {str(path)!r}") from None
@@ -64,18 +62,6 @@ def _explain(path: PathLike, error: Exception) -> str:
         )
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return f"cannot read the checkpoint {str(path)!r}, is it complete? ({first_line})"
-
-
-@contextmanager
-def _admit(classes: tuple[Any, ...]) -> Iterator[None]:
-    """Let torch's restricted unpickler use `classes` within the context."""
-    before = get_safe_globals()
-    add_safe_globals(list(classes))
-    try:
-        yield
-    finally:
-        clear_safe_globals()
-        add_safe_globals(before)
 
 
 @cache

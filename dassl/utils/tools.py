@@ -21,10 +21,6 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, which replaces `path` on success.
 
     A reader sees the old file or the complete new one. Missing folders are created.
-
-    Example:
-        >>> with atomic_path("output/result.json") as temporary:
-        ...     temporary.write_text("{}")
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

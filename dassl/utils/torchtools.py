@@ -4,25 +4,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .checkpoint import (
-    load_checkpoint,
-    resume_from_checkpoint,
-    save_checkpoint,
-    without_module_prefix,
-)
+from .checkpoint import load_checkpoint, without_module_prefix
+from .checkpoint import resume_from_checkpoint as resume_from_checkpoint
+from .checkpoint import save_checkpoint as save_checkpoint
 from .errors import UsageError, nearest
 from .tools import PathLike
-
-__all__ = [
-    "count_num_param",
-    "init_network_weights",
-    "load_checkpoint",
-    "load_pretrained_weights",
-    "open_all_layers",
-    "open_specified_layers",
-    "resume_from_checkpoint",
-    "save_checkpoint",
-]
 
 
 def count_num_param(model: nn.Module) -> int:
@@ -90,9 +76,8 @@ def _some(keys: list[str], limit: int = 8) -> str:
 def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
     """Initialize convolutions and linear layers at random, biases with 0, norm layers with 1 and 0.
 
-    Args:
-        init_type: normal, xavier, kaiming or orthogonal.
-        gain: standard deviation of "normal", gain of "xavier" and "orthogonal".
+    `init_type` is normal, xavier, kaiming or orthogonal; `gain` is the standard deviation of
+    "normal" and the gain of "xavier" and "orthogonal".
     """
     initializers: dict[str, Callable[..., object]] = {
         "normal": lambda weight: nn.init.normal_(weight, 0.0, gain),

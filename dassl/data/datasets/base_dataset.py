@@ -6,7 +6,7 @@ as in the original Dassl, so neither may be renamed.
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import Any
 
 from dassl.utils import UsageError, nearest
 
@@ -129,25 +129,9 @@ class DatasetBase:
                     f"{type(self).__name__} has no domain {domain!r}: {nearest(domain, self.domains)}"
                 )
 
-    @overload
-    def generate_fewshot_dataset(
-        self, source: Sequence[Datum], /, *, num_shots: int = -1, repeat: bool = False
-    ) -> list[Datum]: ...
-
-    @overload
-    def generate_fewshot_dataset(
-        self,
-        first: Sequence[Datum],
-        second: Sequence[Datum],
-        /,
-        *others: Sequence[Datum],
-        num_shots: int = -1,
-        repeat: bool = False,
-    ) -> list[list[Datum]]: ...
-
     def generate_fewshot_dataset(
         self, *data_sources: Sequence[Datum], num_shots: int = -1, repeat: bool = False
-    ) -> list[Datum] | list[list[Datum]]:
+    ) -> list[Any]:
         """Sample ``num_shots`` images per class from each source with Python's ``random``.
 
         Classes are in the order of their first image. A class with fewer images keeps all of them,
