@@ -1,7 +1,6 @@
 """Datasets, one file each; importing this package registers all of them.
 
 Any file in this folder is imported, so a new dataset needs no other change.
-anywhere else.
 """
 
 from importlib import import_module

@@ -14,8 +14,6 @@ from dassl.utils import UsageError
 from .image_folder import SPLIT_FILE
 from .split import save_split, split_folders
 
-IGNORED = ("split_fewshot",)  # cached few-shot samples
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -44,7 +42,7 @@ def write_split(folder: str, seed: int) -> None:
     if os.path.exists(path):
         raise UsageError(f"{path} exists: remove it first to create another split")
     random.seed(seed)
-    splits = split_folders(folder, ignored=IGNORED)
+    splits = split_folders(folder, ignored=["split_fewshot"])  # cached few-shot samples
     try:
         save_split(*splits, path, folder)
     except OSError as error:

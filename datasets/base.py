@@ -3,8 +3,7 @@
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from yacs.config import CfgNode
@@ -166,8 +165,10 @@ class SplitDataset(DatasetBase):
         cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
         if os.path.exists(cache):
             return self._load_shots(cache, sources)
-        with _python_random(seed):
-            sampled = self._sample_parts(sources, shots)
+        state = random.getstate()  # restored, so that a run which loads the pickle continues alike
+        random.seed(seed)
+        sampled = self._sample_parts(sources, shots)
+        random.setstate(state)
         print(f"Saving preprocessed few-shot data to {cache}")
         save_pickle(cache, sampled)
         return sampled
@@ -202,17 +203,3 @@ class SplitDataset(DatasetBase):
         if before != now:
             print(f"The data folder has moved since that file was written: {before} is now {now}")
         return sampled
-
-
-@contextmanager
-def _python_random(seed: int) -> Iterator[None]:
-    """Seed Python's ``random`` and restore its state afterwards.
-
-    A run that samples shots and one that loads them then continue with the same random numbers.
-    """
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)

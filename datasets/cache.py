@@ -78,9 +78,7 @@ def save_pickle(path: str, splits: Mapping[str, Sequence[Datum]]) -> None:
 def find_images(cached: Sequence[Datum], images: Sequence[Datum], folder: str) -> list[Datum]:
     """Return those of ``images`` that ``cached`` names, in the order of ``cached``.
 
-    Args:
-        cached: images with paths below ``folder``, or below its location before it was moved.
-        images: the available images, below ``folder``.
+    ``images`` are below ``folder``, ``cached`` below it or its location before it was moved.
 
     Raises:
         LookupError: an image is missing or has another label, or ``cached`` is empty.

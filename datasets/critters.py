@@ -14,7 +14,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UsageError
 
 from .base import Counts, SplitDataset, Splits
-from .critters_world import downstream_species, other_species
+from .critters_world import downstream_species
 from .critters_world.folder import SPLIT_FILE, Plan, prepare_folder
 
 
@@ -27,7 +27,7 @@ class Critters(SplitDataset):
     split_file = SPLIT_FILE
     counts = Counts(classes=36, train=1440, val=720, test=3600)
     # The shift was chosen by assets/critters/choose_shift.py, on validation images.
-    plan = Plan(species=sum(downstream_species(), ()), shift="hue50")
+    plan = Plan(species=downstream_species(0), shift="hue50")
 
     def __init__(self, cfg: CfgNode) -> None:
         if cfg.DATASET.ROOT:  # in a fresh clone there is no data folder yet
@@ -54,8 +54,7 @@ class CrittersFar(Critters):
     """
 
     dataset_dir = "critters_far"
-    counts = Counts(classes=36, train=1440, val=720, test=3600)
-    plan = Plan(species=sum(other_species(), ()), shift="pale36")
+    plan = Plan(species=downstream_species(1), shift="pale36")
 
 
 _SPECIES = Critters.plan.species
@@ -73,6 +72,8 @@ class CrittersVariant(Critters):
     pre-training (VARIANTS in critters_world/looks.py).
     """
 
+    counts = Counts(classes=36, test=1800)
+
     def read_splits(self) -> Splits:
         return {"test": super().read_splits()["test"]}
 
@@ -81,14 +82,12 @@ class CrittersVariant(Critters):
 class CrittersSketch(CrittersVariant):
     dataset_dir = "critters_sketch"
     plan = _plan(_SPECIES, "sketch", seed=2027)
-    counts = Counts(classes=36, test=1800)
 
 
 @DATASET_REGISTRY.register()
 class CrittersPainting(CrittersVariant):
     dataset_dir = "critters_painting"
     plan = _plan(_SPECIES, "painting", seed=2028)
-    counts = Counts(classes=36, test=1800)
 
 
 @DATASET_REGISTRY.register()
@@ -102,4 +101,3 @@ class CrittersDark(CrittersVariant):
 class CrittersBlurry(CrittersVariant):
     dataset_dir = "critters_blurry"
     plan = _plan(_SPECIES, "blurry", seed=2030)
-    counts = Counts(classes=36, test=1800)

@@ -85,19 +85,6 @@ class ImageNet(ClassFolderDataset):
         train_dir, val_dir = (os.path.join(self.image_dir, part) for part in ("train", "val"))
         self.require_folder(train_dir)
         self.require_folder(val_dir)
-        self._refuse_flat(val_dir)
-        differing = set(class_folders(train_dir)) ^ set(class_folders(val_dir))
-        if differing:
-            raise UsageError(
-                f"{self.name}: {len(differing)} class folders are in only one of {train_dir} and "
-                f"{val_dir} ({', '.join(sorted(differing)[:3])}): labels would differ; unpack again"
-            )
-        return {
-            "train": self.read_class_folders(train_dir),
-            "test": self.read_class_folders(val_dir),
-        }
-
-    def _refuse_flat(self, val_dir: str) -> None:
         files = [name for name in os.listdir(val_dir) if name.lower().endswith(".jpeg")]
         if files:
             raise UsageError(
@@ -105,6 +92,14 @@ class ImageNet(ClassFolderDataset):
                 f"archive unpacks them ({min(files)}): they must be in class folders like those "
                 f"of images/train; sort them with {VALPREP_URL}"
             )
+        differing = set(class_folders(train_dir)) ^ set(class_folders(val_dir))
+        if differing:
+            raise UsageError(
+                f"{self.name}: {len(differing)} class folders are in only one of {train_dir} and "
+                f"{val_dir} ({', '.join(sorted(differing)[:3])}): labels would differ; unpack again"
+            )
+        train = self.read_class_folders(train_dir)
+        return {"train": train, "test": self.read_class_folders(val_dir)}
 
     def sampling_order(self, items: list[Datum]) -> list[Datum]:
         """Return the images in the order of preprocessed.pkl if it fits, else sorted by name."""

@@ -50,13 +50,7 @@ def _datum(path_prefix: str, path: str, label: Any, name: Any) -> Datum:
     return Datum(os.path.join(path_prefix, path), label=label, classname=name)
 
 
-def save_split(
-    train: Iterable[Datum],
-    val: Iterable[Datum],
-    test: Iterable[Datum],
-    filepath: str,
-    path_prefix: str,
-) -> None:
+def save_split(train: Images, val: Images, test: Images, filepath: str, path_prefix: str) -> None:
     """Write the split file that :func:`read_split` reads."""
     split = {
         part: [(os.path.relpath(i.impath, path_prefix), i.label, i.classname) for i in items]
@@ -67,11 +61,8 @@ def save_split(
 
 
 def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: str) -> None:
-    """Raise a UsageError that counts and names missing images.
-
-    Each folder is listed once, which is fast on network file systems too.
-    """
-    listings: dict[str, set[str]] = {}
+    """Raise a UsageError that counts and names missing images."""
+    listings: dict[str, set[str]] = {}  # listing is faster than many checks on a network drive
     missing = []
     for item in items:
         parent, name = os.path.split(item.impath)
@@ -156,12 +147,9 @@ def split_folders(
 ) -> tuple[Images, Images, Images]:
     """Split the images of class folders with Python's ``random``.
 
-    Args:
-        image_dir: folder with one subfolder per class; labels follow the sorted names.
-        p_trn, p_val: fractions of training and validation images per class; the rest is for
-            testing.
-        ignored: subfolders to skip.
-        new_cnames: folder -> class name, where they differ.
+    ``image_dir`` has one subfolder per class, and labels follow the sorted names. ``p_trn`` and
+    ``p_val`` are the fractions of training and validation images per class. ``ignored`` subfolders
+    are skipped; ``new_cnames`` maps folders to class names where they differ.
 
     Raises:
         UsageError: there are no class folders, or one has too few images.

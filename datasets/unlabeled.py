@@ -16,8 +16,6 @@ from dassl.utils import UsageError, nearest
 
 from .split import base_and_new
 
-__all__ = ["ClassGroup", "unlabeled", "uses_all_classes"]
-
 CHOICES = ("few_shot", "all")
 MODALS = ("base2novel", "cross")
 
@@ -59,11 +57,8 @@ def unlabeled(
     groups = base_and_new(train)
     if modal == "cross" or "train" not in splits:
         groups = {"all": groups["base"] + groups["new"]}
-    names = list(groups)
-    parts = {
-        "val": ClassGroup(names[0], groups[names[0]]),
-        "test": ClassGroup(names[-1], groups[names[-1]]),
-    }
+    classes = [ClassGroup(name, labels) for name, labels in groups.items()]
+    parts = {"val": classes[0], "test": classes[-1]}
     chosen = {
         split: [item for item in test if item.label in set(group.labels)]
         for split, group in parts.items()

@@ -18,11 +18,8 @@ def contrastive_loss(
     Caption j also describes image i if both images have the same value of every fact that the
     caption mentions.
 
-    Args:
-        image, text: features (B, d).
-        scale: factor of the cosines.
-        labels: (B, 8), indices of captions.FACTS.
-        mentions: (B, 8) bool, the facts that each caption mentions.
+    ``scale`` multiplies the cosines, ``labels`` (B, 8) are indices of captions.FACTS, and
+    ``mentions`` (B, 8) are True for the facts that each caption mentions.
     """
     agree = labels[:, None] == labels[None]
     also_true = (agree | ~mentions[None]).all(-1).fill_diagonal_(False)
@@ -35,9 +32,8 @@ def contrastive_loss(
 class Heads(nn.Module):
     """Auxiliary linear classifiers for the image encoder, discarded after pre-training.
 
-    Args:
-        dim: width of the pooled features, from which the attributes are predicted.
-        width: width of the patch tokens, from which the visible parts are predicted.
+    Attributes are predicted from pooled features of width ``dim``, visible parts from patch tokens
+    of width ``width``.
     """
 
     def __init__(self, dim: int, width: int) -> None:

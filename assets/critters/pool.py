@@ -37,21 +37,13 @@ _CAPTION_STREAM = 1  # separates the random streams of captions from those of im
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Arrays of a pool folder, memory-mapped.
+    """Arrays of a pool folder, memory-mapped."""
 
-    Attributes:
-        images: (N, 64, 64, 3) uint8.
-        labels: (N, 8) int8, indices of captions.FACTS.
-        parts: (N, 3, 8, 8) int8, for each patch the visible genus (plus 1), ornament and tail.
-        tokens: (N, K, L) int32, CLIP's token ids of K captions, padded with 0 like clip.tokenize.
-        mentions: (N, K, 8) bool, the facts that each caption mentions.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    parts: np.ndarray
-    tokens: np.ndarray
-    mentions: np.ndarray
+    images: np.ndarray  # (N, 64, 64, 3) uint8
+    labels: np.ndarray  # (N, 8) int8, indices of captions.FACTS
+    parts: np.ndarray  # (N, 3, 8, 8) int8, the genus (plus 1), ornament and tail seen in each patch
+    tokens: np.ndarray  # (N, K, L) int32, clip.tokenize's ids of K captions
+    mentions: np.ndarray  # (N, K, 8) bool, the facts that each caption mentions
 
     @property
     def held_out(self) -> range:

@@ -54,12 +54,7 @@ _MAX_LOGIT_SCALE = math.log(50)
 
 
 class Trainer:
-    """Training loop with checkpoints and evaluation.
-
-    Args:
-        settings: the settings that determine the weights, see `parse`.
-        pool: images and captions.
-    """
+    """Training loop with checkpoints and evaluation; `settings` determine the weights."""
 
     def __init__(self, settings: dict[str, float], pool: Pool) -> None:
         self.settings, self.pool = settings, pool
@@ -188,11 +183,8 @@ class Trainer:
         state = {key: value.half().contiguous() for key, value in self.model.state_dict().items()}
         state["token_embedding.rows"] = self.vocabulary.ids.to(torch.int32)
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        versions = {
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        }
+        libraries = {"torch": str(torch.__version__), "numpy": np.__version__}
+        versions = {"python": platform.python_version(), **libraries}
         record = {"name": name, **recipe, "date": today, "versions": versions}
         with atomic_path(folder / f"{name}.safetensors") as path:
             save_file(state, path, metadata={"vocab_size": str(_FULL_VOCABULARY)})

@@ -9,12 +9,11 @@ from torch import Tensor
 
 import clip
 from assets.critters.captions import FACTS, NO_SPECIES
+from clip.openai import MEAN, STD
 from datasets.critters_world import SPECIES
 
 PROMPT = "a photo of a {}."
-# CLIP's preprocessing.
-_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(3, 1, 1)
-_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(3, 1, 1)
+_MEAN, _STD = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 
 
 def normalize(images: np.ndarray) -> Tensor:
@@ -31,11 +30,8 @@ def accuracy_by_style(
 ) -> dict[str, float]:
     """Return accuracy in percent for each style that occurs and for "all"; skip random creatures.
 
-    Args:
-        encode_image: maps normalized images (B, 3, S, S) to features (B, d).
-        encode_text: maps token ids of clip.tokenize (C, 77) to features (C, d).
-        images: (N, S, S, 3) uint8.
-        labels: (N, 8), indices of captions.FACTS.
+    ``encode_image`` maps normalized images (B, 3, S, S) to features (B, d), ``encode_text`` the ids
+    of clip.tokenize (C, 77) to (C, d). ``images`` are (N, S, S, 3) uint8 with ``labels`` (N, 8).
     """
     text = encode_text(clip.tokenize([PROMPT.format(s.name) for s in SPECIES]).long())
     text = F.normalize(text.float(), dim=-1)

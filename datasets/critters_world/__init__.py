@@ -18,6 +18,5 @@ from .species import (
     Creature,
     Species,
     downstream_species,
-    other_species,
     random_creature,
 )

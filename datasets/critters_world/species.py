@@ -86,22 +86,13 @@ def _all_species() -> tuple[Species, ...]:
 SPECIES = _all_species()
 
 
-def downstream_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the species of Critters: three base and three new ones of every genus.
+def downstream_species(dataset: int) -> tuple[int, ...]:
+    """Return indices into SPECIES: the classes of Critters (``dataset`` 0) or CrittersFar (1).
 
-    Indices into SPECIES. The other six of every genus are :func:`other_species`.
+    18 base classes are followed by 18 new ones, three of every genus each, chosen at random.
     """
-    return _three_and_three(0)
-
-
-def other_species() -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the remaining species, as base and new ones in the same way."""
-    return _three_and_three(6)
-
-
-def _three_and_three(first: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Shuffle the twelve species of each genus; take three from `first` on and the next three."""
     rng = np.random.RandomState(_DOWNSTREAM_SEED)
+    first = 6 * dataset
     base: list[int] = []
     new: list[int] = []
     for genus in GENERA:
@@ -109,4 +100,4 @@ def _three_and_three(first: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         shuffled = [members[i] for i in rng.permutation(len(members))]
         base += shuffled[first : first + 3]
         new += shuffled[first + 3 : first + 6]
-    return tuple(base), tuple(new)
+    return (*base, *new)
