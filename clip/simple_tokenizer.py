@@ -15,9 +15,6 @@ class SimpleTokenizer:
     """Convert text to token ids and back, without the start and end tokens.
 
     The vocabulary is read at first use and shared by all instances.
-
-    >>> SimpleTokenizer().encode("a photo of a cat")
-    [320, 1125, 539, 320, 2368]
     """
 
     @property

@@ -48,8 +48,7 @@ class EvaluatorBase:
 class Classification(EvaluatorBase):
     """Evaluator that prints the block "=> result", "* accuracy: 81.0%", ... for result parsers.
 
-    Args:
-        lab2cname: label -> class name, for TEST.PER_CLASS_RESULT.
+    ``lab2cname`` maps labels to class names, for TEST.PER_CLASS_RESULT.
     """
 
     def __init__(

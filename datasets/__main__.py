@@ -31,11 +31,7 @@ def main() -> None:
 
 
 def write_split(folder: str, seed: int) -> None:
-    """Split the class folders of ``folder`` with ``seed``, and write the split file.
-
-    Raises:
-        UsageError: there are no class folders, one has too few images, or a split file exists.
-    """
+    """Write a split file of the class folders; raise a UsageError if there is one already."""
     path = os.path.join(folder, SPLIT_FILE)
     if not os.path.isdir(folder):
         raise UsageError(f"{folder} is not a folder: pass one with one subfolder per class")

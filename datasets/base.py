@@ -12,7 +12,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
 from .cache import find_images, load_pickle, save_pickle
-from .split import check_splits, read_split, save_split, split_trainval, subsample_classes
+from .split import PARTS, check_splits, read_split, save_split, split_trainval, subsample_classes
 from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
@@ -39,26 +39,17 @@ class SplitDataset(DatasetBase):
     A subclass sets the attributes below; if its split is given by other files, it overrides
     :meth:`read_splits`. Config keys: DATASET.ROOT, NUM_SHOTS (< 1: all images),
     SUBSAMPLE_CLASSES (all, base, new), SEED, DISTILL_ON (datasets/unlabeled.py).
-
-    Attributes:
-        dataset_dir: folder below DATASET.ROOT; in an instance, its absolute path.
-        image_dir: folder below ``dataset_dir``; in an instance, its absolute path.
-        split_file: name of the split file in ``dataset_dir``.
-        images_url, split_url, mirror: download addresses for error messages.
-        class_groups: split -> the classes among which its images are classified; empty: all.
-        val_is_test: whether the validation images are taken from the test split.
-        counts, base_test: size of the official dataset, and of its base classes' test split.
     """
 
-    image_dir = ""
-    split_file = ""
-    images_url = ""
+    image_dir = ""  # folder below dataset_dir; in an instance, both are absolute paths
+    split_file = ""  # name of the split file in dataset_dir
+    images_url = ""  # download addresses for error messages
     split_url = ""
     mirror = MIRROR
-    counts: Counts | None = None
-    base_test: int | None = None
-    class_groups: Mapping[str, ClassGroup] = {}
-    val_is_test = False
+    counts: Counts | None = None  # size of the official dataset
+    base_test: int | None = None  # number of test images of its base classes
+    class_groups: Mapping[str, ClassGroup] = {}  # split -> classes of its images; empty: all
+    val_is_test = False  # whether the validation images are taken from the test split
 
     read_split = staticmethod(read_split)
     save_split = staticmethod(save_split)
@@ -110,8 +101,7 @@ class SplitDataset(DatasetBase):
         split_path = os.path.join(self.dataset_dir, self.split_file)
         self.require_file(split_path, self.split_url)
         hint = f"download the images again from {self.sources}"
-        train, val, test = self.read_split(split_path, self.image_dir, hint)
-        return {"train": train, "val": val, "test": test}
+        return dict(zip(PARTS, self.read_split(split_path, self.image_dir, hint), strict=True))
 
     @property
     def sources(self) -> str:
@@ -149,11 +139,10 @@ class SplitDataset(DatasetBase):
         Raises:
             UsageError: no class has that many images.
         """
-        parts: list[str] = [part for part in ("train", "val") if part in splits]
-        if not parts:
+        sources: Splits = {part: splits[part] for part in ("train", "val") if part in splits}
+        if not sources:
             print(f"{self.name} is a test set: NUM_SHOTS {shots} is not used")
             return {}
-        sources = {part: splits[part] for part in parts}
         most = max(Counter(item.label for item in splits["train"]).values())
         if shots > most:
             raise UsageError(

@@ -33,11 +33,7 @@ class _DatumUnpickler(pickle.Unpickler):
 
 
 def load_pickle(path: str) -> dict[str, list[Datum]]:
-    """Load the image lists of a pickle by split name.
-
-    Raises:
-        UsageError: the pickle is broken, names anything but Datum, or has other contents.
-    """
+    """Load image lists by split name; raise a UsageError for a pickle with other contents."""
     try:
         with open(path, "rb") as file:
             content = _DatumUnpickler(file, path).load()

@@ -30,8 +30,7 @@ class ClassGroup(NamedTuple):
 def uses_all_classes(cfg: CfgNode) -> bool:
     """Return whether DATASET.DISTILL_ON selects unlabeled images of all classes.
 
-    Raises:
-        UsageError: an unknown value, or one that contradicts SUBSAMPLE_CLASSES.
+    A UsageError is raised for an unknown value, or one that contradicts SUBSAMPLE_CLASSES.
     """
     choice = cfg.DATASET.get("DISTILL_ON", "")
     if choice and choice not in CHOICES:

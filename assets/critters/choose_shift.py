@@ -83,12 +83,6 @@ def tune_context(model: CLIP, prompts: ContextPrompts, shots: Features, seed: in
         schedule.step()
 
 
-def linear_probe(shots: Features, images: Features) -> float:
-    """Return the accuracy in percent of a logistic regression trained on the shots."""
-    probe = LogisticRegression(C=10.0, max_iter=1000).fit(shots.x.numpy(), shots.y.numpy())
-    return 100 * float(probe.score(images.x.numpy(), images.y.numpy()))
-
-
 def measure(model: CLIP, plan: Plan) -> Row:
     """Return the row of one candidate."""
     classes = len(plan.species)
@@ -108,7 +102,8 @@ def measure(model: CLIP, plan: Plan) -> Row:
         return scores
 
     row: Row = {f"zero_shot_{half}": score for half, score in evaluate(None).items()}
-    row["probe_base"] = linear_probe(shots, val["base"])
+    probe = LogisticRegression(C=10.0, max_iter=1000).fit(shots.x.numpy(), shots.y.numpy())
+    row["probe_base"] = 100 * float(probe.score(val["base"].x.numpy(), val["base"].y.numpy()))
     runs = []
     for seed in _SEEDS:
         prompts = ContextPrompts(model, names["base"], ctx_init=_CONTEXT)
@@ -119,11 +114,7 @@ def measure(model: CLIP, plan: Plan) -> Row:
 
 
 def choose(rows: list[Row]) -> str:
-    """Return the shift that the rule above chooses.
-
-    Raises:
-        UsageError: no candidate satisfies the rule.
-    """
+    """Return the shift that the rule above chooses; raise a UsageError if none satisfies it."""
     passing = [
         row
         for row in rows

@@ -62,10 +62,7 @@ def encode_text(model: CLIP, tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialize(model: CLIP) -> None:
-    """Initialize all parameters with CLIP's variances, in the order of their names.
-
-    The random draws therefore do not depend on how `clip` builds its modules.
-    """
+    """Initialize parameters with CLIP's variances, by name: independent of how `clip` is built."""
     visual: Any = model.visual
     for name, parameter in sorted(model.named_parameters()):
         if name == "logit_scale":

@@ -108,11 +108,7 @@ def _chunk(job: tuple[int, int, int]) -> tuple[int, dict[str, np.ndarray], list[
 
 
 def make_pool(folder: Path, images: int, seed: int, workers: int = 2) -> None:
-    """Render a pool into a folder unless it contains one with these settings.
-
-    Raises:
-        UsageError: the folder contains a pool with other settings.
-    """
+    """Render a pool into a folder unless it has one; raise a UsageError if its settings differ."""
     settings = {"world": WORLD_VERSION, "images": images, "seed": seed, "captions": CAPTIONS}
     marker = folder / "pool.json"
     if marker.exists():

@@ -131,8 +131,7 @@ class Trainer:
     def resume(self, path: Path) -> None:
         """Resume from a checkpoint of this run, or extend a finished run of fewer steps.
 
-        Raises:
-            UsageError: the checkpoint is of other settings or of an unfinished shorter run.
+        Other settings, or an unfinished shorter run, raise a UsageError.
         """
         state = torch.load(path, weights_only=True)
         shorter = state["settings"] | {"steps": self.steps} == self.settings

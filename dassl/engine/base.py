@@ -40,16 +40,10 @@ class TrainerBase:
         self.best_result = -math.inf
         self.best_epoch = 0  # number of finished epochs at the best result
 
-    # models
-
     def register_model(
         self, name: str = "model", model: Any = None, optim: Any = None, sched: Any = None
     ) -> None:
-        """Register a model, so that its mode, checkpoints, optimizer and scheduler are managed.
-
-        Raises:
-            KeyError: the name is taken.
-        """
+        """Register a model, its optimizer and scheduler; raise a KeyError if `name` is taken."""
         if name in self._models:
             raise KeyError(f"a model is already registered as {name!r}")
         self._models[name] = model
@@ -72,8 +66,6 @@ class TrainerBase:
             raise UsageError(f"unknown mode {mode!r}: allowed: train, test, eval")
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
-
-    # checkpoints
 
     def save_model(
         self,
@@ -159,8 +151,6 @@ class TrainerBase:
             suffix = f", val_result={result:.1f}" if result is not None else ""
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{suffix})")
 
-    # TensorBoard
-
     def init_writer(self, log_dir: str) -> None:
         """Open the TensorBoard writer in the main process."""
         if self._writer is None and distributed.is_main():
@@ -179,8 +169,6 @@ class TrainerBase:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-
-    # the loop
 
     def train(self, start_epoch: int, max_epoch: int) -> None:
         """Train from `start_epoch`, which `before_train` may change, to `max_epoch`."""
@@ -232,8 +220,6 @@ class TrainerBase:
     def model_inference(self, input: Any) -> Any:
         """Return the logits (B, C) of a batch."""
         raise NotImplementedError
-
-    # one optimization step
 
     def detect_anomaly(self, loss: Tensor, name: str = "loss") -> None:
         """Raise a NonFiniteLossError (a UsageError) if a loss is infinite or NaN."""

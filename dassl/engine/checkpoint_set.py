@@ -49,11 +49,7 @@ def load_newest_set(
 
 
 def checkpoint_path(directory: PathLike, name: str, epoch: int | None) -> Path:
-    """Return the path of a model's checkpoint of an epoch (None: the best one).
-
-    Raises:
-        UsageError: there is no such file.
-    """
+    """Return a model's checkpoint of an epoch (None: the best); raise a UsageError without one."""
     folder = Path(directory) / name
     path = folder / (BEST if epoch is None else epoch_file(epoch))
     if not path.is_file():

@@ -97,8 +97,6 @@ class SimpleTrainer(TrainerBase):
         """Write checkpoint.json beside the checkpoints."""
         write_record(self, directory, files, val_result)
 
-    # training
-
     def train(self) -> None:  # type: ignore[override]  # as in the original
         """Train from `start_epoch` to `max_epoch`."""
         super().train(self.start_epoch, self.max_epoch)
@@ -225,8 +223,6 @@ class SimpleTrainer(TrainerBase):
         return EpochLog(
             self.epoch, self.max_epoch, num_batches, freq, self.get_current_lr, self.write_scalar
         )
-
-    # evaluation
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:

@@ -24,7 +24,6 @@ class EpochScheduler(LRScheduler):
     """Scheduler with the learning rate `warm_up(epoch, base)`, then `base * factor(...)`.
 
     Args:
-        optimizer: the optimizer.
         factor: the schedule after the warm-up.
         warm_up: the learning rate of the first `warm_up_epochs` epochs.
         warm_up_epochs: number of warm-up epochs.

@@ -50,11 +50,8 @@ def build_optimizer(
 ) -> Optimizer:
     """Build the optimizer named by `optim_cfg.NAME`.
 
-    Args:
-        model: a module, its parameters, or parameter groups.
-        optim_cfg: cfg.OPTIM.
-        param_groups: parameter groups to optimize instead of `model`; STAGED_LR is then ignored
-            with a warning.
+    `model` is a module, its parameters, or parameter groups. `param_groups` are optimized instead
+    of it; STAGED_LR is then ignored with a warning.
 
     Raises:
         UsageError: an unknown name, or STAGED_LR cannot be applied.

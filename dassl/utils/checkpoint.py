@@ -41,7 +41,6 @@ def save_checkpoint(
 
     Args:
         state: dict with at least "state_dict" and "epoch" (the number of finished epochs).
-        save_dir: the folder.
         is_best: also save it as model-best.pth.tar.
         remove_module_from_keys: remove the prefix "module." of DataParallel from all keys.
         model_name: file name instead of model.pth.tar-<epoch>.
@@ -70,11 +69,7 @@ def save_checkpoints(
 
 
 def newest_checkpoint(fdir: PathLike) -> Path | None:
-    """Return the path of the newest checkpoint of a folder, or None.
-
-    Raises:
-        UsageError: the named file is missing.
-    """
+    """Return a folder's newest checkpoint, or None; raise a UsageError if its file is missing."""
     folder = Path(fdir)
     pointer = folder / POINTER
     if not pointer.is_file():

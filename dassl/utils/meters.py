@@ -14,8 +14,7 @@ class AverageMeter:
     Tensors (with one element) stay on their device until `val`, `sum` or `avg` is read, so that
     updates do not synchronize host and device.
 
-    Args:
-        ema: use an exponential moving average (0.9 old + 0.1 new, starting at 0).
+    With `ema` the average is exponential (0.9 old + 0.1 new, starting at 0).
     """
 
     def __init__(self, ema: bool = False) -> None:

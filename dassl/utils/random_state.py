@@ -14,11 +14,7 @@ RandomState = dict[str, Any]
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed random, numpy, torch and every GPU, in this order.
-
-    Raises:
-        UsageError: the seed is not in [0, 2**32).
-    """
+    """Seed random, numpy, torch and all GPUs; raise a UsageError if not 0 <= seed < 2**32."""
     if not 0 <= seed < 2**32:
         raise UsageError(f"SEED must be at least 0 and less than 2**32 (4294967296), got {seed}")
     random.seed(seed)

@@ -15,8 +15,7 @@ class Registry:
     def register(self, obj: Any = None, force: bool = False, name: str | None = None) -> Any:
         """Register `obj` as `name` (default: its __name__); without `obj`, return a decorator.
 
-        Raises:
-            KeyError: the name is taken and `force` is not set.
+        A name that is taken raises a KeyError, unless `force` is set.
         """
         if obj is None:
             return lambda obj: self.register(obj, force=force, name=name)

@@ -10,11 +10,7 @@ DATASET_REGISTRY = Registry("DATASET")
 
 
 def build_dataset(cfg: CfgNode) -> DatasetBase:
-    """Build the dataset ``cfg.DATASET.NAME`` in the folder ``cfg.DATASET.ROOT``.
-
-    Raises:
-        UsageError: no dataset of that name is registered.
-    """
+    """Build the dataset ``cfg.DATASET.NAME``; raise a UsageError if it is not registered."""
     name, allowed = cfg.DATASET.NAME, DATASET_REGISTRY.registered_names()
     if name not in allowed:
         raise UsageError(f"DATASET.NAME is {name!r}: {nearest(name, allowed)}")

@@ -109,10 +109,8 @@ def build_transform(
 ) -> Compose | None:
     """Build the transform (PIL image -> tensor (3, H, W)) and print its steps.
 
-    Args:
-        cfg: the config, of which INPUT is used.
-        is_train: use the augmentations; otherwise resize and center crop.
-        choices: names used instead of cfg.INPUT.TRANSFORMS.
+    In training it uses the augmentations, otherwise it resizes and crops the center. `choices` are
+    names used instead of cfg.INPUT.TRANSFORMS.
 
     Returns:
         The transform, or None with INPUT.NO_TRANSFORM.
