@@ -156,8 +156,10 @@ class SplitDataset(DatasetBase):
             return self._load_shots(cache, sources)
         state = random.getstate()  # restored, so that a run which loads the pickle continues alike
         random.seed(seed)
-        sampled = self._sample_parts(sources, shots)
-        random.setstate(state)
+        try:
+            sampled = self._sample_parts(sources, shots)
+        finally:
+            random.setstate(state)
         print(f"Saving preprocessed few-shot data to {cache}")
         save_pickle(cache, sampled)
         return sampled

@@ -8,8 +8,6 @@ second dataset of other species; CrittersSketch, -Painting, -Dark and -Blurry ar
 
 from pathlib import Path
 
-from yacs.config import CfgNode
-
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UsageError
 
@@ -29,19 +27,15 @@ class Critters(SplitDataset):
     # The shift was chosen by assets/critters/choose_shift.py, on validation images.
     plan = Plan(species=downstream_species(0), shift="hue50")
 
-    def __init__(self, cfg: CfgNode) -> None:
-        if cfg.DATASET.ROOT:  # in a fresh clone there is no data folder yet
+    def prepare(self) -> None:
+        if self.root:  # in a fresh clone there is no data folder yet
             try:
-                Path(cfg.DATASET.ROOT).expanduser().mkdir(parents=True, exist_ok=True)
+                Path(self.root).expanduser().mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                name = type(self).__name__
                 raise UsageError(
-                    f"DATASET.ROOT (--root) is {cfg.DATASET.ROOT!r}, but {name} cannot be created "
+                    f"DATASET.ROOT (--root) is {self.root!r}, but {self.name} cannot be created "
                     f"there ({error}): set it to a writable folder"
                 ) from error
-        super().__init__(cfg)
-
-    def prepare(self) -> None:
         prepare_folder(self.plan, Path(self.dataset_dir))
 
 

@@ -81,11 +81,9 @@ def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: st
 def check_splits(name: str, splits: Mapping[str, Sequence[Datum]]) -> int:
     """Check that labels are 0 to n - 1 with one class name each; return n.
 
-    The classes are those of the training split, or of the test split if there is no other. A
-    warning is printed if images occur in both.
-
-    Raises:
-        UsageError: labels have gaps or two names, or a class has no training images.
+    The classes are those of the training split, or of the test split if there is no other. Gaps,
+    two names of a label and classes without training images raise a UsageError. Test images that
+    occur in the training split cause a warning.
     """
     names: dict[int, str] = {}
     for items in splits.values():
