@@ -1,7 +1,5 @@
 """Read YAML configs and KEY VALUE pairs as flat tables, and compare them."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ result.json      the newest test: its accuracy and everything that decides a tab
 Nothing here imports torch, so commands that only read records start at once.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import json

@@ -9,8 +9,6 @@ be rendered in any order by any number of processes. Files are written atomicall
 resumes with the missing ones.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

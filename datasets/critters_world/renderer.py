@@ -6,8 +6,6 @@ caller, whose stream is the same in all numpy versions, so the same state gives 
 to the rounding of sine and square root).
 """
 
-from __future__ import annotations
-
 import colorsys
 import math
 from functools import lru_cache

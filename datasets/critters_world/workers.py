@@ -1,7 +1,5 @@
 """Run jobs in worker processes."""
 
-from __future__ import annotations
-
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Decide which runs share a table, a row and a cell."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence

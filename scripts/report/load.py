@@ -1,7 +1,5 @@
 """Load the results of finished tests: one `Run` for each result.json that train.py wrote."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Load published numbers and their references from scripts/published.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

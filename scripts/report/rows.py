@@ -1,7 +1,5 @@
 """Group runs into table rows and average them; report missing, conflicting and collapsed seeds."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,8 +5,6 @@
 The mean is None if a seed is missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean, median, stdev

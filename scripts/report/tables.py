@@ -7,8 +7,6 @@ different rows. Only the settings that the protocols vary between datasets and s
 nor a source: it is a row of every table of its dataset.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache

@@ -1,7 +1,5 @@
 """Run a demo: a table of methods on Critters, base to new classes."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ its chain, not the others. A job of several chains runs once: output folders are
 other chains wait for it and find it finished. A chain may be run again at any time.
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import re
@@ -43,17 +41,9 @@ def run_chain(
     report: Callable[[Result], None] = lambda result: None,
     children: Children | None = None,
 ) -> list[Result]:
-    """Run the jobs one after another, up to the first that fails.
+    """Run the jobs one after another up to the first that fails; ``report`` and return results.
 
-    Args:
-        logs: receives a file of each job's output; None: it is printed.
-        threads: of arithmetic in each job; 0: as many as the libraries choose.
-        since: when the first attempt of all chains began, see `run_job`.
-        report: called with each result.
-        children: can stop the chain.
-
-    Returns:
-        The results of the jobs that ended.
+    ``logs`` receives a file of each job's output, or None prints it; the others as in `run_job`.
     """
     results: list[Result] = []
     for job in chain:
@@ -96,15 +86,12 @@ def run_chains(
     execute: Callable[[Sequence[Chain], Workspace, Path], Running],
     watch: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
-    """Run all chains and print a line for each job that ends.
+    """Run all chains, print a line for each job that ends, and return the results in that order.
 
     Args:
         folder: output of the jobs is written to its logs/.
         execute: one of the functions below, with its options.
         watch: called with each result after its line; an exception from it ends all jobs.
-
-    Returns:
-        A result for each job that ended, in the order of their ends.
     """
     make_folder(folder, "OUTPUT")
     logs = folder / "logs"
@@ -167,9 +154,6 @@ def run_on_ray(
         cpus: of a task, and threads of its jobs.
         gpus: of a task, below 1 for a share of one; None: one GPU if the cluster has any.
         retries: how often a task is started again.
-
-    Raises:
-        UsageError: Ray is not installed, no cluster is there, or it is too small for a task.
     """
     ray = _connect(address)
     found = ray.cluster_resources()
@@ -232,9 +216,6 @@ def run_on_slurm(
         minutes: time limit of a chain; one that exceeds it fails and can be resumed.
         array: number of chains at a time.
         cluster: "local" runs the same in processes of this machine.
-
-    Raises:
-        UsageError: submitit is not installed, or there is no Slurm on this machine.
     """
     try:
         import submitit

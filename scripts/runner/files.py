@@ -1,7 +1,5 @@
 """Write files and folders that the user named; what cannot be written is a UsageError."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Workspaces, requests, jobs (one train.py process with an output folder each) and results."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,7 +27,7 @@ class Workspace:
     output: Path
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str], verbose: bool = True) -> Workspace:
+    def from_env(cls, env: Mapping[str, str], verbose: bool = True) -> "Workspace":
         """Return the workspace of DATA and OUTPUT, by default data/ and output/ of the repository.
 
         Args:

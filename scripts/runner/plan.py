@@ -7,8 +7,6 @@ part of the classes, or on one dataset, and tested on another. A student is dist
 images of the classes or the dataset that it is tested on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -338,8 +336,8 @@ class Planner:
     def folder_suffix(self, setting: Setting) -> str:
         """Return the name of a setting's folder, such as nctx16_cscFalse_ctpend; "" without one.
 
-        Words of CTX_INIT replace the N_CTX vectors of each class, so the name describes them, unless
-        the command itself sets N_CTX or CSC: their values are named as in CoOp's scripts.
+        Words of CTX_INIT replace the N_CTX vectors of each class and are named in their place,
+        unless the command itself sets N_CTX or CSC, as in CoOp's scripts.
         """
         section = f"{_section(setting)}."
         flat = self.effective(setting).items()

@@ -3,8 +3,6 @@
 Only the presence of files is checked; their contents are not read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Report the progress of jobs: a line for each that ends, and the running one with its epoch."""
 
-from __future__ import annotations
-
 import re
 import sys
 import time

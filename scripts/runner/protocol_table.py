@@ -5,8 +5,6 @@ table.setting("coop", "fewshot", dataset="dtd", shots=4).config     # 'vit_b16_e
 table.targets("domains", "imagenet")     # ['imagenetv2', 'imagenet_sketch', ...]
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
@@ -72,7 +70,7 @@ class ProtocolTable:
             self._check(lists, kind)
 
     @classmethod
-    def load(cls, path: Path) -> ProtocolTable:
+    def load(cls, path: Path) -> "ProtocolTable":
         """Read the file; raise UsageError if it is missing, not YAML, or not a protocol table."""
         try:
             return cls(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), path)

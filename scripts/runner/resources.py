@@ -4,8 +4,6 @@ estimates = Estimates(workspace)
 estimates.line(job)     # 'estimate: about 3 min, 1.2 GiB of memory, as in output/...'
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

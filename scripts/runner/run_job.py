@@ -3,8 +3,6 @@
 seconds = run_job(job, workspace)  # None: it was finished before
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal
@@ -48,11 +46,7 @@ class JobFailedError(Exception):
 
 
 class Children:
-    """The processes that threads of this process run.
-
-    Attributes:
-        stopped: whether `stop` was called; then no process is started any more.
-    """
+    """The processes that threads of this process run; none is started after `stop`."""
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
@@ -60,12 +54,7 @@ class Children:
         self._running: set[subprocess.Popen[bytes]] = set()
 
     def run(self, command: list[str], folder: Path, output: IO[str] | None, threads: int) -> int:
-        """Run ``command`` and return its exit code, as a shell gives it.
-
-        Args:
-            output: receives stdout and stderr; None: those of this process.
-            threads: of arithmetic; 0: as many as the libraries choose.
-        """
+        """Run ``command`` and return its exit code as a shell does; arguments as of `run_job`."""
         env = {**os.environ, RUNNER: str(os.getpid())}
         if threads:
             env |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -108,16 +97,13 @@ def run_job(
     since: float = float("inf"),
     children: Children | None = None,
 ) -> float | None:
-    """Run ``job`` unless it is finished.
+    """Run ``job`` and return its seconds, or None if it was finished before.
 
     Args:
         output: receives what train.py and this function print; None: stdout.
         threads: of arithmetic; 0: as many as the libraries choose.
         since: a time; a job that failed after it (in another chain) is not started again.
         children: can stop the job.
-
-    Returns:
-        The seconds that it ran; None if it was finished before.
 
     Raises:
         UsageError: the folder contains a run with other settings, or the model to test is missing.
