@@ -1,5 +1,7 @@
 """Plot tables as bars and few-shot curves; matplotlib is imported when a plot is drawn."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
