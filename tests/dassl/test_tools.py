@@ -128,15 +128,15 @@ def test_json_round_trip_and_errors(tmp_path):
 
 
 def test_read_image(tmp_path):
-    Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
-    image = read_image(tmp_path / "grey.png")
+    Image.new("L", (3, 2), 7).save(tmp_path / "gray.png")
+    image = read_image(tmp_path / "gray.png")
     assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), (7, 7, 7))
     with pytest.raises(UsageError, match=r"no image at .*missing"):
         read_image(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(UsageError, match=r"cannot read the image .*text\.png"):
         read_image(tmp_path / "text.png")
-    whole = (tmp_path / "grey.png").read_bytes()
+    whole = (tmp_path / "gray.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match=r"cannot read the image .*cut\.png"):
         read_image(tmp_path / "cut.png")
