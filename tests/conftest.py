@@ -1,4 +1,4 @@
-"""Fixtures that several test folders share."""
+"""Fixtures shared by several test folders."""
 
 import zipfile
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture(scope="session")
 def release_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with ``release_run/`` (checkpoints written by the authors' release) and clip_tiny.pt.
+    """Return a folder with the authors' checkpoints in ``release_run/``, and clip_tiny.pt.
 
-    They are kept zipped: most of their 41 MB are zero rows of the vocabulary.
+    The checkpoints are stored zipped: most of their 41 MB are zero rows of the vocabulary.
     """
     folder = tmp_path_factory.mktemp("release")
     with zipfile.ZipFile(DATA / "release_run.zip") as archive:
@@ -24,7 +24,7 @@ def release_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def same_threads() -> Iterator[None]:
-    """For tests of what sets PyTorch's number of threads."""
+    """Restore PyTorch's number of threads after the test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -3,10 +3,10 @@
     python tests/replay.py tests/data/coop.npz
     python tests/replay.py tests/data/promptkd.npz
 
-The trace holds CLIPs, images, the initial state and, after every optimization step, losses and
+The trace contains CLIPs, images, the initial state and, after every optimization step, losses and
 weights of the authors' code. Here the same images are written as PNG files, read by the data
 loader, and trained on by the registered trainer with the trace's settings; every recorded quantity
-is compared. Prints JSON with the largest absolute deviation of each; exit code 0 if all lie within
+is compared. Prints JSON with the largest absolute deviation of each; exit code 0 if all are within
 their limits, 1 if not, 2 for a trace that cannot be replayed.
 """
 
@@ -56,7 +56,7 @@ def register_dataset(kind: Kind, folder: Path) -> None:
 
 
 def make_cfg(kind: Kind, folder: Path, overrides: Mapping[str, Any]) -> Any:
-    """The trace's settings as a config; ``overrides`` are KEY -> value on top."""
+    """Return the trace's settings as a config; ``overrides`` maps further keys to values."""
     trace, own = kind.trace, kind.trace.settings
     batch, _, height, width = trace["batch/0/img_uint8"].shape
     optimizer, schedule = own["optimizer"], own["lr_schedule"]
@@ -102,7 +102,7 @@ def make_cfg(kind: Kind, folder: Path, overrides: Mapping[str, Any]) -> Any:
 
 
 def set_initial_state(kind: Kind, model: Any, deviations: Deviations) -> None:
-    """Put the recorded start of learner and refiner in place."""
+    """Load the recorded initial state of learner and refiner."""
     kind.set_initial_state(model, deviations)
     with torch.no_grad():
         model.refiner.aggregate.weight.copy_(kind.trace.tensor("init/extractor"))
@@ -112,7 +112,7 @@ def set_initial_state(kind: Kind, model: Any, deviations: Deviations) -> None:
 
 
 class RecordedOrder:
-    """The recorded batches as a train loader: each epoch serves its own slice of them."""
+    """A train loader of the recorded batches; each epoch has its slice of them."""
 
     def __init__(self, trainer: Any, batches_per_epoch: int) -> None:
         self.trainer = trainer
@@ -128,7 +128,7 @@ class RecordedOrder:
 
 
 class Recorder:
-    """Wraps one trainer's step and compares what it computes with the trace."""
+    """Wraps a trainer's step and compares its results with the trace."""
 
     def __init__(self, trainer: Any, kind: Kind, deviations: Deviations) -> None:
         self.trainer, self.kind, self.deviations = trainer, kind, deviations
@@ -168,21 +168,21 @@ class Recorder:
             setattr(owner, name, original)
 
     def forward_backward(self, batch: Any) -> Any:
-        """The trainer's step, then the comparison with all that was recorded of it."""
+        """Run the trainer's step and compare it with everything recorded for this step."""
         lr = self.trainer.get_current_lr()
         with self.watching():
             summary = self.original_step(batch)
         own = self.quantities(summary, lr)
         self.deviations.step = self.step
         for key, value in self.kind.trace.below(f"step/{self.step}/").items():
-            # One row for all prompts of the student, as their limit is one.
+            # One row for all prompts of the student: they share one limit.
             name = "student_prompts" if key.startswith("student_prompts/") else key
             self.deviations.add(name, own[key], value)
         self.step += 1
         return summary
 
     def quantities(self, summary: Any, lr: float) -> dict[str, Any]:
-        """What traces of every kind hold of a step, and what this kind's holds besides."""
+        """Return the quantities of a step in traces of every kind, and those of this kind."""
         model, seen, tokens = self.trainer.model, self.seen, self.seen["encode_image"]
         return {
             "epoch": self.trainer.epoch,
@@ -205,7 +205,7 @@ class Recorder:
 
 @torch.no_grad()
 def compare_evaluation(trainer: Any, kind: Kind, deviations: Deviations) -> None:
-    """Logits of the trained model in eval mode, and what else was recorded of it."""
+    """Compare the trained model's logits in eval mode and all else recorded at the end."""
     trainer.set_model_mode("eval")
     loaders = {"val": trainer.val_loader, "test": trainer.test_loader}
     text = trainer.model.class_features()
@@ -218,7 +218,7 @@ def compare_evaluation(trainer: Any, kind: Kind, deviations: Deviations) -> None
 
 
 def find_kind(path: Path) -> Kind:
-    """The kind of a trace, by an array that only this kind holds; None if there is none."""
+    """Return the kind of a trace by an array that only this kind contains, or None."""
     with np.load(path) as arrays:
         return next((kind for kind in KINDS if kind.mark in arrays), None)
 
@@ -228,10 +228,10 @@ def replay(
     overrides: Mapping[str, Any] | None = None,
     deviations: Deviations | None = None,
 ) -> dict[str, Any]:
-    """Train as the trace did and return the report that `main` prints.
+    """Train with the trace's settings and return the report that `main` prints.
 
-    For runs in another precision or on another device: ``overrides``, config KEY -> value, and
-    ``deviations`` of their own kind.
+    To replay in another precision or on another device, pass ``overrides`` (config KEY -> value)
+    and a subclass of `Deviations`.
     """
     trace = Trace(path)
     kind = find_kind(path)(trace)
@@ -261,7 +261,7 @@ def replay(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("trace", type=Path, help="a .npz in the format of tests/data/*.npz")
     path = parser.parse_args(argv).trace
@@ -269,8 +269,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{path} does not exist")
     if find_kind(path) is None:
         marks = " nor ".join(kind.mark for kind in KINDS)
-        parser.error(f"{path} is no trace of TextRefiner: it holds neither {marks}")
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is the report alone
+        parser.error(f"{path} is not a trace of TextRefiner: it contains neither {marks}")
+    with contextlib.redirect_stdout(sys.stderr):  # stdout contains only the report
         report = replay(path)
     print(json.dumps(report, indent=2))
     return 0 if report["passed"] else 1

@@ -1,4 +1,4 @@
-"""What the traces of each learner hold: settings, initial state, quantities of a step, logits."""
+"""Contents of the traces of each learner: settings, initial state, quantities of a step, logits."""
 
 import math
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 from tests.replay_trace import Deviations, Trace
 from trainers.encode import unit
 
-# Five times what an independent implementation showed over such traces.
+# Five times the deviation of an independent implementation on such traces.
 RECORDED = 5.0
-# Settings and inputs: equal, not close.
+# Settings and inputs must be equal.
 EQUAL = {"epoch": 0.0, "lr": 1e-12, "init/ctx": 0.0, "init/tokenized_prompts": 0.0}
 
 # The authors' 1x1 convolutions and BatchNorm -> the layers of FeatureAlignment.
@@ -19,7 +19,7 @@ LAYERS = {"conv1.0": "inner", "conv1.1": "norm", "conv1.3": "outer"}
 
 
 def load_alignment(module: Any, recorded: dict[str, torch.Tensor]) -> None:
-    """Fill a FeatureAlignment from the authors' names."""
+    """Load a FeatureAlignment from values by the authors' names."""
     state, own = {}, module.state_dict()
     for key, value in recorded.items():
         layer, parameter = key.rsplit(".", 1)
@@ -29,7 +29,7 @@ def load_alignment(module: Any, recorded: dict[str, torch.Tensor]) -> None:
 
 
 def alignment_state(module: Any, prefix: str) -> dict[str, Any]:
-    """A FeatureAlignment's state under the authors' names."""
+    """Return a FeatureAlignment's state by the authors' names."""
     return {
         f"{prefix}/{old}.{name}": value
         for old, new in LAYERS.items()
@@ -38,7 +38,7 @@ def alignment_state(module: Any, prefix: str) -> dict[str, Any]:
 
 
 def alignment_gradients(module: Any, prefix: str) -> dict[str, Any]:
-    """The gradients of a FeatureAlignment under the authors' names."""
+    """Return a FeatureAlignment's gradients by the authors' names."""
     return {
         f"{prefix}{old}.{name}": parameter.grad
         for old, new in LAYERS.items()
@@ -49,7 +49,7 @@ def alignment_gradients(module: Any, prefix: str) -> dict[str, Any]:
 class CoOpKind:
     """TextRefiner on CoOp."""
 
-    mark = "init/ctx"  # an array that only such traces hold
+    mark = "init/ctx"  # an array that only such traces contain
     limits = {
         "loss": RECORDED * 6e-6,
         "loss1": RECORDED * 6e-6,
@@ -69,11 +69,11 @@ class CoOpKind:
         self.trace = trace
 
     def heldout(self) -> dict[str, tuple[str, range]]:
-        """Split -> prefix of its recorded logits, and the classes that are their columns."""
+        """Return, by split, the prefix of the recorded logits and the classes of their columns."""
         return {"test": ("eval/logits/", range(len(self.trace.classnames)))}
 
     def values(self, folder: Path) -> dict[str, Any]:
-        """Config values of this kind; writes the CLIP."""
+        """Return config values of this kind, and write the CLIP file."""
         torch.save(self.trace.tensors("clip/"), folder / "clip.pt")
         own = self.trace.settings
         return {
@@ -90,7 +90,7 @@ class CoOpKind:
 
     @torch.no_grad()
     def set_initial_state(self, model: Any, deviations: Deviations) -> None:
-        """Put the recorded start in place; the context must already start there by itself."""
+        """Load the recorded initial state; the context must already be equal to it."""
         prompts, trace = model.learner.prompts, self.trace
         if trace.settings["ctx_init"]:
             deviations.add("init/ctx", prompts.ctx, trace["init/ctx"])
@@ -99,11 +99,11 @@ class CoOpKind:
         prompts.ctx.copy_(trace.tensor("init/ctx"))
 
     def watched(self, model: Any) -> dict[str, tuple[Any, str]]:
-        """Return the methods whose results are compared, besides those of every kind."""
+        """Return further methods to compare results of, in addition to those of every kind."""
         return {"encode_text": (model.learner, "encode_text")}
 
     def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
-        """What the trace holds of every step; its losses are unweighted."""
+        """Return the quantities recorded at every step; losses are unweighted."""
         return {
             "loss1": summary["ce"],
             "loss2": summary["semantic"] / model.settings.local_weight,
@@ -114,7 +114,7 @@ class CoOpKind:
         }
 
     def debug(self, model: Any, seen: dict[str, Any]) -> dict[str, Any]:
-        """What the trace holds of its first and last step."""
+        """Return the quantities recorded only at the first and last step."""
         return {
             "debug/text_features": seen["encode_text"],
             "debug/image_features": unit(seen["encode_image"].pooled),
@@ -123,7 +123,7 @@ class CoOpKind:
         }
 
     def compare_end(self, model: Any, deviations: Deviations) -> None:
-        """What the trace holds of the trained model beyond its logits."""
+        """Compare everything recorded about the trained model except logits."""
         text = model.learner.encode_text()
         refined = model.refiner(text)
         own = {"eval/text_features": text, "eval/fine_text_features": refined}
@@ -147,16 +147,16 @@ class PromptKDKind:
         "eval/logits": RECORDED * 2.2e-4,
         **EQUAL,
     }
-    # The total carries KD_WEIGHT, so its deviation is told relative to it.
+    # The total includes KD_WEIGHT, so its deviation is taken relative to it.
     relative = ("loss", "L_sem")
-    # Its gradients pass 12 blocks and carry KD_WEIGHT.
+    # Its gradients pass through 12 blocks and include KD_WEIGHT.
     share = 1e-4
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
 
     def heldout(self) -> dict[str, tuple[str, range]]:
-        """Split -> prefix of its recorded logits, and the classes that are their columns."""
+        """Return, by split, the prefix of the recorded logits and the classes of their columns."""
         count = len(self.trace.classnames)
         base = math.ceil(count / 2)
         return {
@@ -165,7 +165,7 @@ class PromptKDKind:
         }
 
     def values(self, folder: Path) -> dict[str, Any]:
-        """Config values of this kind; writes both CLIPs and the teacher's checkpoint."""
+        """Return config values of this kind, and write both CLIPs and the teacher's checkpoint."""
         trace, files = self.trace, {name: folder / f"{name}.pt" for name in ("student", "teacher")}
         for name, path in files.items():
             torch.save(trace.tensors(f"{name}_clip/"), path)
@@ -187,7 +187,7 @@ class PromptKDKind:
 
     @torch.no_grad()
     def set_initial_state(self, model: Any, deviations: Deviations) -> None:
-        """Put the recorded start in place; the teacher must already say what was recorded."""
+        """Load the recorded initial state; the teacher's output must already match the trace."""
         learner, trace = model.learner, self.trace
         learner.prompts.load_state_dict(trace.tensors("init/student_prompts/"))
         load_alignment(learner.projector, trace.tensors("init/VPT_image_trans/"))
@@ -196,14 +196,14 @@ class PromptKDKind:
         deviations.add("init/tokenized_prompts", own, eot)
 
     def watched(self, model: Any) -> dict[str, tuple[Any, str]]:
-        """Return the methods whose results are compared, besides those of every kind."""
+        """Return further methods to compare results of, in addition to those of every kind."""
         return {
             "objective": (model.learner, "objective"),
             "teacher.encode_image": (model.learner.teacher, "encode_image"),
         }
 
     def quantities(self, model: Any, summary: Any, seen: dict[str, Any]) -> dict[str, Any]:
-        """What the trace holds of every step; its losses are unweighted."""
+        """Return the quantities recorded at every step; losses are unweighted."""
         weight, settings = model.learner.weight, model.settings
         student = seen["encode_image"]
         return {
@@ -218,7 +218,7 @@ class PromptKDKind:
         }
 
     def debug(self, model: Any, seen: dict[str, Any]) -> dict[str, Any]:
-        """What the trace holds of its first and last step."""
+        """Return the quantities recorded only at the first and last step."""
         learner = model.learner
         return {
             "teacher/0": unit(seen["teacher.encode_image"].pooled),
@@ -235,7 +235,7 @@ class PromptKDKind:
         }
 
     def compare_end(self, model: Any, deviations: Deviations) -> None:
-        """What the trace holds of the trained model beyond its logits."""
+        """Compare everything recorded about the trained model except logits."""
         own = alignment_state(model.learner.projector, "final/VPT_image_trans")
         own |= alignment_state(model.refiner.align, "final/mid_image_trans")
         for key, value in self.trace.below("final/").items():

@@ -1,4 +1,4 @@
-"""A recorded training run as arrays and images, and how far another run is from it."""
+"""A recorded training run as arrays and images, and deviations from it."""
 
 import json
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from dassl.data.datasets import Datum
 
 
 class Deviations:
-    """Largest absolute deviation of each quantity, and its limit.
+    """The largest absolute deviation of each quantity, and its limit.
 
     Args:
         limits: by name.
-        relative: names whose deviation is taken relative to the recorded value.
+        relative: names of deviations that are relative to the recorded value.
         share: limit of everything else (features, gradients, running variance), as a share of its
             largest value, at least of 1.
     """
@@ -27,10 +27,10 @@ class Deviations:
         self.relative = relative
         self.share = share
         self.rows: dict[str, dict[str, float]] = {}
-        self.step = 0  # of the run, as far as it is known
+        self.step = 0  # the current step, if known
 
     def add(self, name: str, actual: Any, recorded: Any) -> None:
-        """Compare one recorded value; shapes must agree up to the 1x1 of a convolution."""
+        """Compare a recorded value; shapes must match except for the 1x1 of a convolution."""
         if isinstance(actual, torch.Tensor):
             actual = actual.detach().double().cpu().numpy()
         recorded = np.asarray(recorded, dtype=np.float64)
@@ -45,7 +45,7 @@ class Deviations:
 
     @property
     def passed(self) -> bool:
-        """Whether every quantity lies within its limit (NaN does not)."""
+        """Return whether every quantity is within its limit (NaN is not)."""
         return all(row["max_abs"] <= row["limit"] for row in self.rows.values())
 
 
@@ -61,19 +61,19 @@ class Trace:
         return self.arrays[key]
 
     def tensor(self, key: str) -> torch.Tensor:
-        """A recorded array as a tensor."""
+        """Return a recorded array as a tensor."""
         return torch.from_numpy(np.array(self.arrays[key]))
 
     def below(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays whose name starts with ``prefix``, without it."""
+        """Return arrays by the rest of their name after ``prefix``."""
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
     def tensors(self, prefix: str) -> dict[str, torch.Tensor]:
-        """As `below`, as tensors."""
+        """Return `below` as tensors."""
         return {key: torch.from_numpy(np.array(value)) for key, value in self.below(prefix).items()}
 
     def write_images(self, group: str, folder: Path, first_class: int = 0) -> list[Datum]:
-        """Write ``<group>/<i>/img_uint8`` as PNG files, in order; labels count from a class on."""
+        """Write ``<group>/<i>/img_uint8`` as PNG files; labels start at a given class."""
         items = []
         count = len({key.split("/")[0] for key in self.below(f"{group}/")})
         for batch in range(count):

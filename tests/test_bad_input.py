@@ -1,4 +1,4 @@
-"""Bad input from the command line: one sentence that says what to do, exit code 2, no traceback."""
+"""Bad input on the command line: one sentence with a remedy, exit code 2 and no traceback."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def command(world: ToyWorld, tmp_path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(world: ToyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of a finished training."""
+    """Return the output folder of a finished run."""
     folder = tmp_path_factory.mktemp("trained")
     with own_console():
         assert train.main([*short_run(world, folder), *SHOTS]) == 0
@@ -39,7 +39,7 @@ def trained(world: ToyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def distillation(world: ToyWorld, command: list[str]) -> list[str]:
-    """``command`` as a run of PromptKD."""
+    """Return ``command`` changed to a run of PromptKD."""
     values = {
         "TRAINER.PROMPTKD.TEACHER_NAME": world.teacher_clip,
         "TRAINER.PROMPTKD.TEACHER_WEIGHTS": world.teacher,
@@ -51,7 +51,7 @@ def distillation(world: ToyWorld, command: list[str]) -> list[str]:
 
 
 def sentence(argv: list[str], capsys: pytest.CaptureFixture[str], main: Any = train.main) -> str:
-    """What train.py says to this command, which it must refuse."""
+    """Check that train.py rejects the command with one line, and return that line."""
     capsys.readouterr()
     assert main(argv) == 2
     error = capsys.readouterr().err
@@ -61,7 +61,7 @@ def sentence(argv: list[str], capsys: pytest.CaptureFixture[str], main: Any = tr
     return error
 
 
-def test_a_teacher_of_another_width(
+def test_teacher_of_another_width(
     world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_NAME", world.clip]
@@ -70,7 +70,7 @@ def test_a_teacher_of_another_width(
     assert "set TRAINER.PROMPTKD.TEACHER_NAME to the CLIP of its training" in error
 
 
-def test_a_teacher_that_learned_other_classes(
+def test_teacher_trained_on_other_classes(
     world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     teacher = tmp_path / "teacher" / "VLPromptLearner" / "model.pth.tar-20"
@@ -84,7 +84,7 @@ def test_a_teacher_that_learned_other_classes(
     assert "TRAINER.MODAL cross" in error
 
 
-def test_a_checkpoint_of_another_backbone(
+def test_checkpoint_of_another_backbone(
     command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pt"
@@ -100,7 +100,7 @@ def test_more_shots_than_images(command: list[str], capsys: pytest.CaptureFixtur
     assert "DATASET.NUM_SHOTS is 9, but no class of Caltech101 has more than 8" in error
 
 
-def test_an_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "TextRefinerMaPLe" in sentence(swap(command, "--trainer", "TextRefinerMaple"), capsys)
 
 
@@ -112,19 +112,19 @@ def test_an_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[st
         (["cop", "base2new", "dtd", "1"], "unknown method 'cop'"),
     ],
 )
-def test_an_unknown_protocol_data_set_or_method(
+def test_unknown_protocol_dataset_or_method(
     words: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert part in sentence(words, capsys, lambda argv: run.main(argv, {}))
 
 
-def test_an_unknown_data_set_of_a_config(
+def test_unknown_dataset_in_a_config(
     command: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "Caltech101" in sentence([*command, "DATASET.NAME", "Caltech1O1"], capsys)
 
 
-def test_a_class_name_too_long_for_the_context(
+def test_class_name_too_long_for_the_context(
     world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     root = tmp_path / "data"
@@ -138,7 +138,7 @@ def test_a_class_name_too_long_for_the_context(
     assert "77" in error
 
 
-def test_half_a_checkpoint_folder(
+def test_checkpoint_folder_with_a_missing_model(
     command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     half = tmp_path / "half"
@@ -151,7 +151,7 @@ def test_half_a_checkpoint_folder(
     )
 
 
-def test_half_a_checkpoint_file(
+def test_truncated_checkpoint_file(
     command: list[str], trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     half = tmp_path / "half"
@@ -169,7 +169,7 @@ def test_more_salient_patches_than_patches(
     assert "the backbone has 16 patches: set it to at most 16" in error
 
 
-def test_a_loaded_teacher_is_a_file_of_promptsrc(
+def test_loaded_teacher_must_be_a_promptsrc_file(
     world: ToyWorld, command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.pth.tar"

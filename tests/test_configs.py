@@ -1,4 +1,4 @@
-"""Every trainer config builds: differences resolve, the trainer exists, the model is made."""
+"""Every trainer config merges with its bases and builds its model."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ CONFIGS = sorted(FOLDER.glob("*/*.yaml"))
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory):
-    """Toy weights for each kind of backbone, and the size of their images."""
+    """Return toy weights for each kind of backbone, and their image size."""
     world = ToyWorld(tmp_path_factory.mktemp("world"))
     resnet = world.folder / "resnet.pt"
     torch.save(toy_resnet_state_dict(), resnet)
@@ -45,7 +45,9 @@ def test_config_builds(path, backbones, tmp_path):
     overrides += ["DATALOADER.NUM_WORKERS", 0]
     overrides += ["TRAINER.PROMPTKD.TEACHER_NAME", world.teacher_clip]
     overrides += ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", world.teacher]
-    if not (ROOT / "assets" / f"{kind}.safetensors").is_file():  # what is here is built as it is
+    if not (
+        ROOT / "assets" / f"{kind}.safetensors"
+    ).is_file():  # bundled models are built at full size
         file, side = weights["RN" if kind.startswith("RN") else "ViT"]
         overrides += ["MODEL.BACKBONE.NAME", file, "INPUT.SIZE", (side, side)]
     merge_opts(cfg, overrides)
@@ -57,7 +59,7 @@ def test_config_builds(path, backbones, tmp_path):
     )
 
 
-# file -> what the public config of that name sets (facts), beyond what all have in common
+# file -> settings of the public config of that name (facts), beyond those common to all
 PUBLIC = {
     "CoOp/rn50": ("RN50", 200, 0.002, ""),
     "CoOp/rn50_ep50": ("RN50", 50, 0.002, ""),
@@ -81,7 +83,7 @@ PUBLIC = {
 }
 
 
-# the same for CoCoOp: the number of random context tokens, the words that replace them
+# the same for CoCoOp: the number of random context tokens and the words that replace them
 PUBLIC_COCOOP = {
     "CoCoOp/vit_b16_c4_ep10_batch1": (4, ""),
     "CoCoOp/vit_b16_c8_ep10_batch1": (8, ""),
@@ -92,7 +94,7 @@ PUBLIC_COCOOP = {
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_config_sets_what_the_public_one_does(name):
+def test_config_matches_the_public_one(name):
     cfg = merged(FOLDER / f"{name}.yaml")
     found = (
         cfg.MODEL.BACKBONE.NAME,
@@ -108,7 +110,7 @@ def test_config_sets_what_the_public_one_does(name):
 
 
 @pytest.mark.parametrize("name", PUBLIC_COCOOP)
-def test_config_sets_what_cocoops_public_one_does(name):
+def test_config_matches_cocoops_public_one(name):
     cfg = merged(FOLDER / f"{name}.yaml")
     cocoop = cfg.TRAINER.COCOOP
     found = (cocoop.N_CTX, cocoop.CTX_INIT)
@@ -129,7 +131,7 @@ PUBLIC_MAPLE = {
 
 
 @pytest.mark.parametrize("name", PUBLIC_MAPLE)
-def test_config_sets_what_maples_public_one_does(name):
+def test_config_matches_maples_public_one(name):
     cfg = merged(FOLDER / f"{name}.yaml")
     maple = cfg.TRAINER.MAPLE
     assert PUBLIC_MAPLE[name] == (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH, maple.PROMPT_DEPTH)
@@ -139,7 +141,7 @@ def test_config_sets_what_maples_public_one_does(name):
 
 
 def check_common_base(cfg):
-    """What all public configs have in common."""
+    """Check the settings that all public configs have in common."""
     assert cfg.DATALOADER.TEST.BATCH_SIZE == 100
     assert cfg.DATALOADER.NUM_WORKERS == 8
     assert cfg.INPUT.SIZE == (224, 224)
@@ -149,7 +151,7 @@ def check_common_base(cfg):
 
 
 PROMPTS = {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "CTX_INIT": "a photo of a", "PREC": "fp16"}
-# file -> backbone, batch, rate, epochs, depth, and what is set besides (facts of the public files)
+# file -> backbone, batch, rate, epochs, depth, and further settings (facts of the public files)
 DEEP = {
     "PromptSRC/vit_b16_c2_ep20_batch4_4+4ctx": (
         *("ViT-B/16", 4, 0.0025, 20, 9),
@@ -168,14 +170,14 @@ DEEP = {
         {"GPA_MEAN": 15, "GPA_STD": 1},
     ),
 }
-DEEP |= {  # TextRefiner on PromptSRC takes PromptSRC's settings
+DEEP |= {  # TextRefiner on PromptSRC uses PromptSRC's settings
     f"TextRefiner{name}": values for name, values in DEEP.items() if "ViT-B/16" in values
 }
 DISTILLED = {
     "TEACHER_NAME": "ViT-L/14",
     "PROJECT_LAYER": 2,
     "CE_WEIGHT": 0.0,
-    "KD_WEIGHT": 1000.0,  # 1.0 in the public file, but every script that uses it sets this
+    "KD_WEIGHT": 1000.0,  # 1.0 in the public file, but every script that uses it overrides it
     "TEMPERATURE": 1.0,
 }
 for trainer in ("PromptKD", "TextRefinerPromptKD"):
@@ -185,7 +187,7 @@ for trainer in ("PromptKD", "TextRefinerPromptKD"):
 
 
 @pytest.mark.parametrize("name", DEEP)
-def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
+def test_config_with_deep_prompts_matches_the_public_one(name):
     cfg = merged(FOLDER / f"{name}.yaml")
     backbone, batch, rate, epochs, depth, more = DEEP[name]
     assert backbone == cfg.MODEL.BACKBONE.NAME
@@ -199,14 +201,14 @@ def test_config_with_deep_prompts_sets_what_the_public_one_does(name):
 
 
 @pytest.mark.parametrize("trainer", ["PromptKD", "TextRefinerPromptKD"])
-def test_distillation_configs_say_on_what_and_how_it_is_selected(trainer):
+def test_distillation_configs_set_images_and_selection(trainer):
     for ending, modal in (("", "base2novel"), ("_cross_datasets", "cross")):
         cfg = merged(FOLDER / trainer / f"vit_b16_c2_ep20_batch8_4+4ctx{ending}.yaml")
         assert ("all", modal) == (cfg.DATASET.DISTILL_ON, cfg.TRAINER.MODAL)
         assert (cfg.TEST.FINAL_MODEL, cfg.TEST.SELECT_ON_TEST) == ("best_val", True)
 
 
-def test_the_embedded_students_teacher_is_the_one_that_its_protocol_trains():
+def test_teacher_of_the_bundled_student_is_trained_by_its_protocol():
     teacher = merged(FOLDER / "PromptSRC" / "critters_teacher.yaml")
     for trainer in ("PromptKD", "TextRefinerPromptKD"):
         cfg = merged(FOLDER / trainer / "critters.yaml")

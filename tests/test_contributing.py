@@ -1,4 +1,4 @@
-"""Follow the checklists of CONTRIBUTING.md word for word in a copy of the project."""
+"""Follow the checklists of CONTRIBUTING.md literally in a copy of the project."""
 
 import json
 import re
@@ -17,7 +17,7 @@ PARTS = ("clip", "dassl", "datasets", "trainers", "configs", "scripts", "tests")
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
-    """A copy of the project with the example methods and the example dataset, and their files."""
+    """Copy the project and add the example methods, the example dataset and their files."""
     project = tmp_path_factory.mktemp("project")
     for part in PARTS:
         shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -82,7 +82,7 @@ def test_the_example_method_with_an_added_loss_runs_on_critters(followed, tmp_pa
     assert done.stdout.endswith("critters-vit-t fp32 8.0\n"), done.stderr[-2000:]
 
 
-def test_the_example_data_set_is_read(followed, tmp_path):
+def test_the_example_dataset_is_read(followed, tmp_path):
     split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(["oak", "maple", "birch"]):
         for part, items in split.items():

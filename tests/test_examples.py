@@ -1,4 +1,4 @@
-"""examples/textrefiner.py: its output, its length and its imports."""
+"""examples/textrefiner.py: output, length and imports."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def test_the_example_prints_plain_and_refined_accuracy() -> None:
     assert all(float(accuracy) > 50 for _, _, accuracy in found)
 
 
-def test_the_example_is_one_page_without_trainer_and_config() -> None:
+def test_the_example_fits_on_a_page_and_imports_no_trainer_or_config() -> None:
     text = EXAMPLE.read_text()
     assert len(text.splitlines()) <= 80
     imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]

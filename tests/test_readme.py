@@ -1,4 +1,4 @@
-"""The documents: every path that they name exists, and README's example runs."""
+"""The documents: all named paths exist, and README's example runs."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = "assets|benchmarks|clip|configs|dassl|datasets|docs|examples|scripts|tests|trainers"
-# Files that the reader of CONTRIBUTING.md creates: the first line of their code names them.
+# Files that a reader of CONTRIBUTING.md creates; the first line of the code has their name.
 EXAMPLES = set(
     re.findall(
         rf"^```\w+\n# ((?:{FOLDERS})/\S+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
@@ -73,7 +73,7 @@ def test_architecture_names_every_module_and_folder():
 
 
 def test_pictures_are_valid_and_have_a_background():
-    """A picture without a background of its own is unreadable in the dark theme of GitHub."""
+    """A picture without a background is unreadable in GitHub's dark theme."""
     for picture in (ROOT / "docs").glob("*.svg"):
         root = ElementTree.parse(picture).getroot()
         width, height = map(float, root.attrib["viewBox"].split()[2:])

@@ -1,4 +1,4 @@
-"""The replay of a recorded run passes, and notices a run that is not the recorded one."""
+"""The replay of a recorded run passes, and other runs are detected."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("same_threads")
         ),
     ],
 )
-def test_recorded_run_is_followed(trace, steps, compared):
+def test_replay_matches_the_recorded_run(trace, steps, compared):
     command = [sys.executable, str(Path(replay.__file__)), str(DATA / f"{trace}.npz")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -44,10 +44,10 @@ def test_recorded_run_is_followed(trace, steps, compared):
         ("promptkd", "topk", 4, "L_sem"),
     ],
 )
-def test_another_setting_is_noticed(tmp_path, capsys, trace, setting, value, noticed):
+def test_changed_setting_is_detected(tmp_path, capsys, trace, setting, value, noticed):
     arrays = dict(np.load(DATA / f"{trace}.npz"))
     settings = json.loads(str(arrays["hparams"])) | {setting: value}
-    # The debug tensors of another top-k have another shape; the losses tell it, too.
+    # With another top-k, debug tensors have another shape; losses differ as well.
     arrays = {k: v for k, v in arrays.items() if "/debug/" not in k}
     np.savez(tmp_path / "other.npz", **(arrays | {"hparams": json.dumps(settings)}))
     assert replay.main([str(tmp_path / "other.npz")]) == 1
@@ -56,7 +56,7 @@ def test_another_setting_is_noticed(tmp_path, capsys, trace, setting, value, not
 
 
 @pytest.mark.parametrize("name", ["empty.npz", "missing.npz"])
-def test_what_is_no_trace_is_refused(tmp_path, capsys, name):
+def test_file_that_is_not_a_trace_raises(tmp_path, capsys, name):
     np.savez(tmp_path / "empty.npz", nothing=np.zeros(1))
     with pytest.raises(SystemExit, match="2"):
         replay.main([str(tmp_path / name)])

@@ -1,4 +1,4 @@
-"""Half precisions follow the recorded float32 runs; the bounds are in tests/replay_precision.py.
+"""Half precisions match the recorded float32 runs within the bounds of replay_precision.py.
 
 Measured on a CPU, largest relative distance in u of the type (bounds: 40, and 200 for "all"):
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("same_threads")
 
 @pytest.mark.parametrize("trace", ["coop", "promptkd"])
 @pytest.mark.parametrize("precision", ["amp", "bf16", "fp16"])
-def test_half_precisions_follow_the_recorded_run(trace, precision, monkeypatch):
+def test_half_precisions_match_the_recorded_run(trace, precision, monkeypatch):
     prec = precision
-    if precision == "fp16":  # refused on a CPU as slow, not as wrong
+    if precision == "fp16":  # not allowed on a CPU because it is slow, not because it is wrong
         monkeypatch.setitem(backbone.HALVES, "bf16", torch.float16)
         prec = "bf16"
     assert_follows(trace, follow(trace, prec), "fp16" if precision == "fp16" else "bf16")

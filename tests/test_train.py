@@ -1,4 +1,4 @@
-"""The command line: flags, exit codes, the sentence of every error, and what a run leaves."""
+"""The command line: flags, exit codes, error messages and output files."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def command(world, tmp_path):
-    """Arguments of a short run; KEY VALUE pairs may follow."""
+    """Return the arguments of a short run; KEY VALUE pairs may follow."""
     return short_run(world, tmp_path)
 
 
@@ -52,8 +52,8 @@ def test_train_then_evaluate_the_new_classes(command, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("permitted", [False, True])
-def test_best_val_is_said_in_the_record_and_in_that_of_a_later_test(command, tmp_path, permitted):
-    # Permission to select on test images changes nothing where there are validation images.
+def test_best_val_is_recorded_by_training_and_by_a_later_test(command, tmp_path, permitted):
+    # SELECT_ON_TEST has no effect if there are validation images.
     best = ["TEST.FINAL_MODEL", "best_val", "TEST.SELECT_ON_TEST", str(permitted)]
     assert train.main([*command, *SHOTS, *best]) == 0
     record = json.loads((tmp_path / "out" / "result.json").read_text())
@@ -66,7 +66,7 @@ def test_best_val_is_said_in_the_record_and_in_that_of_a_later_test(command, tmp
     assert again["accuracy"] == record["accuracy"]
 
 
-def test_the_releases_flags_are_mapped_and_said(command, capsys):
+def test_release_flags_are_mapped_and_logged(command, capsys):
     flags = ["--loss-factor", "40", "--distill-factor", "0", "--memory-size", "7", "--alpha", "0.3"]
     assert train.main([*command, *flags, "--no-train", *SHOTS, "TRAINER.TF.ALPHA", "0"]) == 0
     out = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_the_releases_flags_are_mapped_and_said(command, capsys):
     )
 
 
-def test_the_alias_of_the_release_is_registered(command, capsys):
+def test_release_alias_is_registered(command, capsys):
     command[command.index("TextRefinerCoOp")] = "TextRefiner"
     assert train.main([*command, "--no-train", *SHOTS]) == 0
     assert "Loading trainer: TextRefiner\n" in capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_the_alias_of_the_release_is_registered(command, capsys):
         (None, ["TRAINER.COOP.CTX_INIT", "an xylophonist", *FRONT], "every word must be one token"),
     ],
 )
-def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change, extra, sentence):
+def test_invalid_setting_exits_with_2_and_one_sentence(command, capsys, change, extra, sentence):
     command = swap(command, *change) if change else command
     assert train.main([*command, *SHOTS, *extra]) == 2
     error = capsys.readouterr().err
@@ -121,12 +121,12 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_2(command, capsys, change
         (["--target-domains", "b"], "--target-domains has taken DATASET.NUM_SHOTS"),
     ],
 )
-def test_a_flag_that_would_be_ignored(command, capsys, flags, sentence):
+def test_ignored_flag_is_rejected(command, capsys, flags, sentence):
     assert train.main([*command, *flags, *SHOTS]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_two_trainings_are_not_mixed_in_one_folder(command, tmp_path, capsys):
+def test_resuming_with_other_settings_is_refused(command, tmp_path, capsys):
     assert train.main([*command, *SHOTS, "TEST.NO_TEST", "True"]) == 0
     other = ["TRAINER.TEXTREFINER.ALPHA", "0.9"]
     assert train.main([*command, *SHOTS, *other]) == 2
@@ -139,7 +139,7 @@ def test_two_trainings_are_not_mixed_in_one_folder(command, tmp_path, capsys):
     assert "warning: the model in" in capsys.readouterr().out
 
 
-def test_a_record_beside_the_checkpoints_tells_what_they_are(command, world, tmp_path):
+def test_checkpoint_record_describes_the_checkpoints(command, world, tmp_path):
     best = ["TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"]
     assert train.main([*command, *SHOTS, *best]) == 0
     record = json.loads((tmp_path / "out" / "checkpoint.json").read_text())
@@ -156,7 +156,7 @@ def test_a_record_beside_the_checkpoints_tells_what_they_are(command, world, tmp
     assert record["settings"]["TRAINER.TEXTREFINER.ALPHA"] == 0.2
     assert record["versions"]["torch"] == version("torch")
     assert record["trained_parameters"] > 16 * 64
-    # Files that are gone are not told of.
+    # Deleted files are not listed.
     (tmp_path / "out" / "Memory" / "model.pth.tar-1").unlink()
     assert train.main([*command, *SHOTS, *best, "OPTIM.MAX_EPOCH", "3"]) == 0
     record = json.loads((tmp_path / "out" / "checkpoint.json").read_text())
@@ -167,7 +167,7 @@ def test_a_record_beside_the_checkpoints_tells_what_they_are(command, world, tmp
     ]
 
 
-def test_the_result_of_an_earlier_run_does_not_survive(command, tmp_path, monkeypatch):
+def test_result_of_an_earlier_run_is_removed(command, tmp_path, monkeypatch):
     assert train.main([*command, *SHOTS]) == 0
     assert (tmp_path / "out" / "result.json").is_file()
     assert train.main([*command, *SHOTS, "OPTIM.MAX_EPOCH", "3", "TEST.NO_TEST", "True"]) == 0
@@ -178,7 +178,7 @@ def test_the_result_of_an_earlier_run_does_not_survive(command, tmp_path, monkey
     "refused",
     [["TRAINER.TEXTREFINER.ALPHA", "0.9"], ["MODEL.BACKBONE.NAME", "no-such-model"]],
 )
-def test_a_refused_command_leaves_the_finished_run_as_it_was(command, tmp_path, refused):
+def test_refused_command_does_not_change_the_finished_run(command, tmp_path, refused):
     assert train.main([*command, *SHOTS]) == 0
     files = [tmp_path / "out" / name for name in ("run.json", "result.json", "checkpoint.json")]
     before = [file.read_bytes() for file in files]
@@ -188,7 +188,7 @@ def test_a_refused_command_leaves_the_finished_run_as_it_was(command, tmp_path, 
     assert [file.read_bytes() for file in files] == before
 
 
-def test_a_folder_may_be_called_by_a_number(command, tmp_path, monkeypatch):
+def test_folder_name_may_be_a_number(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = Path(train.__file__).parent
     command = swap(command, "--dataset-config-file", root / "configs/datasets/caltech101.yaml")
@@ -196,13 +196,13 @@ def test_a_folder_may_be_called_by_a_number(command, tmp_path, monkeypatch):
     assert (tmp_path / "2024" / "log.txt").is_file()
 
 
-def test_a_plain_trainer_says_that_it_reads_no_refiner_settings(command, capsys):
+def test_plain_trainer_logs_unused_refiner_settings(command, capsys):
     plain = swap(command, "--trainer", "CoOp")
     assert train.main([*plain, "--alpha", "0.7", "--no-train", *SHOTS]) == 0
     assert "CoOp has no refiner and reads none of these" in capsys.readouterr().out
 
 
-def test_evaluating_a_folder_without_a_model(command, tmp_path, capsys):
+def test_evaluating_a_folder_without_a_model_fails(command, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert (
         train.main([*command, "--eval-only", "--model-dir", str(tmp_path / "empty"), *SHOTS]) == 2
@@ -210,7 +210,7 @@ def test_evaluating_a_folder_without_a_model(command, tmp_path, capsys):
     assert "contains checkpoints of nothing" in capsys.readouterr().err
 
 
-def test_a_non_finite_loss_stops_and_says_what_to_try(command, world, tmp_path, capsys):
+def test_non_finite_loss_stops_with_a_remedy(command, world, tmp_path, capsys):
     weights = torch.load(world.clip)
     weights["text_projection"] *= float("nan")
     torch.save(weights, tmp_path / "nan.pt")
@@ -219,7 +219,7 @@ def test_a_non_finite_loss_stops_and_says_what_to_try(command, world, tmp_path, 
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_broken_image_is_one_sentence(command, world, tmp_path, capsys, workers):
+def test_unreadable_image_is_reported_in_one_sentence(command, world, tmp_path, capsys, workers):
     shutil.copytree(world.folder / "data", tmp_path / "data")
     for image in (tmp_path / "data").rglob("*.jpg"):
         image.write_bytes(b"not an image")
@@ -230,7 +230,7 @@ def test_a_broken_image_is_one_sentence(command, world, tmp_path, capsys, worker
     assert error.count("\n") == 1
 
 
-def test_interrupting_is_not_a_traceback(command, monkeypatch, capsys):
+def test_interrupt_prints_no_traceback(command, monkeypatch, capsys):
     def interrupt(cfg):
         raise KeyboardInterrupt
 
@@ -239,7 +239,7 @@ def test_interrupting_is_not_a_traceback(command, monkeypatch, capsys):
     assert "resumes from the last checkpoint" in capsys.readouterr().err
 
 
-def test_a_run_is_recorded_with_what_decides_it(command, tmp_path):
+def test_run_is_recorded_with_its_settings(command, tmp_path):
     flags = ["--backbone", command[command.index("--config-file") + 1].replace("toy.yaml", "x")]
     assert train.main([*command, *flags, *SHOTS]) == 2  # no such CLIP
     record = json.loads((tmp_path / "out" / "run.json").read_text())
@@ -259,12 +259,12 @@ def test_a_run_is_recorded_with_what_decides_it(command, tmp_path):
     assert tested["model"] == record["finished"]
 
 
-def test_a_build_without_training_is_not_recorded(command, tmp_path):
+def test_run_without_training_is_not_recorded(command, tmp_path):
     assert train.main([*command, "--no-train", *SHOTS]) == 0
     assert not (tmp_path / "out" / "run.json").exists()
 
 
-def test_a_second_run_in_a_folder_is_refused_with_exit_code_75(command, tmp_path, capsys):
+def test_second_run_in_a_folder_exits_with_75(command, tmp_path, capsys):
     with run_records.folder_lock(tmp_path / "out"):
         assert train.main([*command, *SHOTS]) == 75
     error = capsys.readouterr().err

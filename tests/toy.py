@@ -1,4 +1,4 @@
-"""CLIPs of toy size in OpenAI's layout. Every parameter is random: none can be left out unseen."""
+"""Toy CLIPs in OpenAI's layout. Every parameter is random, so that tests detect unused ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from clip.model import CLIP, build_model
 
-VOCAB_SIZE = 49408  # of the one tokenizer there is
+VOCAB_SIZE = 49408  # of OpenAI's tokenizer
 CONTEXT_LENGTH = 77
 
 
@@ -25,7 +25,7 @@ def toy_clip_state_dict(
     text_layers: int = 3,
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Float32 weights of a vision transformer and a text transformer (widths: multiples of 64)."""
+    """Return float32 weights of a vision and a text transformer (widths: multiples of 64)."""
     return _random_state_dict(
         seed,
         embed_dim=embed_dim,
@@ -47,7 +47,7 @@ def toy_resnet_state_dict(
     text_layers: int = 3,
     seed: int = 0,
 ) -> dict[str, torch.Tensor]:
-    """Float32 weights of a ModifiedResNet (resolution: a multiple of 32) and a text transformer."""
+    """Return float32 weights of a ModifiedResNet (resolution: multiple of 32) and a transformer."""
     return _random_state_dict(
         seed,
         embed_dim=embed_dim,
@@ -61,12 +61,12 @@ def toy_resnet_state_dict(
 
 
 def toy_clip(**sizes: Any) -> CLIP:
-    """The model of :func:`toy_clip_state_dict`, in float32 and eval mode."""
+    """Return the model of :func:`toy_clip_state_dict`, in float32 and eval mode."""
     return build_model(toy_clip_state_dict(**sizes), fp16=False)
 
 
 def toy_resnet(**sizes: Any) -> CLIP:
-    """The model of :func:`toy_resnet_state_dict`, in float32 and eval mode."""
+    """Return the model of :func:`toy_resnet_state_dict`, in float32 and eval mode."""
     return build_model(toy_resnet_state_dict(**sizes), fp16=False)
 
 
@@ -85,7 +85,7 @@ def _random_state_dict(seed: int, **sizes: Any) -> dict[str, torch.Tensor]:
             transformer_heads=sizes["transformer_width"] // 64,
             **sizes,
         )
-        # What starts as a constant gets values of its own.
+        # Replace constant initial values by random ones.
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.normal_(module.running_mean, std=0.1)

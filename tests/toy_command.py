@@ -1,4 +1,4 @@
-"""train.py's command line on toy data, and the console that it takes over."""
+"""train.py's command line on toy data, and restoring stdout after a run."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tests.trainers.toy_runs import ToyWorld
 
 
 def short_run(world: ToyWorld, folder: Path) -> list[str]:
-    """Arguments of a short TextRefinerCoOp run into ``folder``/out; KEY VALUE pairs may follow."""
+    """Return arguments of a short TextRefinerCoOp run in ``folder``/out, to be extended."""
     config = folder / "toy.yaml"
     config.write_text(
         f"""
@@ -47,7 +47,7 @@ USE_CUDA: False
 
 
 def swap(command: list[str], flag: str, value: object) -> list[str]:
-    """``command`` with another value of ``flag``."""
+    """Return ``command`` with another value of ``flag``."""
     changed = list(command)
     changed[changed.index(flag) + 1] = str(value)
     return changed
@@ -55,7 +55,7 @@ def swap(command: list[str], flag: str, value: object) -> list[str]:
 
 @contextmanager
 def own_console() -> Iterator[None]:
-    """Give stdout back: a run copies it to its log until the process ends."""
+    """Restore stdout, which a run copies to its log until the process exits."""
     before = sys.stdout
     try:
         yield
@@ -67,6 +67,6 @@ def own_console() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def console() -> Iterator[None]:
-    """`own_console` around every test of a module that imports this."""
+    """Use `own_console` around every test of a module that imports this fixture."""
     with own_console():
         yield

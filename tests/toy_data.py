@@ -33,23 +33,23 @@ CALTECH_CLASSES = [
 def write_image(
     path: str | Path, seed: int, size: int = 32, color: tuple[int, int, int] | None = None
 ) -> None:
-    """Write a ``size`` x ``size`` RGB image: a disc of ``color`` at a random place on grey noise.
+    """Write a ``size`` x ``size`` RGB image: a disc of ``color`` at a random place on gray noise.
 
     The image is a function of the arguments alone. Without a color, the seed chooses one.
     """
     rng = np.random.default_rng(seed)
     rgb = color if color is not None else rng.integers(0, 256, 3)
     pixels = rng.integers(96, 160, (size, size, 3))
-    centre = rng.uniform(0.35, 0.65, 2) * size
+    center = rng.uniform(0.35, 0.65, 2) * size
     rows, columns = np.mgrid[:size, :size]
-    disc = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < (0.35 * size) ** 2
+    disc = (rows - center[0]) ** 2 + (columns - center[1]) ** 2 < (0.35 * size) ** 2
     pixels[disc] = rgb
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
 def class_color(label: int, classes: int) -> tuple[int, int, int]:
-    """``classes`` hues, evenly spaced, so that images tell their class by color."""
+    """Return one of ``classes`` evenly spaced hues, so that classes differ by color."""
     red, green, blue = colorsys.hsv_to_rgb(label / classes, 1.0, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -62,7 +62,7 @@ def caltech101(
     test: int = 4,
     size: int = 32,
 ) -> list[str]:
-    """Make ``root``/caltech-101 as CoOp users have it, and return its class names by label.
+    """Create ``root``/caltech-101 in CoOp's layout, and return its class names by label.
 
     ``train``, ``val`` and ``test`` count the images per class.
     """
@@ -84,9 +84,9 @@ def caltech101(
 
 
 def data_config(root: str | Path, name: str, options: dict[str, Any] | None = None) -> CfgNode:
-    """A config for the dataset ``name`` below ``root``, small enough for a test.
+    """Return a config for the dataset ``name`` below ``root``, small enough for a test.
 
-    ``options`` holds further keys, such as {"DATASET.NUM_SHOTS": 2}.
+    ``options`` contains further keys, such as {"DATASET.NUM_SHOTS": 2}.
     """
     cfg = get_cfg_default()
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from tests.toy_data import write_image
 
-PARTS = {"train": 3, "val": 2, "test": 2}  # images of each class
+PARTS = {"train": 3, "val": 2, "test": 2}  # images per class
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a dataset keeps its files.
+    """Paths of a dataset's files.
 
     ``classes`` maps a class name to a pattern of its images' paths below ``images``, with fields
     ``part`` (train or test) and ``n``, the number of the image in the dataset.

@@ -1,4 +1,4 @@
-"""Captions are true of their scene and covered by the vocabulary."""
+"""Captions describe their scene and use only words of the vocabulary."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_labels_follow_the_order_of_facts():
 
 
 def test_captions_agree_with_the_facts_they_mention():
-    """Otherwise the loss would treat a caption as true of an image that it does not describe."""
+    """Otherwise the loss would match a caption with an image that it does not describe."""
     for i, scene in enumerate(scenes(300)):
         text, mentioned = caption(scene, np.random.RandomState(i))
         for fact, value in {
@@ -62,7 +62,7 @@ def test_vocabulary_covers_captions_and_prompts():
     tokens = clip.tokenize(texts).long()
     rows = vocabulary.rows(tokens)
     torch.testing.assert_close(vocabulary.ids[rows], tokens)
-    assert torch.equal(rows.argmax(-1), tokens.argmax(-1))  # end-of-text stays the largest
+    assert torch.equal(rows.argmax(-1), tokens.argmax(-1))  # end-of-text has the largest id
     assert int((tokens[:400] != 0).sum(-1).max()) <= LENGTH
     assert len(vocabulary) < 200
 

@@ -1,4 +1,4 @@
-"""Pre-training of a Critters CLIP at a small size: encoders, losses, training loop and files."""
+"""Pre-train a small Critters CLIP: encoders, losses, training loop and files."""
 
 import json
 from pathlib import Path
@@ -101,7 +101,7 @@ def test_patch_parts_match_the_labels(pool):
         assert set(np.unique(parts[2])) <= {0, labels[3]}
 
 
-def test_an_epoch_visits_each_row_once():
+def test_epoch_visits_each_row_once():
     rows = [pretrain.batch_rows(step, 8, 26, seed=1) for step in range(6)]
     for epoch in (rows[:3], rows[3:]):
         assert len(np.unique(np.concatenate(epoch))) == 24

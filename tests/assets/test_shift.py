@@ -1,4 +1,4 @@
-"""The choice of the domain shift: its rule and its measurements."""
+"""The domain shift is chosen by its rule from measurements."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def row(shift: str, zero_base: float, zero_new: float, probe: float, coop: float
     }
 
 
-def test_the_largest_gain_among_passing_candidates_is_chosen():
+def test_candidate_with_the_largest_gain_is_chosen():
     rows = [
         row("easy", 90, 90, 95, 99),  # no headroom
         row("alien", 30, 80, 90, 80),  # not recognized
@@ -36,7 +36,7 @@ def test_the_largest_gain_among_passing_candidates_is_chosen():
         choose_shift.choose(rows[:3])
 
 
-def test_measure_draws_no_test_image(monkeypatch):
+def test_measure_does_not_render_test_images(monkeypatch):
     drawn = set()
     real = Plan.draw
 

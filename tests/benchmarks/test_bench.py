@@ -1,4 +1,4 @@
-"""The benchmark's own parts on toy CLIPs: rows, a process of its own, tables, errors."""
+"""The benchmark on toy CLIPs: rows, separate processes, tables and errors."""
 
 import json
 from dataclasses import asdict
@@ -44,7 +44,7 @@ def markdown_of(found, cost=COST):
     )
 
 
-def test_turns_alternate_and_the_median_is_taken(monkeypatch):
+def test_turns_alternate_and_the_median_is_reported(monkeypatch):
     order = []
     clock = iter([1.0, 9.0, 5.0, 5.0, 2.0, 5.0])
     monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])
@@ -54,7 +54,7 @@ def test_turns_alternate_and_the_median_is_taken(monkeypatch):
     assert found == {"a": 2.0, "b": 5.0}
 
 
-def test_a_ratio_of_neighbors_alternates_who_begins(monkeypatch):
+def test_paired_ratio_alternates_which_side_runs_first(monkeypatch):
     order = []
     clock = iter([1.0, 2.0, 6.0, 2.0, 1.0, 2.0, 9.0, 1.0])
     monkeypatch.setattr(timing, "seconds", lambda run, cuda: (run(), next(clock))[1])
@@ -67,12 +67,12 @@ def test_power_law():
     assert timing.power_law([1, 10, 100], [3, 300, 30000]) == pytest.approx(2)
 
 
-def test_operations_of_a_product_are_counted():
+def test_flops_of_a_matrix_product():
     a, b = torch.randn(3, 4), torch.randn(4, 5)
     assert timing.flops(lambda: a @ b) == 2 * 3 * 4 * 5
 
 
-def test_rows_and_their_table(world):
+def test_rows_and_table(world):
     step = rows.train_step(world, "TextRefinerCoOp", 3, 2, 0, wanted=1e9)
     (test,) = rows.eval_batch(world, "TextRefinerPromptKD", 3, 2, 0)
     assert step.ratio == step.naive / step.fast
@@ -88,7 +88,7 @@ def test_rows_and_their_table(world):
 
 
 @pytest.mark.usefixtures("same_threads")
-def test_what_textrefiner_adds_has_quartiles(tmp_path):
+def test_textrefiner_overhead_has_quartiles(tmp_path):
     words = ["--toy", "--threads", "1", "--output", str(tmp_path)]
     refiner.main(words)
     (path,) = tmp_path.glob("*-refiner-toy.json")
@@ -102,14 +102,14 @@ def test_what_textrefiner_adds_has_quartiles(tmp_path):
     assert "| +5.0 % (+4.0 to +7.5) | +6.2 % | -0.5 % (-1.0 to +2.0) | +0.0 % |" in markdown_of([])
 
 
-def test_rows_of_two_precisions_share_naives_turns(world):
+def test_rows_of_two_precisions_share_the_naive_timings(world):
     found = rows.eval_batch(world, "TextRefinerCoOp", 3, 2, 0, {"fp32": 0, "bf16": 7})
     assert [row.wanted for row in found] == [0, 7]
     assert found[0].naive == found[1].naive
     assert found[1].what == f"{found[0].what}, bf16 against naive's fp32"
 
 
-def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
+def test_naive_time_beyond_the_memory_is_extrapolated_from_fewer_classes(world):
     few = [
         rows.Row("", classes / 10, 1.0, naive_gflop=classes + 1.0, classes=classes)
         for classes in (2, 4)
@@ -121,14 +121,14 @@ def test_naive_beyond_the_memory_is_on_the_line_through_fewer_classes(world):
     assert step.note in markdown_of([step])
 
 
-def test_a_line_that_is_negative_without_classes_is_not_believed():
+def test_extrapolation_with_a_negative_intercept_is_replaced_by_proportion():
     low, high = (rows.Row("", s, 1.0, naive_gflop=s, classes=c) for c, s in ((2, 0.1), (4, 0.4)))
     seconds, gflop = rows.extrapolate(low, high, 10)
     assert seconds == pytest.approx(1.0), "ten quarters of 0.4, not 1.3"
     assert gflop == pytest.approx(1.3)
 
 
-def test_the_full_run_has_every_size_once_and_one_to_check_the_line(monkeypatch):
+def test_full_run_has_every_size_once_and_one_to_check_the_extrapolation(monkeypatch):
     seen = []
 
     def note(kind):
@@ -153,14 +153,14 @@ def test_the_full_run_has_every_size_once_and_one_to_check_the_line(monkeypatch)
     assert sum(not case[-1] for case in large) == 1, "naive at more than 100 classes"
 
 
-def test_a_step_in_a_process_of_its_own(world):
+def test_step_in_a_separate_process(world):
     naive, fast = (
         child.measure(world, "memory", kind, "CoOp", 200, 2)["bytes"] for kind in ("naive", "fast")
     )
     assert naive > 4 * fast > 0
 
 
-def test_no_gpu_is_one_sentence(monkeypatch, capsys):
+def test_missing_gpu_is_reported_in_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as end:
         bench.main(["--device", "cuda"])

@@ -1,4 +1,4 @@
-"""The measurement of a feature store on a toy CLIP: its numbers, its table, its errors."""
+"""Measure a feature store on a toy CLIP: numbers, table and errors."""
 
 import json
 
@@ -16,7 +16,7 @@ def run(folder, *options):
     return code, json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
-def test_times_are_taken_apart_and_logits_compared(tmp_path):
+def test_phases_are_timed_separately_and_logits_compared(tmp_path):
     code, results, text = run(tmp_path, "--images", "8")
     found, beyond = results["store"], results["projected"]
     assert code == 0
@@ -29,7 +29,7 @@ def test_times_are_taken_apart_and_logits_compared(tmp_path):
     assert text.count("yes, bit for bit") == 2
 
 
-def test_nothing_is_projected_when_all_is_measured(tmp_path):
+def test_full_measurement_has_no_projected_times(tmp_path):
     code, results, text = run(tmp_path, "--images", str(bench.TOY_MANY))
     assert code == 0
     assert "projected" not in results
@@ -38,7 +38,7 @@ def test_nothing_is_projected_when_all_is_measured(tmp_path):
     assert "ratio at 24 with the building in both" in text
 
 
-def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch, capsys):
+def test_different_logits_in_the_second_evaluation_raise(tmp_path, monkeypatch, capsys):
     original, seen = FeatureStore.features, set()
 
     def drifting(self, loader, local, half):
@@ -56,7 +56,7 @@ def test_other_logits_of_a_second_evaluation_are_an_error(tmp_path, monkeypatch,
     assert "logits differ" in capsys.readouterr().err
 
 
-def test_too_few_images_are_one_sentence(capsys):
+def test_too_few_images_are_reported_in_one_sentence(capsys):
     with pytest.raises(SystemExit) as end:
         bench.main(["--images", "1"])
     assert end.value.code == 2

@@ -1,4 +1,4 @@
-"""The plain implementation computes what the trainers do: losses, gradients, cache, logits."""
+"""The naive implementation matches the trainers: losses, gradients, cache and logits."""
 
 import copy
 
@@ -12,7 +12,7 @@ CASES = [name for name, _ in TEST_CASES if name != "TextRefiner"]  # an alias
 LABEL = torch.tensor([0, 2, 1])
 TOLERANCES = {
     torch.float64: {"rtol": 0, "atol": 1e-9},
-    torch.float32: {"rtol": 1e-3, "atol": 1e-4},  # losses of up to 100, summed in other orders
+    torch.float32: {"rtol": 1e-3, "atol": 1e-4},  # losses of up to 100, summed in a different order
 }
 
 
@@ -26,7 +26,7 @@ def build(world, name, folder, dtype, device):
     options = ("TRAINER.COOP.CTX_INIT", words, "TRAINER.COCOOP.CTX_INIT", words)
     trainer = world.build(name, folder, *options, "USE_CUDA", device == "cuda")
     learner = trainer.model.to(dtype).learner
-    if "PromptKD" in name:  # the teacher spoke in float32 when the learner was built
+    if "PromptKD" in name:  # the learner computed the teacher's text in float32
         with torch.no_grad():
             learner.teacher_text = learner.teacher.encode_text()
     trainer.set_model_mode("train")
@@ -34,7 +34,7 @@ def build(world, name, folder, dtype, device):
 
 
 def gradients(model, losses):
-    """Of every trained parameter, by name."""
+    """Return the gradients of the trained parameters by name."""
     model.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     trained = torch.nn.ModuleDict(model.trainable_modules())
@@ -42,7 +42,7 @@ def gradients(model, losses):
 
 
 def assert_equals_the_trainer(world, name, folder, dtype, device="cpu"):
-    """Of one step losses, logits, gradients, cache and statistics; of a test the logits."""
+    """Compare a step (losses, logits, gradients, cache, statistics) and test logits."""
     tolerance = TOLERANCES[dtype]
     fast = build(world, name, folder, dtype, device)
     plain = copy.copy(fast)
@@ -75,7 +75,7 @@ def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
     assert_equals_the_trainer(world, name, tmp_path, dtype)
 
 
-def test_the_loop_over_entries_leaves_entries_without_tokens_alone():
+def test_cache_entries_without_tokens_are_unchanged():
     entries = torch.nn.functional.normalize(torch.eye(4, 6, dtype=torch.float64), dim=-1)
     tokens = torch.tensor([[1.0, 0, 0, 0, 2, 0], [1.0, 0, 0, 0, 0, 0]], dtype=torch.float64)
     moved = naive.update_cache(entries, tokens, 0.8)

@@ -1,4 +1,4 @@
-"""The measurement of options on toy CLIPs; compiling is left to tests/trainers/test_compiled.py."""
+"""Measure options on toy CLIPs; tests/trainers/test_compile.py covers compilation."""
 
 import json
 
@@ -11,7 +11,7 @@ from benchmarks.world import TOY, World
 pytestmark = pytest.mark.usefixtures("same_threads")
 
 
-def test_rows_and_their_table(tmp_path, monkeypatch):
+def test_rows_and_table(tmp_path, monkeypatch):
     compiled = []
 
     def keep_plain(learner, batch_sizes):
@@ -29,7 +29,7 @@ def test_rows_and_their_table(tmp_path, monkeypatch):
     assert all(f"| {row['what']} | " in text for row in rows)
 
 
-def test_a_patch_embedding_that_differs_is_noticed(tmp_path, monkeypatch):
+def test_different_patch_embedding_is_detected(tmp_path, monkeypatch):
     world = World(tmp_path, TOY, cuda=False)
     monkeypatch.setattr(options.F, "conv2d", lambda image, weight, stride: torch.zeros(4, 64, 4, 4))
     with pytest.raises(AssertionError, match="not close"):

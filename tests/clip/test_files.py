@@ -74,7 +74,7 @@ def test_a_compact_vocabulary_is_expanded_with_zeros(tmp_path: Path) -> None:
         ([0, 1, 2], None, "outside its vocab_size, 0"),
     ],
 )
-def test_a_wrong_compact_vocabulary_is_refused(
+def test_invalid_compact_vocabulary_raises(
     tmp_path: Path, rows: list[int], vocab_size: str | None, message: str
 ) -> None:
     path = compact(tmp_path / "compact.safetensors", rows, vocab_size)
@@ -109,7 +109,7 @@ def test_files_without_weights_raise_a_clear_error(
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 @pytest.mark.parametrize("name", ["weights.pt", "legacy.pt", "weights.safetensors"])
-def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) -> None:
+def test_truncated_files_raise(tmp_path: Path, name: str, share: float) -> None:
     tensors = {"weight": torch.randn(64, 64)}
     path = tmp_path / name
     if path.suffix == ".safetensors":
@@ -122,7 +122,7 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, share: float) ->
         read_state_dict(path)
 
 
-def test_other_zip_archives_are_refused(tmp_path: Path) -> None:
+def test_other_zip_archives_raise(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.pt", "w") as archive:
         archive.writestr("photos/one.jpg", b"...")
     with pytest.raises(WeightsError, match=r"without data\.pkl"):
@@ -138,7 +138,7 @@ def test_other_zip_archives_are_refused(tmp_path: Path) -> None:
         (nn.Linear(2, 2), "save model.state_dict"),
     ],
 )
-def test_other_pickles_are_refused(tmp_path: Path, content: object, message: str) -> None:
+def test_other_pickles_raise(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(WeightsError, match=message):
         read_state_dict(tmp_path / "weights.pt")
@@ -153,7 +153,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
-def test_pickles_with_code_are_refused_and_not_executed(tmp_path: Path, writer: str) -> None:
+def test_pickles_with_code_raise_and_are_not_executed(tmp_path: Path, writer: str) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     content = {"weight": torch.ones(1), "payload": Evil(victim)}

@@ -1,4 +1,4 @@
-"""clip.load and clip.weights: the file that a name refers to, and the model loaded from it."""
+"""clip.load and clip.weights: resolve a model name to a file and load the model."""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_weights_are_loaded_exactly_on_the_cpu(
     assert f"{path} (QuickGELU)" in capsys.readouterr().out
 
 
-def test_a_path_below_the_home_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_with_a_tilde_is_expanded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(path.parent))
     assert weights.load_weights("~/toy.pt").source == f"{path}"
 
@@ -59,18 +59,18 @@ def test_preprocess(path: Path) -> None:
     assert out[0, 16, 2:30].unique().numel() == 1
 
 
-def test_jit_is_refused(path: Path) -> None:
+def test_jit_raises(path: Path) -> None:
     with pytest.raises(WeightsError, match="jit=True is not supported"):
         clip.load(str(path), jit=True)
 
 
-def test_weights_of_another_layout_name_their_file(tmp_path: Path) -> None:
+def test_weights_of_another_layout_raise_and_name_the_file(tmp_path: Path) -> None:
     torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match=r"other\.pt.*OpenAI's layout"):
         clip.load(tmp_path / "other.pt", device="cpu")
 
 
-def test_an_asset_with_a_compact_vocabulary(
+def test_bundled_model_with_a_compact_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(weights, "_ASSETS", tmp_path)
@@ -105,7 +105,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return served
 
 
-def test_a_name_is_downloaded_into_the_cache(released: Path, tmp_path: Path) -> None:
+def test_named_model_is_downloaded_to_the_cache(released: Path, tmp_path: Path) -> None:
     cached = tmp_path / "home/.cache/clip/ViT-B-16.pt"
     assert weights.load_weights("ViT-B/16").source == f"OpenAI's ViT-B/16 from {cached}"
     other = tmp_path / "elsewhere"
@@ -148,7 +148,7 @@ def test_a_coop_trainer_loads_its_backbone(released: Path) -> None:
         ("weights/none.pt", r"there is no file weights/none\.pt \(working folder: /"),
     ],
 )
-def test_wrong_names(name: str, message: str) -> None:
+def test_unknown_names_raise(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         clip.load(name)
 

@@ -1,4 +1,4 @@
-"""Compare the encoders with open_clip's for the same weights."""
+"""The encoders match open_clip's for the same weights."""
 
 import math
 
@@ -22,7 +22,7 @@ from tests.toy import toy_clip, toy_clip_state_dict, toy_resnet, toy_resnet_stat
 
 
 def texts(*lengths: int) -> torch.Tensor:
-    """Return random token ids with the end of text at these positions."""
+    """Return random token ids with the end-of-text token at these positions."""
     ids = torch.zeros(len(lengths), 77, dtype=torch.int)
     generator = torch.Generator().manual_seed(0)
     for row, length in zip(ids, lengths, strict=True):
@@ -135,7 +135,7 @@ def test_sizes_are_attributes() -> None:
 
 
 class TextEncoder(nn.Module):
-    """A text encoder as in CoOp and its successors, which call the parts themselves."""
+    """A text encoder as in CoOp and its successors, which call the submodules directly."""
 
     def __init__(self, clip_model: CLIP) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class TextEncoder(nn.Module):
         return x[torch.arange(x.shape[0]), eot] @ self.text_projection
 
 
-def test_a_coop_text_encoder_is_encode_text() -> None:
+def test_coop_text_encoder_matches_encode_text() -> None:
     model = toy_clip()
     tokenized = texts(5, 12, 40)
     with torch.no_grad():
@@ -163,20 +163,20 @@ def test_a_coop_text_encoder_is_encode_text() -> None:
         assert torch.equal(TextEncoder(model)(embeddings, tokenized), model.encode_text(tokenized))
 
 
-def test_transformers_take_the_sequence_first() -> None:
+def test_transformers_take_sequence_first_input() -> None:
     model = toy_clip()
     x = torch.randn(77, 3, 64, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         out = model.transformer(x)
         assert out.shape == (77, 3, 64)
-        torch.testing.assert_close(out[:, 1:2], model.transformer(x[:, 1:2]))  # texts are apart
+        torch.testing.assert_close(out[:, 1:2], model.transformer(x[:, 1:2]))  # texts differ
         changed = x.clone()
         changed[40:] += 1.0
         torch.testing.assert_close(model.transformer(changed)[:40], out[:40])  # causal
         assert not torch.allclose(model.transformer(changed)[40:], out[40:])
 
 
-def test_the_end_of_text_is_the_largest_id_and_later_tokens_are_ignored() -> None:
+def test_text_feature_is_read_at_the_largest_id_and_later_tokens_are_ignored() -> None:
     model = toy_clip()
     one, other = texts(9), texts(9)
     other[0, 10:] = 5
@@ -247,7 +247,7 @@ def test_fp16_and_float32_agree() -> None:
             torch.testing.assert_close(rounded.float(), exact, rtol=2e-2, atol=2e-2)
 
 
-def test_a_built_model_owns_its_weights_and_uses_no_random_numbers() -> None:
+def test_build_model_copies_the_weights_and_draws_no_random_numbers() -> None:
     state_dict = toy_clip_state_dict()
     state_dict["visual.proj"].requires_grad_()
     before = {name: value.detach().clone() for name, value in state_dict.items()}
@@ -262,14 +262,14 @@ def test_a_built_model_owns_its_weights_and_uses_no_random_numbers() -> None:
     assert all(torch.equal(state_dict[name], value) for name, value in before.items())
 
 
-def test_half_precision_weights_give_a_float32_model_of_the_same_values() -> None:
+def test_half_precision_weights_are_loaded_as_float32() -> None:
     state_dict = {name: value.half() for name, value in toy_clip_state_dict().items()}
     model = build_model(state_dict, fp16=False)
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state_dict.items())
 
 
-def test_sizes_among_openais_weights_are_left_out_and_left_alone() -> None:
+def test_size_entries_of_openais_weights_are_ignored_and_kept() -> None:
     sizes = {
         "input_resolution": torch.tensor(32),
         "context_length": torch.tensor(77),
@@ -281,7 +281,7 @@ def test_sizes_among_openais_weights_are_left_out_and_left_alone() -> None:
     assert list(state_dict) == names
 
 
-def test_a_new_model_is_ready_for_training() -> None:
+def test_new_model_is_initialized_for_training() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         sizes = infer_sizes(toy_clip_state_dict())
@@ -297,13 +297,13 @@ def test_a_new_model_is_ready_for_training() -> None:
     assert not unused
 
 
-def test_a_new_resnet_starts_as_its_shortcuts() -> None:
+def test_residual_branches_of_a_new_resnet_start_at_zero() -> None:
     model = CLIP(**infer_sizes(toy_resnet_state_dict()))
     assert not model.visual.layer1[0].bn3.weight.any()
     assert model.visual.attnpool.c_proj.weight.std().item() > 0
 
 
-def test_a_vision_transformer_needs_a_patch_size() -> None:
+def test_vision_transformer_requires_a_patch_size() -> None:
     sizes = infer_sizes(toy_clip_state_dict()) | {"vision_patch_size": None}
     with pytest.raises(ValueError, match="vision_patch_size"):
         CLIP(**sizes)
@@ -326,14 +326,14 @@ def test_a_vision_transformer_needs_a_patch_size() -> None:
         (lambda weights: weights.clear(), "among the 0 names"),
     ],
 )
-def test_other_layouts_are_refused(change, message: str) -> None:
+def test_other_layouts_raise(change, message: str) -> None:
     weights = toy_clip_state_dict()
     change(weights)
     with pytest.raises(WeightsError, match=message):
         build_model(weights)
 
 
-def test_a_long_list_of_differences_is_shortened() -> None:
+def test_long_list_of_differences_is_shortened() -> None:
     weights = {f"extra.{i}": torch.zeros(()) for i in range(30)} | toy_clip_state_dict()
     with pytest.raises(WeightsError, match="and 26 more"):
         build_model(weights)

@@ -48,7 +48,7 @@ def test_openais_addresses_equal_open_clips_copy() -> None:
         assert address == open_clip.get_pretrained_url(theirs, "openai")
 
 
-def test_a_download_is_checked_and_kept(url: str, tmp_path: Path) -> None:
+def test_download_is_verified_and_cached(url: str, tmp_path: Path) -> None:
     root = tmp_path / "new" / "cache"
     path = clip._download(url, str(root))
     assert path == str(root / "toy.pt")
@@ -65,14 +65,14 @@ def test_downloads_go_to_openais_folder(
     assert clip._download(url) == str(tmp_path / "home/.cache/clip/toy.pt")
 
 
-def test_a_download_with_another_hash_is_not_kept(url: str, tmp_path: Path) -> None:
+def test_download_with_another_hash_is_deleted(url: str, tmp_path: Path) -> None:
     Path(url.removeprefix("file://")).write_bytes(CONTENT + b"?")
     with pytest.raises(WeightsError, match="invalid hash value"):
         download(url, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_cached_file_with_another_hash_is_an_error(url: str, tmp_path: Path) -> None:
+def test_cached_file_with_another_hash_raises(url: str, tmp_path: Path) -> None:
     cached = tmp_path / "toy.pt"
     cached.write_bytes(b"other weights")
     with pytest.raises(WeightsError, match=r"toy\.pt is not OpenAI's file.*delete it"):

@@ -1,4 +1,4 @@
-"""open_clip's registry, with small architectures added to it."""
+"""Load open_clip models; small architectures are added to open_clip's registry."""
 
 import json
 from pathlib import Path
@@ -59,9 +59,7 @@ def assert_same_features(ours: clip.model.CLIP, theirs: torch.nn.Module) -> None
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("name", ["toy-vit", "toy-vit-quickgelu", "toy-rn"])
-def test_a_file_of_an_architecture_gives_open_clips_features(
-    name: str, suffix: str, tmp_path: Path
-) -> None:
+def test_features_of_a_file_match_open_clips(name: str, suffix: str, tmp_path: Path) -> None:
     theirs = new_model(name)
     path = tmp_path / f"weights{suffix}"
     if suffix == ".pt":
@@ -72,7 +70,7 @@ def test_a_file_of_an_architecture_gives_open_clips_features(
     assert_same_features(ours, theirs)
 
 
-def test_a_tag_is_downloaded_and_brings_its_activation_and_normalization(
+def test_tag_is_downloaded_and_sets_activation_and_normalization(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tag's activation is used: the architecture has GELU, the weights QuickGELU."""
@@ -106,7 +104,7 @@ def test_a_tag_is_downloaded_and_brings_its_activation_and_normalization(
         ("toy-vit-same", "toy-rn", r"vision layers \[1, 1, 2, 1\] instead of 2"),
     ],
 )
-def test_a_file_of_another_architecture_is_refused(
+def test_file_of_another_architecture_raises(
     named: str, file: str, message: str, tmp_path: Path
 ) -> None:
     save_file(new_model(file).state_dict(), tmp_path / "weights.safetensors")
@@ -134,7 +132,7 @@ def test_a_failed_download_raises_a_clear_error(monkeypatch: pytest.MonkeyPatch)
         ("ViT-L-14-CLIPA:datacomp1b", "no_causal_mask"),
     ],
 )
-def test_other_architectures_are_refused_with_the_reason(name: str, message: str) -> None:
+def test_unsupported_architectures_raise_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         openclip.find(name)
 
@@ -146,12 +144,12 @@ def test_other_architectures_are_refused_with_the_reason(name: str, message: str
         ({"heads": 4}, "4 text heads for a width of 64"),
     ],
 )
-def test_other_text_encoder_settings_are_differences(change: dict, message: str) -> None:
+def test_other_text_encoder_settings_are_reported(change: dict, message: str) -> None:
     config = {"embed_dim": 32, "vision_cfg": VIT, "text_cfg": TEXT | change}
     assert openclip.differences(config) == message
 
 
-def test_the_plain_architectures_of_the_registry_are_not_refused() -> None:
+def test_plain_architectures_of_the_registry_are_supported() -> None:
     names = ["RN50", "RN101-quickgelu", "RN50x64", "ViT-B-32", "ViT-B-16", "ViT-L-14-336"]
     found = {name: openclip.differences(open_clip.get_model_config(name)) for name in names}
     assert found == dict.fromkeys(names, "")
@@ -165,6 +163,6 @@ def test_the_plain_architectures_of_the_registry_are_not_refused() -> None:
         ("ViT-B-16:", "no weights '' of ViT-B-16.*allowed: .*, openai"),
     ],
 )
-def test_wrong_names_list_the_nearest(name: str, message: str) -> None:
+def test_unknown_names_list_the_nearest(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
         openclip.find(name)

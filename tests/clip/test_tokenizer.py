@@ -21,7 +21,7 @@ TEXTS = [
 
 
 def test_known_ids() -> None:
-    """Ids that OpenAI's tokenizer gives, as its notebook prints them for "hello world!"."""
+    """Compare with the ids that OpenAI's notebook prints for "hello world!"."""
     expected = [49406, 3306, 1002, 256, 49407]
     ids = clip.tokenize("hello world!")
     assert ids.shape == (1, 77)
@@ -48,7 +48,7 @@ def test_encode_and_decode() -> None:
     assert tokenizer.decode(torch.tensor(ids)) == tokenizer.decode(ids)
 
 
-def test_the_vocabulary_has_openais_names() -> None:
+def test_vocabulary_attributes_have_openais_names() -> None:
     tokenizer = SimpleTokenizer()
     assert len(tokenizer.encoder) == 49408
     assert (tokenizer.encoder[START], tokenizer.encoder[END]) == (49406, 49407)

@@ -1,4 +1,4 @@
-"""Archives written by torch.jit are read without it."""
+"""TorchScript archives are read without torch.jit."""
 
 import io
 import pickle
@@ -100,7 +100,7 @@ def replace(archive: Path, target: Path, changes: dict[str, bytes]) -> Path:
 
 
 class Call:
-    """Pickles as a call of ``function(*arguments)``."""
+    """Pickle to a call of ``function(*arguments)``."""
 
     def __init__(self, function, *arguments: object) -> None:
         self.call = function, arguments
@@ -113,7 +113,7 @@ class Call:
     ("function", "name"),
     [(exec, "builtins.exec"), (shutil.rmtree, "shutil.rmtree"), (getattr, "builtins.getattr")],
 )
-def test_pickles_with_code_are_refused_and_not_executed(
+def test_pickles_with_code_raise_and_are_not_executed(
     archive: Path, tmp_path: Path, function, name: str
 ) -> None:
     victim = tmp_path / "victim"
@@ -142,9 +142,7 @@ def rebuild(state: str) -> bytes:
         (rebuild("(NdS'__call__'\nS'x'\nstb"), "data.pkl cannot be read"),
     ],
 )
-def test_other_pickles_are_refused(
-    archive: Path, tmp_path: Path, data: bytes, message: str
-) -> None:
+def test_other_pickles_raise(archive: Path, tmp_path: Path, data: bytes, message: str) -> None:
     path = replace(archive, tmp_path / "odd.pt", {"data.pkl": data})
     with pytest.raises(WeightsError, match=message):
         read_state_dict(path)
@@ -176,7 +174,7 @@ def tensor_pickle(numel: int, size: tuple[int, ...], stride: tuple[int, ...]) ->
         (tensor_pickle(4, (1000,), (1,)), "out of bounds"),
     ],
 )
-def test_a_tensor_beyond_its_bytes_is_refused(
+def test_tensor_larger_than_its_storage_raises(
     archive: Path, tmp_path: Path, data: bytes, message: str
 ) -> None:
     path = replace(archive, tmp_path / "lie.pt", {"data.pkl": data, "data/0": bytes(16)})
@@ -205,7 +203,7 @@ def test_corrupt_bytes_are_detected(archive: Path, tmp_path: Path) -> None:
         read_state_dict(path)
 
 
-def test_truncated_archives_are_refused(archive: Path, tmp_path: Path) -> None:
+def test_truncated_archives_raise(archive: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.pt"
     path.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(WeightsError, match="is truncated"):

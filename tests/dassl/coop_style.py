@@ -21,7 +21,7 @@ class Item:
 
 
 class StubDataset:
-    """Named images without files."""
+    """Named images that have no files."""
 
     def __init__(self, val="val"):
         self.classnames = [f"class {i}" for i in range(CLASSES)]
@@ -30,7 +30,7 @@ class StubDataset:
 
 
 class StubLoader:
-    """Batches that depend on (split, epoch, batch) alone, like those of the data manager."""
+    """Batches that depend only on (split, epoch, batch), like the data manager's."""
 
     def __init__(self, split, batches=BATCHES):
         self.split, self.batches, self.epoch = split, batches, 0
@@ -109,7 +109,7 @@ class ToyCoOp(TrainerX):
 
 
 def toy_cfg(output_dir, *opts):
-    """SGD with momentum, one warm-up epoch, a checkpoint after each of 4 epochs."""
+    """Return settings: SGD with momentum, one warm-up epoch, 4 epochs, a checkpoint after each."""
     cfg = get_cfg_default()
     settings = {
         "OUTPUT_DIR": str(output_dir),

@@ -1,4 +1,4 @@
-"""The settings of a training are recorded, and resuming with other settings is refused."""
+"""Settings of a run are recorded, and resuming with other settings raises."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dassl.utils import UsageError, write_json
 
 
 class Distiller:
-    """A trainer with config nodes and model names only."""
+    """A trainer that has only config nodes and model names."""
 
     config_nodes = ("PROMPTKD",)
 
@@ -41,14 +41,14 @@ def cfg(tmp_path: Path) -> CfgNode:
         ("TRAINER.PROMPTKD.KD_WEIGHT", 9.0),
     ],
 )
-def test_another_setting_is_refused(cfg: CfgNode, key: str, value: object) -> None:
-    check_continuation(Distiller(), cfg)  # the same again
+def test_changed_setting_raises(cfg: CfgNode, key: str, value: object) -> None:
+    check_continuation(Distiller(), cfg)  # the same settings
     cfg.merge_from_list([key, value])
     with pytest.raises(UsageError, match=f"{key} was .*, now is {value}"):
         check_continuation(Distiller(), cfg)
 
 
-def test_what_the_trainer_does_not_read_and_more_epochs_are_no_difference(cfg: CfgNode) -> None:
+def test_unused_settings_and_more_epochs_are_allowed(cfg: CfgNode) -> None:
     cfg.merge_from_list(["OPTIM.MAX_EPOCH", 99, "TRAINER.COOP.N_CTX", 3])
     check_continuation(Distiller(), cfg)
     assert "OPTIM.LR" in training_settings(Distiller(), cfg)

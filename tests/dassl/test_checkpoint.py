@@ -1,4 +1,4 @@
-"""Checkpoints, including the original's, are loaded safely and saved atomically."""
+"""Checkpoints, including those of Dassl.pytorch, are loaded safely and saved atomically."""
 
 import collections
 import functools
@@ -30,7 +30,7 @@ from dassl.utils.safe_load import Inert
 
 
 class Evil:
-    """Pickles to a call."""
+    """Pickle to a function call."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -52,7 +52,7 @@ def poisons(marker):
 
 @pytest.mark.parametrize("name", poisons("x"))
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_malicious_checkpoint_is_refused_by_name_and_runs_nothing(tmp_path, name, zipped):
+def test_malicious_checkpoint_raises_and_executes_nothing(tmp_path, name, zipped):
     marker = tmp_path / "ran"
     path = tmp_path / "model.pth.tar-1"
     state = {"state_dict": {}, "epoch": 1, "optimizer": poisons(marker)[name]}
@@ -62,13 +62,13 @@ def test_a_malicious_checkpoint_is_refused_by_name_and_runs_nothing(tmp_path, na
     assert not marker.exists()
 
 
-def test_the_refusal_names_the_global(tmp_path):
+def test_error_names_the_disallowed_global(tmp_path):
     torch.save({"a": functools.partial(print)}, tmp_path / "c")
     with pytest.raises(UsageError, match=r"it names 'functools\.partial'"):
         load_checkpoint(tmp_path / "c")
 
 
-def test_a_plain_pickle_is_refused(tmp_path):
+def test_plain_pickle_raises(tmp_path):
     marker = tmp_path / "ran"
     (tmp_path / "c").write_bytes(pickle.dumps(Evil(os.system, f"touch {marker}"), protocol=2))
     with pytest.raises(UsageError, match=r"refused to load|cannot read"):
@@ -76,7 +76,7 @@ def test_a_plain_pickle_is_refused(tmp_path):
     assert not marker.exists()
 
 
-def test_loading_leaves_torchs_own_list_of_safe_globals_alone(tmp_path):
+def test_loading_does_not_change_torchs_safe_globals(tmp_path):
     class Mine: ...
 
     torch.serialization.add_safe_globals([Mine])
@@ -87,7 +87,7 @@ def test_loading_leaves_torchs_own_list_of_safe_globals_alone(tmp_path):
     torch.serialization.clear_safe_globals()
 
 
-def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
+def test_optimizers_and_schedulers_are_loaded_as_inert_objects(tmp_path):
     model = nn.Linear(2, 2)
     optim = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     model(torch.ones(1, 2)).sum().backward()
@@ -95,7 +95,7 @@ def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
     sched = torch.optim.lr_scheduler.CosineAnnealingLR(optim, 4)
     milestones = torch.optim.lr_scheduler.MultiStepLR(optim, [2, 3])
     state = {"scheduler": {"successor": sched, "other": milestones}, "optim": optim}
-    # A live scheduler of today wraps optimizer.step in a closure, which no pickle takes.
+    # Current schedulers wrap optimizer.step in a closure, which cannot be pickled.
     del optim.step
     torch.save(state, tmp_path / "c")
     loaded = load_checkpoint(tmp_path / "c")
@@ -109,8 +109,8 @@ def test_optimizers_and_schedulers_come_as_inert_objects(tmp_path):
     assert not hasattr(loaded["optim"], "step")
 
 
-def test_classes_of_the_original_dassl_come_as_inert_objects(tmp_path):
-    """An optimizer of the original, pickled with its path there."""
+def test_classes_of_the_original_dassl_are_loaded_as_inert_objects(tmp_path):
+    """Load an optimizer of Dassl.pytorch that is pickled with its module path."""
     original = type("RAdam", (), {"__module__": "dassl.optim.radam", "__qualname__": "RAdam"})
     payload = original()
     payload.degenerated_to_sgd = True
@@ -150,7 +150,7 @@ def release_cfg():
     return cfg
 
 
-def test_the_release_loads_and_its_schedule_goes_on(release_run):
+def test_release_checkpoint_loads_and_its_schedule_continues(release_run):
     path = newest_checkpoint(release_run / "release_run" / "Memory")
     checkpoint = load_checkpoint(path)
     assert checkpoint["epoch"] == 4
@@ -180,7 +180,7 @@ def test_save_names_the_newest_and_keeps_a_copy_of_the_best(tmp_path, capsys):
     assert newest_checkpoint(tmp_path) == tmp_path / "model.pth.tar-3"
     for name in ("model.pth.tar-3", "model-best.pth.tar"):
         assert load_checkpoint(tmp_path / name)["state_dict"] == {"weight": torch.tensor([1.5])}
-    assert "module.weight" in state["state_dict"]  # the caller's is left alone
+    assert "module.weight" in state["state_dict"]  # the caller's dict is unchanged
     assert f"Checkpoint saved to {tmp_path / 'model.pth.tar-3'}" in capsys.readouterr().out
 
 
@@ -192,7 +192,7 @@ def test_save_under_a_name_and_with_the_prefix(tmp_path):
     assert "module.weight" in load_checkpoint(tmp_path / "model-best.pth.tar")["state_dict"]
 
 
-def test_an_interrupted_save_leaves_the_set_before(tmp_path, monkeypatch):
+def test_interrupted_save_keeps_the_previous_set(tmp_path, monkeypatch):
     def save_set(value):
         folders = [tmp_path / name for name in ("a", "b")]
         save_checkpoints({f: state_at(1, value) for f in folders}, model_name="best")
@@ -214,7 +214,7 @@ def test_an_interrupted_save_leaves_the_set_before(tmp_path, monkeypatch):
         assert load_checkpoint(tmp_path / name / "best")["state_dict"]["module.weight"] == 1.0
 
 
-def test_a_pointer_to_a_missing_file_is_refused(tmp_path):
+def test_pointer_to_a_missing_file_raises(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     save_checkpoint(state_at(2), tmp_path)
     for name in ("model.pth.tar-9", "../elsewhere", ""):
@@ -293,7 +293,7 @@ def test_matching_pretrained_weights_are_loaded_and_others_reported(tmp_path, ca
     assert "Not in the file and unchanged: 0.bias, 1.weight, 1.bias" in out
 
 
-def test_pretrained_weights_without_a_match_are_refused(tmp_path):
+def test_pretrained_weights_without_a_match_raise(tmp_path):
     torch.save({f"other{i}": torch.zeros(1) for i in range(9)}, tmp_path / "w")
     with pytest.raises(UsageError, match=r"no weight in .* matches .* \(9 in all\), the model has"):
         load_pretrained_weights(nn.Linear(1, 1), tmp_path / "w")

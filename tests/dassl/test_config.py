@@ -7,7 +7,7 @@ import pytest
 from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_opts, with_bases
 from dassl.utils import UsageError
 
-# Every setting of Dassl 0.6.3 (TRAINER's sections by name), with a default that code relies on.
+# Every setting of Dassl 0.6.3 (TRAINER's sections by name), and defaults that code relies on.
 ORIGINAL = {
     "": "VERSION OUTPUT_DIR RESUME SEED USE_CUDA VERBOSE",
     "INPUT": "SIZE INTERPOLATION TRANSFORMS NO_TRANSFORM PIXEL_MEAN PIXEL_STD CROP_PADDING "
@@ -62,7 +62,7 @@ def test_every_key_of_the_original_exists(section):
     assert set(ORIGINAL[section].split()) <= set(look_up(get_cfg_default(), section))
 
 
-def test_the_additions_to_the_original_are_these():
+def test_added_keys():
     cfg = get_cfg_default()
     ours = {
         f"{section}.{key}"
@@ -78,7 +78,7 @@ def test_defaults(key, value):
     assert look_up(get_cfg_default(), key) == value
 
 
-def test_each_config_is_its_own():
+def test_configs_are_independent():
     get_cfg_default().DATALOADER.TRAIN_U.BATCH_SIZE = 1
     cfg = get_cfg_default()
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 2
@@ -105,7 +105,7 @@ MODEL:
 """
 
 
-def test_a_file_in_coops_style_merges_as_yacs_merges_it(tmp_path):
+def test_coop_style_file_merges_as_with_yacs(tmp_path):
     path = tmp_path / "vit_b16.yaml"
     path.write_text(COOP_YAML)
     ours, theirs = get_cfg_default(), get_cfg_default()
@@ -114,7 +114,7 @@ def test_a_file_in_coops_style_merges_as_yacs_merges_it(tmp_path):
     assert ours == theirs
     assert ours.INPUT.SIZE == (224, 224)
     assert ours.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
-    assert ours.OPTIM.WARMUP_CONS_LR == 1e-5  # YAML reads 1e-5 as text
+    assert ours.OPTIM.WARMUP_CONS_LR == 1e-5  # YAML reads 1e-5 as a string
 
 
 def test_bases_come_first_and_are_relative_to_the_file(tmp_path):
@@ -134,7 +134,7 @@ def test_files_can_be_read_with_their_bases_first(tmp_path):
     assert list(with_bases(str(top))) == [(base, {"SEED": 1}), (top, {"SEED": 2})]
 
 
-def test_a_cycle_of_bases_is_refused(tmp_path):
+def test_cycle_of_bases_raises(tmp_path):
     (tmp_path / "a.yaml").write_text("_BASE_: b.yaml")
     (tmp_path / "b.yaml").write_text("_BASE_: a.yaml")
     with pytest.raises(UsageError, match=r"a\.yaml.* is its own _BASE_"):
@@ -172,7 +172,7 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
         ("OPTIM: {LR: }", r"'OPTIM\.LR' must be a number such as 0\.0003, got None in"),
     ],
 )
-def test_mistakes_in_a_file_raise_one_line(tmp_path, content, message):
+def test_invalid_files_raise_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "x.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=message) as error:
@@ -199,7 +199,7 @@ def test_an_unreadable_file_raises_a_clear_error(tmp_path, monkeypatch):
         merge_file(get_cfg_default(), tmp_path / "x.yaml")
 
 
-def test_opts_set_what_yacs_would_and_whole_numbers_where_numbers_are_due():
+def test_opts_are_parsed_as_by_yacs_and_integers_are_accepted_for_floats():
     cfg = get_cfg_default()
     words = ["OPTIM.LR", "1", "OPTIM.MAX_EPOCH", "3", "INPUT.SIZE", "(32, 32)", "SEED", 7]
     merge_opts(cfg, [*words, "DATASET.SOURCE_DOMAINS", ["a"], "TEST.NO_TEST", "True"])
@@ -229,12 +229,12 @@ def test_later_opts_win():
         (["DATASET.ROOT", "None"], r"'DATASET\.ROOT' must be a string such as '', got None"),
     ],
 )
-def test_mistakes_on_the_command_line_raise_a_clear_error(opts, message):
+def test_invalid_opts_raise_a_clear_error(opts, message):
     with pytest.raises(UsageError, match=message):
         merge_opts(get_cfg_default(), opts)
 
 
-def test_none_is_for_settings_that_are_none_by_default():
+def test_settings_with_default_none_accept_values_and_none():
     cfg = get_cfg_default()
     cfg.TRAINER.MCD.LIMIT = None
     merge_opts(cfg, ["TRAINER.MCD.LIMIT", "3"])

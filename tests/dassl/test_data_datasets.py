@@ -30,12 +30,12 @@ def test_classes_come_from_the_training_images():
 
 
 @pytest.mark.parametrize("train", [None, []])
-def test_no_training_images(train):
+def test_missing_training_images_raise(train):
     with pytest.raises(UsageError, match=r"DatasetBase has no training images"):
         DatasetBase(train_x=train)
 
 
-def test_domains_are_checked():
+def test_unknown_domains_raise():
     class Domains(DatasetBase):
         domains = ["photo", "sketch"]
 

@@ -1,4 +1,4 @@
-"""Loaders: contents of a batch, which depend on (seed, epoch, image) alone."""
+"""Loaders: batches depend only on (seed, epoch, image)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_attributes(root):
     assert [len(dm.train_loader_x), len(dm.val_loader), len(dm.test_loader)] == [4, 1, 2]
 
 
-def test_test_images_come_in_order_and_all_of_them(root):
+def test_all_test_images_are_served_in_order(root):
     dm = manager(root, {"DATALOADER.TEST.BATCH_SIZE": 3})
     batches = [batch["index"].tolist() for batch in dm.test_loader]
     assert batches == [[0, 1, 2], [3, 4, 5], [6, 7]]
@@ -94,7 +94,7 @@ def test_epochs_differ_and_can_be_repeated(root):
     in_order = [images[index.argsort()] for index, images in (first, second)]
     assert not torch.equal(*in_order), "the augmentations are those of the epoch before"
     assert_same(first, epoch_of(dm, 0))
-    # A run that starts in the middle, as after an interruption.
+    # A run that starts at a later epoch, as after an interruption.
     assert_same(second, epoch_of(manager(root, AUGMENTED), 1))
 
 
@@ -104,7 +104,7 @@ def test_seeds_differ(root):
     assert not torch.equal(first[0], second[0])
 
 
-def test_evaluation_and_global_draws_do_not_change_training(root):
+def test_evaluation_and_global_random_draws_do_not_change_training(root):
     quiet, busy = manager(root, AUGMENTED), manager(root, AUGMENTED)
     expected = epoch_of(quiet, 3)
     list(busy.val_loader)
@@ -114,7 +114,7 @@ def test_evaluation_and_global_draws_do_not_change_training(root):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_iterating_takes_nothing_from_the_global_streams(workers, root):
+def test_iterating_does_not_use_the_global_generators(workers, root):
     dm = manager(root, {**AUGMENTED, "DATALOADER.NUM_WORKERS": workers})
     before = get_random_state()
     epoch_of(dm, 0)
@@ -142,12 +142,12 @@ def in_order(dm, epoch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_views_return_and_the_order_does_not(root, workers):
+def test_views_repeat_and_the_order_does_not(root, workers):
     options = {**AUGMENTED, "DATALOADER.VIEWS": 2, "DATALOADER.NUM_WORKERS": workers}
     dm, fresh = manager(root, options), manager(root, AUGMENTED)
     views = [in_order(dm, epoch) for epoch in range(5)]
     for epoch in range(5):
-        # View v is what epoch v shows without the setting.
+        # View v is that of epoch v without the setting.
         assert torch.equal(views[epoch], in_order(fresh, epoch % 2))
         assert torch.equal(epoch_of(dm, epoch)[0], epoch_of(fresh, epoch)[0])
     assert not torch.equal(views[0], views[1])
@@ -166,18 +166,18 @@ def test_views_do_not_depend_on_how_often_a_loader_ran(root):
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("sampler", ["RandomSampler", "RandomClassSampler"])
-def test_order_is_that_of_the_batches(root, sampler, workers):
+def test_order_matches_the_batches(root, sampler, workers):
     options = {
         "DATALOADER.TRAIN_X.SAMPLER": sampler,
         "DATALOADER.TRAIN_X.N_INS": 2,
         "DATALOADER.NUM_WORKERS": workers,
     }
-    loader, told = (manager(root, options).train_loader_x for _ in range(2))
+    loader, ordered = (manager(root, options).train_loader_x for _ in range(2))
     for epoch in (0, 3):
-        for each in (loader, told):
+        for each in (loader, ordered):
             each.set_epoch(epoch)
         for _ in range(2):  # passes of an epoch
-            assert list(told.order()) == [batch["index"].tolist() for batch in loader]
+            assert list(ordered.order()) == [batch["index"].tolist() for batch in loader]
 
 
 @pytest.mark.parametrize(
@@ -188,13 +188,13 @@ def test_order_is_that_of_the_batches(root, sampler, workers):
         *(((name,), True) for name in AVAI_CHOICES if name not in FIXED),
     ],
 )
-def test_augmented_or_not(root, names, augmented):
+def test_augmented_property(root, names, augmented):
     loader = manager(root, {"INPUT.TRANSFORMS": names}).train_loader_x
     assert (loader.augmented, loader.views) == (augmented, 0 if augmented else 1)
     assert " at 0x" not in repr(loader.dataset.transform)
 
 
-def test_views_of_a_wrapper_that_cannot_repeat_them(root):
+def test_views_need_a_wrapper_that_can_repeat_them(root):
     def wrapper(cfg, source, transform, is_train):
         return [0] * len(source)
 
@@ -202,7 +202,7 @@ def test_views_of_a_wrapper_that_cannot_repeat_them(root):
         manager(root, {"DATALOADER.VIEWS": 2}, dataset_wrapper=wrapper)
 
 
-def test_negative_seed_follows_torchs(root):
+def test_negative_seed_uses_torchs_seed(root):
     torch.manual_seed(7)
     first = epoch_of(manager(root, {**AUGMENTED, "SEED": -1}), 0)
     torch.manual_seed(7)
@@ -212,7 +212,7 @@ def test_negative_seed_follows_torchs(root):
     assert not torch.equal(first[1], other[1])
 
 
-def test_seeded_restores_the_streams_even_after_an_error():
+def test_seeded_restores_the_generators_after_an_error():
     before = get_random_state()
 
     def fail():
@@ -253,7 +253,7 @@ def test_k_transforms_need_a_transform(root):
         manager(root, {"INPUT.NO_TRANSFORM": True, "DATALOADER.K_TRANSFORMS": 2})
 
 
-def test_without_transform_the_image_itself_is_the_item(root):
+def test_item_without_transform_is_the_image(root):
     dm = manager(root, {"INPUT.NO_TRANSFORM": True})
     assert dm.test_loader.dataset[0]["img"].size == (32, 32)
 
@@ -271,7 +271,7 @@ def test_custom_test_transform(root, capsys):
     assert "* Using custom transform for testing" in capsys.readouterr().out
 
 
-def test_a_trainers_own_wrapper(root):
+def test_custom_wrapper(root):
     class Plain(torch.utils.data.Dataset):
         """A dataset without set_stream."""
 
@@ -289,7 +289,7 @@ def test_a_trainers_own_wrapper(root):
     assert next(iter(dm.train_loader_x)).keys() == {"label"}
 
 
-def test_wrapper_survives_pickling_as_for_spawned_workers(root):
+def test_wrapper_can_be_pickled_for_spawned_workers(root):
     names = ("randaugment", "randaugment2", "randaugment_fixmatch", "gaussian_blur", "cutout")
     wrapper = manager(root, {"INPUT.TRANSFORMS": names}).train_loader_x.dataset
     copy = pickle.loads(pickle.dumps(wrapper))
@@ -297,7 +297,7 @@ def test_wrapper_survives_pickling_as_for_spawned_workers(root):
 
 
 @pytest.mark.parametrize("sampler", ["RandomClassSampler", "RandomDomainSampler"])
-def test_samplers_of_the_config(sampler, root):
+def test_samplers_are_taken_from_the_config(sampler, root):
     options = {"DATALOADER.TRAIN_X.SAMPLER": sampler, "DATALOADER.TRAIN_X.N_INS": 2}
     dm = manager(root, options)
     labels = [batch["label"].tolist() for batch in dm.train_loader_x]
@@ -324,7 +324,7 @@ def test_loader_without_images(root):
         build_data_loader(cfg, data_source=[], is_train=False)
 
 
-def test_loader_by_itself(root):
+def test_build_data_loader(root):
     cfg = data_config(root, "Caltech101")
     source = build_dataset(cfg).test
     loader = build_data_loader(cfg, data_source=source, batch_size=3, is_train=False)

@@ -22,7 +22,7 @@ from dassl.utils import UsageError
 
 
 def images(sizes, field):
-    """``sizes[k]`` images of domain or class k, interleaved."""
+    """Return ``sizes[k]`` images of each domain or class k, interleaved."""
     keys = [key for n in range(max(sizes)) for key, size in enumerate(sizes) if n < size]
     return [Datum(f"{n}.jpg", **{field: key}) for n, key in enumerate(keys)]
 
@@ -40,7 +40,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_domain_batches_hold_all_domains_evenly():
+def test_domain_batches_contain_all_domains_evenly():
     source = images([9, 5, 7], "domain")
     sampler = RandomDomainSampler(source, batch_size=6, n_domain=0, generator=generator())
     order, found = batches(sampler, source, 6, "domain")
@@ -140,7 +140,7 @@ def test_unknown_sampler_names_the_nearest():
         (lambda: RandomClassSampler(images([4, 4], "label"), 2, 3), "N_INS must be from 1 to"),
     ],
 )
-def test_batches_that_the_data_cannot_fill(make, message):
+def test_batch_sizes_that_the_data_cannot_fill_raise(make, message):
     with pytest.raises(UsageError, match=message):
         make()
 
@@ -155,7 +155,7 @@ def parts(kind, images, size, count):
 
 
 @given(st.integers(0, 50), st.integers(1, 4), st.integers(1, 4))
-def test_slices_of_processes_make_the_batches_of_one(images, share, count):
+def test_slices_of_the_processes_form_the_batches_of_one_process(images, share, count):
     size = share * count
     order, drawn = parts(BatchSlices, images, size, count)
     steps = images // size
@@ -166,7 +166,7 @@ def test_slices_of_processes_make_the_batches_of_one(images, share, count):
 
 
 @given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 5))
-def test_turns_of_processes_are_whole_batches_and_cover_all(images, size, count):
+def test_processes_take_whole_batches_in_turn(images, size, count):
     order, drawn = parts(BatchTurns, images, size, count)
     batches = [order[start : start + size] for start in range(0, images, size)]
     for rank, part in enumerate(drawn):

@@ -1,4 +1,4 @@
-"""Transforms by name, compared with explicit formulas where these are short."""
+"""Transforms by name, compared with explicit formulas where possible."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ALL_NAMES = [
 
 
 def image(width=40, height=30):
-    """Noise of medium brightness, so that contrast changes the image."""
+    """Return noise of medium brightness, so that contrast changes the image."""
     pixels = np.random.default_rng(0).integers(50, 200, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -58,11 +58,11 @@ def config(*transforms, **options):
     return data_config("", "", {"INPUT.TRANSFORMS": tuple(transforms), **options})
 
 
-def said(capsys):
+def logged(capsys):
     return [line.removeprefix("+ ") for line in capsys.readouterr().out.splitlines()]
 
 
-def test_names_are_the_originals():
+def test_names_are_those_of_dassl():
     assert set(AVAI_CHOICES) == set(ALL_NAMES)
 
 
@@ -96,7 +96,7 @@ def test_test_transform(capsys):
     scaled = torch.from_numpy(pixels.transpose(2, 0, 1) / 255.0)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD))
     torch.testing.assert_close(output, ((scaled - mean) / std).float())
-    assert said(capsys) == [
+    assert logged(capsys) == [
         "Building transform_test",
         "resize the smaller edge to 24",
         "16x24 center crop",
@@ -113,18 +113,18 @@ def test_without_normalize_values_are_in_0_1():
 
 def test_train_transform_resizes_unless_a_crop_does(capsys):
     build_transform(config("random_flip"))
-    assert said(capsys)[1:3] == ["resize to 32x32", "random flip"]
+    assert logged(capsys)[1:3] == ["resize to 32x32", "random flip"]
     build_transform(config("normalize", "random_flip", "random_resized_crop"))
-    assert said(capsys)[1:4] == [
+    assert logged(capsys)[1:4] == [
         "random resized crop (size=(32, 32), scale=(0.08, 1.0))",
         "random flip",
         "to torch tensor of range [0, 1]",
     ]
     build_transform(config("random_crop"))
-    assert said(capsys)[1] == "random crop (padding=4)"
+    assert logged(capsys)[1] == "random crop (padding=4)"
 
 
-def test_settings_reach_the_transforms():
+def test_settings_are_passed_to_the_transforms():
     transform = build_transform(
         config(
             *("random_resized_crop", "randaugment", "colorjitter", "cutout", "gaussian_blur"),
@@ -150,7 +150,7 @@ def test_center_crop_is_not_used_in_training(capsys):
     assert "center_crop is always used in testing" in capsys.readouterr().out
 
 
-def test_choices_replace_the_configs():
+def test_given_choices_replace_those_of_the_config():
     transform = build_transform(config("cutout"), choices=["random_flip"])
     assert [type(step).__name__ for step in transform.transforms] == [
         "Resize",
@@ -170,7 +170,7 @@ def test_instance_normalization():
     torch.testing.assert_close(output.flatten(1).std(1), torch.ones(3))
 
 
-def test_cutout_zeroes_squares_and_leaves_its_input():
+def test_cutout_zeroes_squares_and_does_not_modify_its_input():
     pixels = torch.ones(3, 64, 64)
     for seed in range(20):
         torch.manual_seed(seed)
@@ -207,7 +207,7 @@ def test_translation_crops_the_enlarged_image():
     assert np.array_equal(plain, np.asarray(picture))
 
 
-# Strengths at which an operation leaves the image alone.
+# Strengths at which an operation does not change the image.
 NEUTRAL = {
     "brightness": 1.0,
     "color": 1.0,

@@ -47,7 +47,7 @@ def train(folder, *opts, cls=Quiet):
 # a run
 
 
-def test_a_run_learns_and_leaves_what_scripts_read(tmp_path, capsys):
+def test_training_improves_accuracy_and_writes_the_expected_files(tmp_path, capsys):
     trainer = train(tmp_path)
     out = capsys.readouterr().out
     assert out.startswith("Device: cpu (USE_CUDA is False)\n")
@@ -76,7 +76,7 @@ def test_checkpoint_frequency(tmp_path):
     assert [p.name for p in (tmp_path / "last" / "backbone").glob("model*")] == ["model.pth.tar-4"]
 
 
-def test_no_test_means_none(tmp_path, capsys):
+def test_no_test_skips_the_test(tmp_path, capsys):
     train(tmp_path, "TEST.NO_TEST", True, "TEST.FINAL_MODEL", "best_val")
     out = capsys.readouterr().out
     assert "Finish training" in out
@@ -106,7 +106,7 @@ def test_hooks_run_in_order_and_loaders_get_the_epoch(tmp_path):
     assert calls == [*expected, "after_train"]
 
 
-def test_a_trainer_may_do_without_a_data_manager(tmp_path):
+def test_trainer_without_a_data_manager(tmp_path):
     class Bare(Quiet):
         def build_data_loader(self):
             super().build_data_loader()
@@ -130,7 +130,7 @@ def test_tensorboard(tmp_path):
     assert lrs == pytest.approx([1e-5] * BATCHES + [0.05] * BATCHES)
 
 
-def test_an_error_closes_the_writer(tmp_path):
+def test_error_closes_the_writer(tmp_path):
     class Failing(Quiet):
         closed = False
 
@@ -158,7 +158,7 @@ class NoVal(Quiet):
 
 
 class ValIsTest(Quiet):
-    """Val and test are the same images, as in ImageNet."""
+    """A dataset with the same images for val and test, as in ImageNet."""
 
     def make_data_manager(self):
         dm = StubDataManager()
@@ -168,7 +168,7 @@ class ValIsTest(Quiet):
 
 def test_best_val_tests_the_best_epoch(tmp_path, capsys):
     class Second(Quiet):
-        """The second epoch is the best."""
+        """A trainer that is best in the second epoch."""
 
         def test(self, split=None):
             result = super().test(split)
@@ -189,7 +189,7 @@ def test_best_val_tests_the_best_epoch(tmp_path, capsys):
     ("cls", "reason"),
     [(NoVal, "has no val split"), (ValIsTest, "has 8 of its val images also in test")],
 )
-def test_best_val_never_selects_on_test_images_silently(tmp_path, capsys, cls, reason):
+def test_best_val_does_not_select_on_test_images_without_permission(tmp_path, capsys, cls, reason):
     opts = ("TEST.FINAL_MODEL", "best_val")
     message = f"{reason}.*TEST.FINAL_MODEL last_step, or TEST.SELECT_ON_TEST True"
     with pytest.raises(UsageError, match=message):
@@ -218,7 +218,7 @@ def test_evaluation_splits(tmp_path, capsys):
         NoVal(toy_cfg(tmp_path, "TEST.SPLIT", "val")).test()
 
 
-def test_evaluation_leaves_random_generators_and_gradients_alone(tmp_path):
+def test_evaluation_does_not_change_random_states_and_gradients(tmp_path):
     class Drawing(Quiet):
         def model_inference(self, input):
             torch.rand(3)
@@ -260,7 +260,7 @@ def test_load_model_lists_available_checkpoints(tmp_path):
         trainer.load_model(str(tmp_path / "nowhere"))
 
 
-def test_load_model_that_does_not_fit(tmp_path):
+def test_load_model_with_mismatched_weights_raises(tmp_path):
     train(tmp_path, "OPTIM.MAX_EPOCH", 1)
     trainer = Quiet(toy_cfg(tmp_path))
     trainer._models["backbone"] = nn.Linear(1, 1)
@@ -268,7 +268,7 @@ def test_load_model_that_does_not_fit(tmp_path):
         trainer.load_model(str(tmp_path), epoch=1)
 
 
-def test_load_model_without_anything_to_load(tmp_path, capsys):
+def test_load_model_without_a_checkpoint_raises(tmp_path, capsys):
     Quiet(toy_cfg(tmp_path)).load_model("")
     TrainerBase().load_model(str(tmp_path))
     out = capsys.readouterr().out
@@ -296,7 +296,7 @@ def test_register_names_and_modes(tmp_path):
         trainer.set_model_mode("evaluate")
 
 
-def test_steps_concern_the_named_models():
+def test_steps_update_only_the_named_models():
     trainer = TrainerBase()
     models = {name: nn.Linear(1, 1, bias=False) for name in ("a", "b")}
     for name, model in models.items():
@@ -313,7 +313,7 @@ def test_steps_concern_the_named_models():
         trainer.get_current_lr("frozen")
 
 
-def test_what_a_trainer_must_bring():
+def test_missing_methods_of_a_trainer_raise():
     trainer = TrainerBase()
     methods = ("parse_batch_train", "parse_batch_test", "forward_backward", "model_inference")
     for call in (trainer.run_epoch, trainer.test, *(getattr(trainer, name) for name in methods)):
@@ -365,20 +365,20 @@ def test_build_trainer(tmp_path, capsys):
         ("INPUT.PIXEL_STD", [1.0], r"PIXEL_STD must be three positive numbers"),
     ],
 )
-def test_invalid_settings_are_refused(tmp_path, key, value, message):
+def test_invalid_settings_raise(tmp_path, key, value, message):
     with pytest.raises(UsageError, match=message):
         Quiet(toy_cfg(tmp_path, key, value))
 
 
 @pytest.mark.parametrize("size", [4, 0, -3])
-def test_a_blur_needs_an_odd_kernel(tmp_path, size):
+def test_gaussian_blur_needs_an_odd_kernel(tmp_path, size):
     even = ("INPUT.GB_K", size)
     with pytest.raises(UsageError, match=rf"INPUT\.GB_K must be an odd number .*got {size}"):
         Quiet(toy_cfg(tmp_path, "INPUT.TRANSFORMS", ("gaussian_blur",), *even))
-    Quiet(toy_cfg(tmp_path, *even))  # a kernel that nobody uses
+    Quiet(toy_cfg(tmp_path, *even))  # a kernel that is not used
 
 
-def test_an_epoch_without_batches_is_refused(tmp_path):
+def test_epoch_without_batches_raises(tmp_path):
     class Empty(Quiet):
         def make_data_manager(self):
             dm = StubDataManager()
@@ -435,14 +435,14 @@ LINE = re.compile(
 )
 
 
-def test_lines_every_print_freq_steps(tmp_path, capsys):
+def test_log_line_every_print_freq_steps(tmp_path, capsys):
     train(tmp_path)
     lines = LINE.findall(capsys.readouterr().out)
     assert [line[:3] for line in lines] == [(str(epoch), "2", "3") for epoch in range(1, 5)]
     assert [line[3] for line in lines[:2]] == ["1.0000e-05", "5.0000e-02"]
 
 
-def test_short_epochs_print_each_step(tmp_path, capsys):
+def test_short_epochs_log_every_step(tmp_path, capsys):
     train(tmp_path, "TRAIN.PRINT_FREQ", 5)
     lines = LINE.findall(capsys.readouterr().out)
     assert len(lines) == 4 * BATCHES
@@ -454,7 +454,7 @@ def epoch_log(num_batches=4, print_freq=2, written=None):
     return EpochLog(1, 3, num_batches, print_freq, lambda: 0.5, write)
 
 
-def test_losses_are_read_only_when_a_line_is_due(monkeypatch, capsys):
+def test_losses_are_read_only_when_a_line_is_printed(monkeypatch, capsys):
     reads = []
     to_float = torch.Tensor.__float__
     monkeypatch.setattr(torch.Tensor, "__float__", lambda t: reads.append(t) or to_float(t))
@@ -470,7 +470,7 @@ def test_losses_are_read_only_when_a_line_is_due(monkeypatch, capsys):
     assert capsys.readouterr().out.count("epoch [2/3]") == 1
 
 
-def test_eta_counts_all_steps_to_come():
+def test_eta_counts_all_remaining_steps():
     log = epoch_log(num_batches=10)
     log.batch_time.update(60.0)
     log.steps, log.lr = 4, 0.5
@@ -482,7 +482,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_only_on_a_terminal_and_never_in_the_log(monkeypatch):
+def test_progress_bar_is_only_shown_on_a_terminal(monkeypatch):
     stdout, stderr = Terminal(), io.StringIO()
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setattr(sys, "stderr", stderr)
@@ -498,7 +498,7 @@ def test_a_bar_only_on_a_terminal_and_never_in_the_log(monkeypatch):
 # losses that are not finite
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
+def test_non_finite_loss_raises_before_the_step(tmp_path):
     class Exploding(Quiet):
         def forward_backward(self, batch):
             if (self.epoch, self.batch_idx) == (1, 2):
@@ -514,7 +514,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(tmp_path):
     assert torch.equal(trainer.model.prompt_learner.weight, trainer.before)
 
 
-def test_a_reported_loss_that_is_not_finite_is_named():
+def test_error_names_the_non_finite_loss():
     log = epoch_log()
 
     def run():
@@ -525,7 +525,7 @@ def test_a_reported_loss_that_is_not_finite_is_named():
         run()
 
 
-def test_detect_anomaly_takes_a_name():
+def test_detect_anomaly_accepts_a_name():
     with pytest.raises(NonFiniteLossError, match="kd is -inf"):
         TrainerBase().detect_anomaly(torch.tensor(float("-inf")), "kd")
 
@@ -534,7 +534,7 @@ def test_detect_anomaly_takes_a_name():
 
 
 class ToyXU(Quiet, TrainerXU):
-    """Counts its batches: 3 labeled and 2 unlabeled ones per epoch."""
+    """A trainer that counts its batches: 3 labeled and 2 unlabeled ones per epoch."""
 
     run_epoch = TrainerXU.run_epoch
     parse_batch_train = TrainerXU.parse_batch_train
@@ -548,16 +548,16 @@ class ToyXU(Quiet, TrainerXU):
 
 
 @pytest.mark.parametrize(("rule", "count"), [("train_x", 3), ("train_u", 2), ("smaller_one", 2)])
-def test_pairs_of_batches(tmp_path, rule, count):
+def test_labeled_and_unlabeled_batches_are_paired(tmp_path, rule, count):
     trainer = train(tmp_path, "TRAIN.COUNT_ITER", rule, "OPTIM.MAX_EPOCH", 1, cls=ToyXU)
     assert [index for index, _, _ in trainer.pairs] == list(range(count))
     assert trainer.num_batches == count
     unlabeled = list(trainer.train_loader_u)
     for index, _, image in trainer.pairs:
-        assert torch.equal(image, unlabeled[index % 2]["img"])  # begins again at its end
+        assert torch.equal(image, unlabeled[index % 2]["img"])  # restarts at its end
 
 
-def test_invalid_pair_settings_are_refused(tmp_path):
+def test_invalid_pair_settings_raise(tmp_path):
     with pytest.raises(UsageError, match=r"COUNT_ITER 'train_y' is unknown: did you mean 'train_"):
         train(tmp_path, "TRAIN.COUNT_ITER", "train_y", cls=ToyXU)
 
@@ -574,7 +574,7 @@ def test_invalid_pair_settings_are_refused(tmp_path):
 
 
 class ImageTrainer(Quiet):
-    """Real image files through the data manager of a config."""
+    """A trainer that reads image files with the data manager."""
 
     build_data_loader = TrainerX.build_data_loader
     parse_batch_train = TrainerX.parse_batch_train
@@ -594,7 +594,7 @@ class ImageTrainer(Quiet):
 
 @pytest.fixture
 def image_set(tmp_path):
-    """Registers a dataset of 12 training and 6 test images in 2 classes."""
+    """Register a dataset of 12 training and 6 test images in 2 classes."""
 
     @DATASET_REGISTRY.register(force=True)
     class EngineToy(DatasetBase):
@@ -609,7 +609,7 @@ def image_set(tmp_path):
     return "EngineToy"
 
 
-def test_workers_do_not_change_what_is_trained(tmp_path, image_set):
+def test_workers_do_not_change_the_trained_weights(tmp_path, image_set):
     trained = []
     for workers in (0, 2):
         cfg = get_cfg_default()

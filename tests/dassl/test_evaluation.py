@@ -46,7 +46,7 @@ def test_distances_by_hand():
     assert torch.equal(compute_distance_matrix(a, b, "cosine"), cosine_distance(a, b))
 
 
-def test_invalid_distances_are_refused():
+def test_invalid_distances_raise():
     a = torch.zeros(2, 3)
     with pytest.raises(UsageError, match="unknown distance 'cosin': did you mean 'cosine'"):
         compute_distance_matrix(a, a, "cosin")
@@ -57,7 +57,7 @@ def test_invalid_distances_are_refused():
 # the result block
 
 
-def test_result_block_to_the_letter(capsys):
+def test_result_block(capsys):
     """1,000 images, 810 correct: class 0 with 510 of 600, class 1 with 300 of 400."""
     evaluator = Classification(cfg_with())
     true = torch.tensor([0] * 600 + [1] * 400)
@@ -79,7 +79,7 @@ def test_result_block_to_the_letter(capsys):
     )
 
 
-def test_reset_forgets():
+def test_reset_clears_all_counts():
     evaluator = Classification(cfg_with())
     evaluator.process(logits_for([0], 2), torch.tensor([1]))
     evaluator.reset()
@@ -87,7 +87,7 @@ def test_reset_forgets():
     assert evaluator.evaluate()["accuracy"] == 100.0
 
 
-def test_empty_evaluation_is_refused():
+def test_empty_evaluation_raises():
     with pytest.raises(UsageError, match="nothing to evaluate"):
         Classification(cfg_with()).evaluate()
 
@@ -122,7 +122,7 @@ def test_build_evaluator(capsys):
         build_evaluator(cfg_with("TEST.EVALUATOR", "Classifier"))
 
 
-def test_an_evaluator_of_ones_own():
+def test_custom_evaluator():
     @EVALUATOR_REGISTRY.register(force=True)
     class Mine(EvaluatorBase): ...
 

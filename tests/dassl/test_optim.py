@@ -21,7 +21,7 @@ def optim_cfg(**settings):
 
 
 def build(lrs=(0.1,), **settings):
-    """An optimizer with a group for each of `lrs`, and its schedule."""
+    """Return an optimizer with a group for each of `lrs`, and its schedule."""
     cfg = optim_cfg(NAME="sgd", **settings)
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in lrs]
     optim = build_optimizer(None, cfg, param_groups=groups)
@@ -45,7 +45,7 @@ def run(optim, sched, epochs):
 # schedules
 
 
-def test_the_familys_schedule_by_hand():
+def test_coop_schedule_by_hand():
     """Epoch 0 has 1e-5, followed by a full cosine that does not reach 0."""
     settings = {"LR_SCHEDULER": "cosine", "MAX_EPOCH": 5, "WARMUP_EPOCH": 1}
     optim, sched = build(lrs=(0.002,), WARMUP_TYPE="constant", **settings)
@@ -64,7 +64,7 @@ LRS = (0.1, 0.02)
 
 
 def reference(name, warm_up_epochs, kind, recount):
-    """torch's scheduler at its start during a warm-up."""
+    """Return the expected rates of each epoch: the warm-up's, then torch's."""
     optim = torch.optim.SGD([{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in LRS])
     successor = TORCH[name](optim)
     if not recount:
@@ -103,7 +103,7 @@ def test_schedules_are_torchs_after_a_warm_up(name, warm_up_epochs, kind, recoun
         assert ours[epoch] == pytest.approx(theirs[epoch], rel=1e-9, abs=1e-15)
 
 
-def test_recount_matters():
+def test_recount_changes_the_schedule():
     settings = {"LR_SCHEDULER": "cosine", "MAX_EPOCH": 10, "WARMUP_EPOCH": 2}
     again = run(*build(WARMUP_RECOUNT=True, **settings), 10)
     onward = run(*build(WARMUP_RECOUNT=False, **settings), 10)
@@ -119,7 +119,7 @@ FULL = {"LR_SCHEDULER": "cosine", "MAX_EPOCH": 6, "WARMUP_EPOCH": 2, "WARMUP_TYP
 
 
 @pytest.mark.parametrize("done", range(7))
-def test_a_schedule_goes_on_from_its_state_alone(done):
+def test_schedule_resumes_from_its_state_dict(done):
     uninterrupted = run(*build(**FULL), 6)
     optim, sched = build(**FULL)
     run(optim, sched, done)
@@ -140,7 +140,7 @@ class PickledSuccessor(Inert):
 
 @pytest.mark.parametrize("done", range(7))
 @pytest.mark.parametrize("recount", [True, False])
-def test_a_schedule_goes_on_from_the_originals_state(done, recount):
+def test_schedule_resumes_from_a_state_of_dassl(done, recount):
     """The warm-up stops counting at its end, and its pickled successor continues."""
     warm_up = min(done, 2)
     steps = done - warm_up
@@ -151,7 +151,7 @@ def test_a_schedule_goes_on_from_the_originals_state(done, recount):
     assert run(optim, sched, 6 - done) == expected[done:]
 
 
-def test_a_schedule_goes_on_from_torchs_state():
+def test_schedule_resumes_from_a_state_of_torch():
     optim, sched = build(LR_SCHEDULER="cosine", MAX_EPOCH=6)
     theirs = torch_schedulers.CosineAnnealingLR(build()[0], 6.0)
     for _ in range(3):
@@ -190,7 +190,7 @@ def test_a_changed_schedule_is_used_and_reported(capsys):
         ),
     ],
 )
-def test_invalid_schedules_are_refused(settings, message):
+def test_invalid_schedules_raise(settings, message):
     with pytest.raises(UsageError, match=message):
         build(**settings)
 
@@ -263,7 +263,7 @@ def test_staged_lr(new_layers):
     assert set(map(id, base["params"] + new["params"])) == set(map(id, model.parameters()))
 
 
-def test_invalid_staged_lr_is_refused():
+def test_invalid_staged_lr_raises():
     with pytest.raises(UsageError, match=r"got \['hed'\]: did you mean 'head'"):
         build_optimizer(net(), optim_cfg(STAGED_LR=True, NEW_LAYERS=("hed",)))
     with pytest.raises(UsageError, match=r"got \[\]: allowed: backbone, head"):
@@ -272,13 +272,13 @@ def test_invalid_staged_lr_is_refused():
         build_optimizer(net().parameters(), optim_cfg(STAGED_LR=True, NEW_LAYERS=("head",)))
 
 
-def test_staged_lr_beside_groups_is_warned_of():
+def test_staged_lr_with_parameter_groups_warns():
     groups = [{"params": [nn.Parameter(torch.zeros(1))]}]
     with pytest.warns(UserWarning, match="STAGED_LR has no effect"):
         build_optimizer(net(), optim_cfg(STAGED_LR=True), param_groups=groups)
 
 
-def test_unknown_optimizers_are_refused():
+def test_unknown_optimizers_raise():
     with pytest.raises(UsageError, match=r"OPTIM\.NAME 'adan' is unknown: did you mean 'adam'"):
         build_optimizer(net(), optim_cfg(NAME="adan"))
 
@@ -287,7 +287,7 @@ def test_unknown_optimizers_are_refused():
 
 
 def quadratic(name, start=None):
-    """An optimizer of NAME, 5 steps down a quadratic; the steps' parameters."""
+    """Minimize a quadratic in 5 steps; return the optimizer and the parameters of each step."""
     weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
     optim = build_optimizer([weight], optim_cfg(NAME=name, LR=0.05, MOMENTUM=0.9))
     if start is not None:
@@ -302,12 +302,12 @@ def quadratic(name, start=None):
 
 
 def pretend_cuda(monkeypatch):
-    """Optimizers are built as on CUDA; fused steps also run on a CPU."""
+    """Build optimizers as on CUDA; fused steps also run on a CPU."""
     monkeypatch.setattr(nn.Parameter, "is_cuda", True, raising=False)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "amsgrad", "adamw", "rmsprop", "radam"])
-def test_a_step_is_fused_on_cuda_alone_and_equals_the_plain_one(name, monkeypatch):
+def test_step_is_fused_only_on_cuda_and_equals_the_plain_step(name, monkeypatch):
     plain, expected = quadratic(name)
     pretend_cuda(monkeypatch)
     fused, steps = quadratic(name)
@@ -316,7 +316,7 @@ def test_a_step_is_fused_on_cuda_alone_and_equals_the_plain_one(name, monkeypatc
     assert bool(fused.param_groups[0].get("fused")) == (name in optimizer.FUSED)
 
 
-def test_a_checkpoint_does_not_decide_how_steps_are_computed(monkeypatch):
+def test_loading_a_checkpoint_does_not_change_fused(monkeypatch):
     plain, _ = quadratic("adamw")
     pretend_cuda(monkeypatch)
     fused, steps = quadratic("adamw", start=plain.state_dict())

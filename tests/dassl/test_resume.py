@@ -26,7 +26,7 @@ class Interrupted(Exception):
 
 
 class Interruptible(ToyCoOp):
-    """Stops before the step (epoch, batch) of `stop_at`, or in its `stop_at[0]`th epoch's end."""
+    """A trainer that stops before step `stop_at` (epoch, batch), or at the end of an epoch."""
 
     stop_at = None
 
@@ -45,7 +45,7 @@ class Interruptible(ToyCoOp):
 
 
 def start(folder, *opts, seed=1, stop_at=None):
-    """Seed, build and train a trainer until `stop_at`, as a new process does."""
+    """Seed, build and train a trainer until `stop_at`, as in a new process."""
     set_random_seed(seed)
     trainer = Interruptible(toy_cfg(folder, *opts))
     trainer.stop_at = stop_at
@@ -58,7 +58,7 @@ def start(folder, *opts, seed=1, stop_at=None):
 
 
 def learned(folder, name="model.pth.tar-4"):
-    """Return the contents of a run's checkpoints without random states, and these separately."""
+    """Return the contents of a run's checkpoints and, separately, their random states."""
     parts = {
         model: load_checkpoint(folder / model / name) for model in ("prompt_learner", "backbone")
     }
@@ -85,7 +85,7 @@ def assert_same(a, b):
 
 @pytest.fixture(scope="module", params=[NO_EVALUATION, BEST_VAL], ids=["no evaluation", "best_val"])
 def whole(request, tmp_path_factory):
-    """An uninterrupted run: its settings and its checkpoints."""
+    """Return the settings and checkpoints of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     start(folder, *request.param)
     return request.param, learned(folder)
@@ -95,7 +95,7 @@ STOPS = [(epoch, at) for epoch in range(EPOCHS) for at in (0, 1, "after epoch")]
 
 
 @pytest.mark.parametrize("stop_at", STOPS)
-def test_interrupted_anywhere_it_ends_the_same(whole, tmp_path, stop_at):
+def test_run_interrupted_at_any_step_is_identical(whole, tmp_path, stop_at):
     opts, expected = whole
     start(tmp_path, *opts, stop_at=stop_at)
     again = start(tmp_path, *opts, seed=99 if stop_at[0] else 1)  # the states are the file's
@@ -103,7 +103,7 @@ def test_interrupted_anywhere_it_ends_the_same(whole, tmp_path, stop_at):
     assert_same(learned(tmp_path), expected)
 
 
-def test_interrupted_after_every_epoch_it_ends_the_same(whole, tmp_path):
+def test_run_interrupted_after_every_epoch_is_identical(whole, tmp_path):
     opts, expected = whole
     for epoch in range(1, EPOCHS):
         start(tmp_path, *opts, seed=epoch if epoch > 1 else 1, stop_at=(epoch, 0))
@@ -111,7 +111,7 @@ def test_interrupted_after_every_epoch_it_ends_the_same(whole, tmp_path):
     assert_same(learned(tmp_path), expected)
 
 
-def test_from_the_best_checkpoint_alone(whole, tmp_path):
+def test_resume_from_the_best_checkpoint_only(whole, tmp_path):
     """Without CHECKPOINT_FREQ, training resumes from the last best checkpoint."""
     opts, expected = whole
     rare = (*opts, "TRAIN.CHECKPOINT_FREQ", 0)
@@ -122,9 +122,9 @@ def test_from_the_best_checkpoint_alone(whole, tmp_path):
 
 @pytest.mark.parametrize("frequency", [0, 1])
 @pytest.mark.parametrize("epoch", [2, EPOCHS])
-def test_interrupted_between_the_best_and_the_epochs_own_checkpoint(tmp_path, epoch, frequency):
+def test_interruption_between_the_best_and_the_epoch_checkpoint(tmp_path, epoch, frequency):
     class StopsAfterBest(Interruptible):
-        """Improve in every epoch, and stop after the best checkpoint of `epoch` is saved."""
+        """Improves in every epoch and stops after saving the best checkpoint of `epoch`."""
 
         stops = True
 
@@ -157,7 +157,7 @@ def test_interrupted_between_the_best_and_the_epochs_own_checkpoint(tmp_path, ep
         assert_same(got, expected)
 
 
-def test_evaluation_changes_nothing_that_is_trained(tmp_path):
+def test_evaluation_does_not_change_the_training(tmp_path):
     start(tmp_path / "without", *NO_EVALUATION)
     start(tmp_path / "with", *BEST_VAL)
     (without, states_without), (with_, states_with) = (
@@ -184,7 +184,7 @@ def test_missing_random_states_change_the_training(tmp_path, capsys):
     assert not torch.equal(weights[0]["0.weight"], weights[1]["0.weight"])
 
 
-def test_best_result_goes_on(tmp_path):
+def test_best_result_is_resumed(tmp_path):
     """The best epoch before the interruption stays the best and is tested."""
 
     class Falling(Interruptible):
@@ -210,7 +210,7 @@ def test_training_from_scratch_is_logged(tmp_path, capsys):
     assert "No checkpoint found, train from scratch" in capsys.readouterr().out
 
 
-def test_a_finished_run_is_only_tested_again(tmp_path, capsys):
+def test_finished_run_is_only_tested(tmp_path, capsys):
     start(tmp_path)
     _, state = learned(tmp_path)
     capsys.readouterr()
@@ -222,7 +222,7 @@ def test_a_finished_run_is_only_tested_again(tmp_path, capsys):
     assert_same(get_random_state()["torch"], state["torch"])
 
 
-def test_resume_names_another_folder_and_takes_its_best_along(tmp_path, capsys):
+def test_resume_from_another_folder_copies_its_best_model(tmp_path, capsys):
     class Falling(Interruptible):
         def test(self, split=None):
             super().test(split)
@@ -247,7 +247,7 @@ def test_a_lost_best_model_is_reported_and_selected_again(tmp_path, capsys):
     assert trainer.best_epoch == EPOCHS
 
 
-def test_a_checkpoint_that_does_not_tell_its_best_result(tmp_path):
+def test_checkpoint_without_a_best_result(tmp_path):
     """The result is read from the best model's val_result, as the original saves it."""
     start(tmp_path, *BEST_VAL, stop_at=(2, 0))
     for path in tmp_path.glob("*/model*"):
@@ -261,14 +261,14 @@ def test_a_checkpoint_that_does_not_tell_its_best_result(tmp_path):
     assert (trainer.best_result, trainer.best_epoch) == (best["val_result"], best["epoch"])
 
 
-def test_nothing_where_resume_points_is_an_error(tmp_path):
+def test_resume_from_a_missing_folder_raises(tmp_path):
     with pytest.raises(
         UsageError, match=r"nothing to resume in .*nowhere.*prompt_learner, backbone"
     ):
         start(tmp_path, "RESUME", str(tmp_path / "nowhere"))
 
 
-def test_a_checkpoint_beyond_max_epoch_is_refused(tmp_path):
+def test_checkpoint_beyond_max_epoch_raises(tmp_path):
     start(tmp_path)
     with pytest.raises(UsageError, match=r"is of epoch 4, more than OPTIM\.MAX_EPOCH 3"):
         start(tmp_path, "OPTIM.MAX_EPOCH", 3)
@@ -281,10 +281,10 @@ def test_a_resumed_run_without_a_seed_prints_a_note(tmp_path, capsys):
     assert "SEED is negative: the order of the images" in capsys.readouterr().out
 
 
-def test_longer_training_of_a_finished_run(tmp_path, capsys):
+def test_finished_run_is_trained_longer(tmp_path, capsys):
     start(tmp_path)
     assert start(tmp_path, "OPTIM.MAX_EPOCH", 6).start_epoch == 4
-    assert "which are used" in capsys.readouterr().out  # another cosine
+    assert "which are used" in capsys.readouterr().out  # a different cosine
 
 
 def test_an_incomplete_set_is_named(tmp_path):
@@ -296,7 +296,7 @@ def test_an_incomplete_set_is_named(tmp_path):
         start(tmp_path)
 
 
-def test_epochs_that_differ_are_named(tmp_path):
+def test_different_epochs_in_a_set_are_named(tmp_path):
     start(tmp_path, stop_at=(2, 0))
     (tmp_path / "backbone" / "checkpoint").write_text("model.pth.tar-1\n")
     message = r"prompt_learner is at epoch 2 .*backbone is at epoch 1 .*model\.pth\.tar-1, model"
@@ -306,7 +306,7 @@ def test_epochs_that_differ_are_named(tmp_path):
     assert start(tmp_path).start_epoch == 1
 
 
-def test_a_model_that_changed_is_named(tmp_path):
+def test_changed_model_is_named(tmp_path):
     start(tmp_path, stop_at=(1, 0))
     path = tmp_path / "backbone" / "model.pth.tar-1"
     checkpoint = load_checkpoint(path)
@@ -316,7 +316,7 @@ def test_a_model_that_changed_is_named(tmp_path):
         start(tmp_path)
 
 
-def test_a_grad_scaler_goes_on(tmp_path):
+def test_grad_scaler_is_resumed(tmp_path):
     class Scaled(Interruptible):
         init_scale = 1024.0
 
@@ -335,7 +335,7 @@ def test_a_grad_scaler_goes_on(tmp_path):
 
 
 class ContextOnly(Interruptible):
-    """Has only the context vectors; the other embeddings depend on the class names."""
+    """A prompt learner with context vectors only; other embeddings depend on the class names."""
 
     def build_model(self):
         super().build_model()
@@ -358,7 +358,7 @@ def write_coop_folder(folder):
     ctx.sum().backward()
     optim.step()
     successor.step()
-    del optim.step  # the closure that a live schedule of today puts there cannot be pickled
+    del optim.step  # current schedulers put a closure there, which cannot be pickled
     state = {
         "state_dict": {
             "ctx": ctx.detach(),
@@ -376,7 +376,7 @@ def write_coop_folder(folder):
     return ctx.detach()
 
 
-def test_a_run_of_the_original_goes_on(tmp_path, capsys):
+def test_run_of_the_original_is_resumed(tmp_path, capsys):
     ctx = write_coop_folder(tmp_path / "coop")
     trainer = ContextOnly(toy_cfg(tmp_path / "ours", "RESUME", str(tmp_path / "coop")))
     trainer.before_train()
@@ -389,7 +389,7 @@ def test_a_run_of_the_original_goes_on(tmp_path, capsys):
     assert load_checkpoint(tmp_path / "ours/prompt_learner/model.pth.tar-4")["epoch"] == EPOCHS
 
 
-def test_load_model_drops_class_name_buffers_too(tmp_path, capsys):
+def test_load_model_drops_class_name_buffers(tmp_path, capsys):
     ctx = write_coop_folder(tmp_path)
     trainer = ContextOnly(toy_cfg(tmp_path / "ours"))
     trainer.load_model(str(tmp_path), epoch=2)
@@ -397,7 +397,7 @@ def test_load_model_drops_class_name_buffers_too(tmp_path, capsys):
     assert "Dropped token_prefix, token_suffix" in capsys.readouterr().out
 
 
-def test_other_unknown_weights_are_still_refused(tmp_path):
+def test_other_unknown_weights_raise(tmp_path):
     write_coop_folder(tmp_path)
     path = tmp_path / "prompt_learner/model.pth.tar-2"
     checkpoint = load_checkpoint(path)
@@ -418,7 +418,7 @@ def test_other_unknown_weights_are_still_refused(tmp_path):
         ({"state_dict": {}, "epoch": "two"}, "its epoch is 'two', not an integer"),
     ],
 )
-def test_files_of_another_format_are_refused(tmp_path, content, message):
+def test_files_of_another_format_raise(tmp_path, content, message):
     write_coop_folder(tmp_path)
     torch.save(content, tmp_path / "prompt_learner/model.pth.tar-2")
     trainer = ContextOnly(toy_cfg(tmp_path))

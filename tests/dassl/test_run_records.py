@@ -1,4 +1,4 @@
-"""run.json, the lock, and the selection rule in result.json."""
+"""run.json, the folder lock, and the selection rule in result.json."""
 
 import json
 from argparse import Namespace
@@ -25,7 +25,7 @@ TRAINER = SimpleNamespace(
 
 
 def evaluate(folder: Path, epoch: int | None, record: object = None) -> tuple[str, int | None]:
-    """Selection and epoch of a test, with MAX_EPOCH 50, of a model whose training left a record."""
+    """Return the selection rule and epoch of a test (MAX_EPOCH 50) of a model with a record."""
     (folder / "model").mkdir()
     if record is not None:
         (folder / "model" / "checkpoint.json").write_text(json.dumps(record))
@@ -43,7 +43,7 @@ def evaluate(folder: Path, epoch: int | None, record: object = None) -> tuple[st
 
 
 def training(selection: str, best: int | None = None) -> dict[str, object]:
-    """Return the checkpoint.json of a training of 200 epochs."""
+    """Return the checkpoint.json of a run of 200 epochs."""
     checkpoints = {"model-best.pth.tar": {"epoch": best}} if best else {}
     settings = {"OPTIM.MAX_EPOCH": 200}
     return {"selection": selection, "checkpoints": checkpoints, "settings": settings}
@@ -65,13 +65,13 @@ def training(selection: str, best: int | None = None) -> dict[str, object]:
         (200, training("best_val", best=7), ("last_step", 200)),
     ],
 )
-def test_the_record_of_the_training_says_how_its_model_was_chosen(
+def test_training_record_contains_the_selection_rule(
     tmp_path: Path, epoch: int | None, record: object, expected: tuple[str, int | None]
 ) -> None:
     assert evaluate(tmp_path, epoch, record) == expected
 
 
-def test_a_record_of_something_else_is_named(tmp_path: Path) -> None:
+def test_record_with_other_content_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"model/checkpoint\.json contains 3"):
         evaluate(tmp_path, None, 3)
 
@@ -99,7 +99,7 @@ def test_a_run_is_recorded_while_it_runs_and_when_it_ends(tmp_path: Path) -> Non
     assert run_records.finish_date(tmp_path) is None
 
 
-def test_a_test_leaves_the_record_of_a_training_in_its_folder_alone(tmp_path: Path) -> None:
+def test_testing_does_not_change_the_training_record_in_the_folder(tmp_path: Path) -> None:
     with run_records.recorded_run(tmp_path, SETTINGS):
         pass
     training = run_records.read_run_record(tmp_path)
@@ -111,7 +111,7 @@ def test_a_test_leaves_the_record_of_a_training_in_its_folder_alone(tmp_path: Pa
     assert run_records.read_run_record(tmp_path / "test")["model"] == training["finished"]
 
 
-def test_settings_are_flat_without_paths_and_speed_and_options_win(tmp_path: Path) -> None:
+def test_settings_are_flat_and_exclude_paths_and_speed_options(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("DATASET: {NAME: DTD, ROOT: here}\n")
     (tmp_path / "base.yaml").write_text("OPTIM: {LR: 1e-3, MAX_EPOCH: 50}\n")
     (tmp_path / "toy.yaml").write_text("_BASE_: base.yaml\nOPTIM: {MAX_EPOCH: 10}\n")
@@ -144,7 +144,7 @@ def test_records_of_an_earlier_version_are_read(tmp_path: Path) -> None:
         assert not run_records.is_finished(tmp_path)
 
 
-def test_a_locked_folder_refuses_a_second_run(tmp_path: Path) -> None:
+def test_second_run_in_a_locked_folder_raises(tmp_path: Path) -> None:
     with (
         run_records.folder_lock(tmp_path),
         pytest.raises(run_records.FolderInUseError, match="wait until it ends, or choose"),

@@ -1,4 +1,4 @@
-"""Names, files, meters, the log and random states."""
+"""Name suggestions, files, meters, the log and random states."""
 
 import os
 import random
@@ -73,7 +73,7 @@ def test_most_similar():
     assert get_most_similar_str_to_a_from_b("x", []) is None
 
 
-def test_a_non_finite_loss_is_a_usage_error_and_a_floating_point_error():
+def test_non_finite_loss_error_is_a_usage_error_and_a_floating_point_error():
     assert issubclass(NonFiniteLossError, UsageError)
     assert issubclass(NonFiniteLossError, FloatingPointError)
 
@@ -98,7 +98,7 @@ def test_registry():
 # files
 
 
-def test_atomic_path_appears_whole_or_not_at_all(tmp_path):
+def test_atomic_path_is_written_completely_or_not_at_all(tmp_path):
     target = tmp_path / "new" / "file.json"
     with atomic_path(target) as temporary:
         temporary.write_text("1")
@@ -128,15 +128,15 @@ def test_json_round_trip_and_errors(tmp_path):
 
 
 def test_read_image(tmp_path):
-    Image.new("L", (3, 2), 7).save(tmp_path / "grey.png")
-    image = read_image(tmp_path / "grey.png")
+    Image.new("L", (3, 2), 7).save(tmp_path / "gray.png")
+    image = read_image(tmp_path / "gray.png")
     assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), (7, 7, 7))
     with pytest.raises(UsageError, match=r"no image at .*missing"):
         read_image(tmp_path / "missing.png")
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(UsageError, match=r"cannot read the image .*text\.png"):
         read_image(tmp_path / "text.png")
-    whole = (tmp_path / "grey.png").read_bytes()
+    whole = (tmp_path / "gray.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UsageError, match=r"cannot read the image .*cut\.png"):
         read_image(tmp_path / "cut.png")
@@ -180,7 +180,7 @@ def test_average_meter_by_hand():
     assert moving.avg == pytest.approx(2.9)
 
 
-def test_meters_do_not_read_tensors_early(monkeypatch):
+def test_meters_read_tensors_lazily(monkeypatch):
     meter = MetricMeter()
     read = []
     monkeypatch.setattr(torch.Tensor, "item", lambda self: read.append("item"))
@@ -194,7 +194,7 @@ def test_meters_do_not_read_tensors_early(monkeypatch):
     assert meter.meters["loss"].avg == 2.0
 
 
-def test_a_tensor_changed_later_does_not_change_the_meter():
+def test_in_place_changes_of_a_tensor_do_not_change_the_meter():
     meter, value = AverageMeter(), torch.tensor(1.0)
     meter.update(value)
     value.fill_(9)
@@ -216,7 +216,7 @@ def test_metric_meter_prints_value_and_average():
 
 @pytest.fixture
 def console(monkeypatch, capsys):
-    """The stdout that a test may replace."""
+    """Restore stdout after a test that replaces it."""
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     return capsys
 
@@ -232,7 +232,7 @@ def test_log_copies_stdout_line_by_line(tmp_path, console):
     assert (tmp_path / "run" / "log.txt").read_text() == "=> result\n"
 
 
-def test_the_newest_run_is_log_txt_and_older_ones_are_kept(tmp_path, console):
+def test_newest_log_is_log_txt_and_older_logs_are_kept(tmp_path, console):
     for number in range(3):
         setup_logger(tmp_path)
         print(f"run {number}")
@@ -270,7 +270,7 @@ def test_log_by_file_name_and_as_a_context(tmp_path, console):
         print("to the console alone")
 
 
-def test_env_info_names_what_matters():
+def test_env_info_lists_versions():
     info = collect_env_info()
     assert f"torch: {torch.__version__.split('+')[0]}" in info
     for word in ("python: 3", "platform: ", "cpu: ", "cuda: ", "torchvision: ", "numpy: "):
@@ -300,7 +300,7 @@ def draw():
 def test_seed_and_states():
     set_random_seed(3)
     first = draw()
-    random.gauss(0, 1)  # leaves a second number in store
+    random.gauss(0, 1)  # caches a second number
     state = get_random_state()
     second = draw()
     draw()
@@ -311,13 +311,13 @@ def test_seed_and_states():
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_seeds_that_numpy_cannot_take(seed):
+def test_seeds_out_of_numpys_range(seed):
     with pytest.raises(UsageError, match=rf"SEED must be .*less than 2\*\*32 .*got {seed}"):
         set_random_seed(seed)
     set_random_seed(2**32 - 1)
 
 
-def test_states_survive_a_safe_file(tmp_path):
+def test_states_can_be_saved_and_loaded_safely(tmp_path):
     state = get_random_state()
     expected = draw()
     torch.save(state, tmp_path / "state")
@@ -325,7 +325,7 @@ def test_states_survive_a_safe_file(tmp_path):
     assert draw() == expected
 
 
-def test_preserved_random_state_even_after_an_error():
+def test_random_state_is_restored_after_an_error():
     set_random_seed(0)
     expected = draw()
     set_random_seed(0)
@@ -340,16 +340,16 @@ def test_preserved_random_state_even_after_an_error():
     assert draw() == expected
 
 
-def test_states_of_another_number_of_gpus_are_refused(monkeypatch):
+def test_states_of_another_number_of_gpus_raise(monkeypatch):
     state = {**get_random_state(), "cuda": [torch.get_rng_state()] * 2}
-    set_random_state(state)  # no GPU here: theirs have nothing to go to
+    set_random_state(state)  # without GPUs, their states are ignored
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="of 2 GPUs, but 1 are visible"):
         set_random_state(state)
 
 
-def test_states_of_gpus_go_back_to_them(monkeypatch):
+def test_gpu_states_are_restored(monkeypatch):
     state = {**get_random_state(), "cuda": [torch.get_rng_state(), torch.get_rng_state() + 1]}
     restored = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -359,8 +359,8 @@ def test_states_of_gpus_go_back_to_them(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(restored, state["cuda"], strict=True))
 
 
-def test_state_is_that_of_the_original_seed_order():
-    """random, numpy, torch are seeded alike, so few-shot draws match (tests/data/fewshot.json)."""
+def test_seeding_order_matches_the_original():
+    """Seeding random, numpy and torch alike reproduces the draws of tests/data/fewshot.json."""
     set_random_seed(1)
     assert random.sample(range(100), 5) == random.Random(1).sample(range(100), 5)
     assert np.random.rand() == np.random.RandomState(1).rand()

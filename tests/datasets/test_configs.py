@@ -1,4 +1,4 @@
-"""configs/datasets: CoOp's file names, one registered dataset each."""
+"""configs/datasets: each file has CoOp's name and sets one registered dataset."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ COOP = {
 
 
 @pytest.mark.parametrize(("name", "dataset"), COOP.items())
-def test_coops_files_name_coops_datasets(name, dataset):
+def test_coops_files_set_coops_datasets(name, dataset):
     cfg = get_cfg_default()
     cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
     assert dataset == cfg.DATASET.NAME
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_file_names_a_registered_dataset(path):
+def test_every_file_sets_a_registered_dataset(path):
     assert yaml.safe_load(path.read_text())["DATASET"]["NAME"] in (
         DATASET_REGISTRY.registered_names()
     )

@@ -21,7 +21,7 @@ GOLDEN = json.loads((DATA / "fewshot.json").read_text())
 
 @pytest.fixture(autouse=True)
 def dropped_in(monkeypatch):
-    """tests/data/coop_style_dataset.py as the module datasets.my_objects."""
+    """Install tests/data/coop_style_dataset.py as the module datasets.my_objects."""
     monkeypatch.setattr(DATASET_REGISTRY, "_obj_map", dict(DATASET_REGISTRY._obj_map))
     spec = importlib.util.spec_from_file_location(
         "datasets.my_objects", DATA / "coop_style_dataset.py"
@@ -31,7 +31,7 @@ def dropped_in(monkeypatch):
     spec.loader.exec_module(module)
 
 
-def test_shots_of_a_split_file_are_the_originals(tmp_path):
+def test_shots_of_a_split_file_match_the_original(tmp_path):
     folder = tmp_path / "my_objects"
     for entries in GOLDEN["split"].values():
         for path, _, _ in entries:

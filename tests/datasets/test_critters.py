@@ -44,7 +44,7 @@ def config(root: Path, subsample: str = "all", shots: int = -1):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """Critters with its 36 classes, and few images of each."""
+    """Reduce Critters to a few images of each of its 36 classes."""
     monkeypatch.setattr(Critters, "plan", replace(Critters.plan, train=2, val=1, test=1))
     monkeypatch.setattr(Critters, "counts", None)
 
@@ -59,7 +59,7 @@ def test_images_are_independent_of_each_other():
         np.testing.assert_array_equal(first, more.draw(*image))
 
 
-def test_no_two_images_are_the_same():
+def test_all_images_are_different():
     images = [SMALL.draw(*image).tobytes() for image in SMALL.images()]
     assert len(set(images)) == len(images) == 3 * (3 + 2 + 2)
     assert SMALL.draw("val", 0, 0).tobytes() != replace(SMALL, seed=1).draw("val", 0, 0).tobytes()
@@ -78,7 +78,7 @@ def sigterm_handler(_: int) -> object:
 
 
 def test_a_sigterm_handler_of_the_parent_cannot_block_the_workers(monkeypatch):
-    """A worker that inherits a Python handler may miss the signal and never end."""
+    """A worker that inherits a Python handler may miss the signal and never exit."""
     terminated = []
     monkeypatch.setattr(multiprocessing.process.BaseProcess, "terminate", terminated.append)
     previous = signal.signal(signal.SIGTERM, lambda *_: None)
@@ -94,12 +94,12 @@ def fail(_: int) -> None:
     raise ValueError("a job that fails")
 
 
-def test_the_error_of_a_job_is_raised():
+def test_error_in_a_worker_is_raised():
     with pytest.raises(ValueError, match="a job that fails"):
         list(run_unordered(fail, range(4), workers=2))
 
 
-def test_files_show_what_the_plan_draws(tmp_path):
+def test_files_match_the_plan(tmp_path):
     prepare_folder(SMALL, tmp_path, workers=1)
     split = json.loads((tmp_path / "split_critters.json").read_text())
     assert {part: len(rows) for part, rows in split.items()} == {"train": 9, "val": 6, "test": 6}
@@ -110,7 +110,7 @@ def test_files_show_what_the_plan_draws(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), SMALL.draw("test", 1, 1))
 
 
-def test_an_incomplete_folder_is_completed(tmp_path):
+def test_incomplete_folder_is_completed(tmp_path):
     prepare_folder(SMALL, tmp_path, workers=1)
     whole = files(tmp_path)
     images = sorted((tmp_path / "images").glob("*/*.png"))
@@ -138,13 +138,13 @@ def test_a_complete_folder_is_unchanged(tmp_path, capsys):
     ("change", "words"),
     [({"shift": "hue12"}, "shift morph50 there, hue12 here"), ({"seed": 5}, "seed 2026 there")],
 )
-def test_images_of_another_plan_are_refused(tmp_path, change, words):
+def test_images_of_another_plan_raise(tmp_path, change, words):
     prepare_folder(SMALL, tmp_path, workers=1)
     with pytest.raises(UsageError, match=f"{words}.*delete that folder"):
         prepare_folder(replace(SMALL, **change), tmp_path, workers=1)
 
 
-def test_images_of_another_world_are_refused(tmp_path, monkeypatch):
+def test_images_of_another_world_raise(tmp_path, monkeypatch):
     prepare_folder(SMALL, tmp_path, workers=1)
     monkeypatch.setattr("datasets.critters_world.folder.WORLD_VERSION", 99)
     with pytest.raises(UsageError, match="world 1 there, 99 here"):
@@ -152,7 +152,7 @@ def test_images_of_another_world_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("marker", [None, "{broken"])
-def test_images_of_unknown_origin_are_refused(tmp_path, marker):
+def test_images_of_unknown_origin_raise(tmp_path, marker):
     prepare_folder(SMALL, tmp_path, workers=1)
     if marker is None:
         (tmp_path / "world.json").unlink()
@@ -186,13 +186,13 @@ def test_the_data_folder_is_created(tmp_path, few_images):
     assert (tmp_path / "not/yet/critters/split_critters.json").exists()
 
 
-def test_a_data_folder_that_cannot_be_made_is_reported(tmp_path):
+def test_data_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="Critters cannot be created there"):
         build_dataset(config(tmp_path / "file" / "data"))
 
 
-def test_the_shipped_plan():
+def test_default_plan():
     plan, counts = Critters.plan, Critters.counts
     assert plan.species == downstream_species(0)
     assert plan.shift in SHIFTS

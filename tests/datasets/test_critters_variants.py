@@ -49,14 +49,14 @@ def build(name: str, root: Path, **settings):
 
 @pytest.fixture
 def few_images(monkeypatch):
-    """One test image per class."""
+    """Reduce the datasets to one test image per class."""
     for styled in STYLED.values():
         monkeypatch.setattr(styled, "plan", replace(styled.plan, test=1))
         monkeypatch.setattr(styled, "counts", None)
 
 
 @pytest.mark.parametrize("dataset", [*STYLED.values(), CrittersFar], ids=lambda d: d.__name__)
-def test_the_declared_counts_are_those_of_the_plan(dataset):
+def test_declared_counts_match_the_plan(dataset):
     plan, counts = dataset.plan, dataset.counts
     classes = len(plan.species)
     images = {part: classes * getattr(plan, part) or None for part in ("train", "val", "test")}
@@ -65,7 +65,7 @@ def test_the_declared_counts_are_those_of_the_plan(dataset):
 
 
 @pytest.mark.parametrize("style", STYLED)
-def test_a_variant_shows_critters_species_in_its_style_and_their_colors(style):
+def test_variant_contains_critters_species_in_its_style_and_their_colors(style):
     plan, look = STYLED[style].plan, LOOKS[STYLED[style].plan.shift]
     shift = SHIFTS[Critters.plan.shift]
     assert look == replace(STYLES[style], hue_shift=shift.hue_shift)
@@ -80,7 +80,7 @@ def test_every_dataset_has_its_own_folder_and_individuals():
     assert len({dataset.plan.seed for dataset in same_species}) == len(same_species)
 
 
-def test_the_dark_ones_are_half_of_the_species_three_of_each_genus():
+def test_dark_variant_contains_three_species_of_each_genus():
     kept = names(CrittersDark.plan)
     assert kept == [name for name in names(Critters.plan) if name in set(kept)]
     genera = [name.split()[1] for name in kept]
@@ -93,18 +93,18 @@ def test_a_variant_is_a_test_set_with_accuracy_over_its_own_classes(style, tmp_p
     assert dataset.num_classes == len(dataset.classnames) == (18 if style == "dark" else 36)
     assert dataset.classnames == names(STYLED[style].plan)
     assert len(dataset.test) == dataset.num_classes
-    assert dataset.train_x == dataset.test  # as for ImageNet's variants: they tell the classes
+    assert dataset.train_x == dataset.test  # as for ImageNet's variants: they define the classes
     assert not dataset.val
     assert sorted(item.label for item in dataset.test) == list(range(dataset.num_classes))
 
 
-def test_a_folder_that_cannot_be_made_names_the_variant(tmp_path):
+def test_folder_that_cannot_be_created_names_the_variant(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="CrittersDark cannot be created there"):
         build("critters_dark", tmp_path / "file" / "data")
 
 
-def test_the_second_set_has_the_other_species():
+def test_critters_far_has_the_other_species():
     first, second = set(Critters.plan.species), set(CrittersFar.plan.species)
     assert not first & second
     assert first | second == set(range(len(SPECIES)))
@@ -114,14 +114,14 @@ def test_the_second_set_has_the_other_species():
         assert len(set(genera)) == 6
 
 
-def test_its_shift_is_the_runner_up_of_the_rule_that_chose_critters_own():
+def test_critters_far_has_the_second_best_shift():
     measured = json.loads((ROOT / "assets/critters/shift.json").read_text())
     assert choose(measured["rows"]) == measured["chosen"] == Critters.plan.shift
     others = [row for row in measured["rows"] if row["shift"] != measured["chosen"]]
     assert choose(others) == CrittersFar.plan.shift
 
 
-def test_the_second_set_has_training_images(tmp_path, monkeypatch):
+def test_critters_far_has_training_images(tmp_path, monkeypatch):
     monkeypatch.setattr(CrittersFar, "plan", replace(CrittersFar.plan, train=2, val=1, test=1))
     monkeypatch.setattr(CrittersFar, "counts", None)
     dataset = build("critters_far", tmp_path, NUM_SHOTS=1, SUBSAMPLE_CLASSES="new")
@@ -130,7 +130,7 @@ def test_the_second_set_has_training_images(tmp_path, monkeypatch):
 
 
 def test_critters_is_unchanged():
-    """All published results depend on its species and their label order."""
+    """All published results depend on the species of Critters and their label order."""
     species = [
         *(6, 3, 8, 15, 17, 22, 28, 35, 31, 38, 37, 40, 56, 58, 52, 65, 67, 69),
         *(10, 2, 11, 18, 19, 20, 34, 33, 29, 39, 44, 43, 54, 48, 49, 70, 71, 63),

@@ -58,12 +58,12 @@ def test_every_background_and_look_is_drawn():
     assert len(pictures) == len(BACKGROUNDS)
     creature = replace(PLAIN, pattern="striped")
     pictures = {draw(creature, look=look, seed=(5, 1)).image.tobytes() for look in looks.values()}
-    # "photo" is a style and the shift that shifts nothing; this individual is of the hue-shifted
+    # "photo" is a style and the identity shift; this individual is in the hue-shifted
     # half of morph50, and so looks as it does under hue36.
     assert len(pictures) >= len(looks) - 3
 
 
-def test_parts_are_where_the_creature_has_them():
+def test_parts_are_at_their_positions_in_the_image():
     bare = draw()
     assert 0.05 < bare.body.mean() < 0.6
     assert not bare.ornament.any()
@@ -78,10 +78,10 @@ def test_parts_are_where_the_creature_has_them():
         for name, mask in full._asdict().items()
         if name != "image"
     }
-    assert height["ornament"] < height["body"]  # rows count from the top
+    assert height["ornament"] < height["body"]  # rows are counted from the top
 
 
-def test_the_body_has_the_creatures_color():
+def test_body_has_the_color_of_the_creature():
     picture = draw(replace(PLAIN, color="red"), look=replace(PHOTO, occlusion=0.0, clutter=0))
     red, green, blue = picture.image[picture.body].mean(0)
     assert red > 1.5 * max(green, blue)
@@ -90,7 +90,7 @@ def test_the_body_has_the_creatures_color():
     assert green > 1.5 * max(red, blue)
 
 
-def test_a_hue_shift_takes_its_share_of_the_individuals():
+def test_hue_shift_applies_to_its_share_of_the_individuals():
     look = replace(PHOTO, hue_shift=1 / 3, hue_share=0.5, occlusion=0.0)
     pictures = [draw(look=look, seed=(9, i)) for i in range(60)]
     means = np.array([picture.image[picture.body].mean(0) for picture in pictures])
@@ -98,7 +98,7 @@ def test_a_hue_shift_takes_its_share_of_the_individuals():
 
 
 @pytest.mark.parametrize("size", [32, 96])
-def test_any_size_shows_the_same_scene(size):
+def test_scene_does_not_depend_on_the_image_size(size):
     small, large = draw(look=replace(PHOTO, noise=0.0)), draw(size=size)
     assert large.image.shape == (size, size, 3)
     assert abs(small.body.mean() - large.body.mean()) < 0.05
@@ -116,7 +116,7 @@ def test_images_of_this_world_version_are_unchanged():
     np.testing.assert_allclose(means, expected, atol=0.5)
 
 
-def test_species_are_distinguishable_by_their_looks():
+def test_species_are_distinguishable_by_their_attributes():
     assert len(SPECIES) == 72
     assert len({species.name for species in SPECIES}) == 72
     for genus in GENERA:
@@ -124,7 +124,7 @@ def test_species_are_distinguishable_by_their_looks():
         assert len({(c.ornament, c.tail, c.pattern) for c in looks}) == 12
 
 
-def test_an_epithet_names_one_attribute():
+def test_epithet_refers_to_one_attribute():
     by_name = {species.name: species.creature for species in SPECIES}
     for genus in GENERA:
         assert by_name[f"horned {genus}"].ornament == "horn"
@@ -132,15 +132,15 @@ def test_an_epithet_names_one_attribute():
         assert by_name[f"ringed {genus}"].pattern == "ringed"
 
 
-def test_the_species_make_two_datasets():
+def test_species_are_split_into_two_datasets():
     datasets = downstream_species(0), downstream_species(1)
     halves = [species[start : start + 18] for species in datasets for start in (0, 18)]
     assert [len(species) for species in datasets] == [36] * 2
     assert {species for half in halves for species in half} == set(range(72))
 
 
-def test_every_setting_of_a_look_is_used():
-    """A setting that changes no image would be unused."""
+def test_every_setting_of_a_look_changes_the_image():
+    """A setting that changes no image is unused."""
     changes = {
         "scale": (0.3, 0.4), "rotation": 80.0, "warp": 0.2, "outline": 0.8, "fill": 0.3,
         "saturation": 0.3, "hue_noise": 0.2, "hue_shift": 0.3, "pattern_contrast": 0.4,

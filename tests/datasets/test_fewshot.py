@@ -1,4 +1,4 @@
-"""Few-shot samples equal the original's in images and order, and are cached."""
+"""Few-shot samples match the original's in images and order, and are cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def golden_root(tmp_path_factory):
-    """The golden split as OxfordPets, with empty image files."""
+    """Write the golden split as OxfordPets, with empty image files."""
     root = tmp_path_factory.mktemp("golden")
     folder = root / "oxford_pets"
     for entries in GOLDEN["split"].values():
@@ -59,7 +59,7 @@ def test_the_golden_file_contains_every_kind_of_sample():
 
 
 @pytest.mark.parametrize(("classes", "shots", "seed"), CASES)
-def test_draw_is_the_originals(classes, shots, seed, root):
+def test_draw_matches_the_original(classes, shots, seed, root):
     set_random_seed(int(seed))
     expected = GOLDEN["samples"][classes][shots][seed]
     drawn = build_dataset(config(root, classes, shots, seed))
@@ -70,7 +70,7 @@ def test_draw_is_the_originals(classes, shots, seed, root):
     assert listed(cached.val, root) == expected["val"]
 
 
-def test_draw_depends_on_the_seed_alone_and_leaves_the_stream_alone(root):
+def test_draw_depends_only_on_the_seed_and_keeps_the_generator_state(root):
     random.seed(99)
     expected_next = random.Random(99).random()
     drawn = build_dataset(config(root))
@@ -78,7 +78,7 @@ def test_draw_depends_on_the_seed_alone_and_leaves_the_stream_alone(root):
     assert listed(drawn.train_x, root) == GOLDEN["samples"]["all"]["4"]["1"]["train"]
 
 
-def test_negative_seed_draws_from_the_running_stream_each_time(root):
+def test_negative_seed_draws_from_the_global_generator(root):
     for seed in ("1", "2"):
         random.seed(int(seed))
         drawn = build_dataset(config(root, seed=-1))
@@ -93,7 +93,7 @@ def test_fewer_than_one_shot_means_all_images(shots, root):
     assert not (root / "oxford_pets/split_fewshot").exists()
 
 
-def test_short_classes_are_counted_in_the_log(root, capsys):
+def test_log_counts_classes_with_too_few_images(root, capsys):
     build_dataset(config(root, shots=16))
     assert "Creating a 16-shot dataset (1 of 10 classes have fewer images: all kept)" in (
         capsys.readouterr().out
@@ -113,7 +113,7 @@ def items_of(part, count, folder, split=GOLDEN["split"]):
     return [Datum(f"{folder}/{path}", label, 0, name) for path, label, name in split[part][:count]]
 
 
-def test_pickle_has_the_originals_form(root):
+def test_pickle_has_the_original_format(root):
     drawn = build_dataset(config(root))
     content = pickle.loads(cache_path(root).read_bytes())
     assert set(content) == {"train", "val"}
@@ -151,7 +151,7 @@ def test_a_moved_data_folder_is_detected(old, root, capsys):
     )
 
 
-def test_a_pickle_of_another_split_is_refused(root):
+def test_pickle_of_another_split_raises(root):
     strange = [Datum("/data/oxford_pets/images/face/other.png", 5, 0, "face")]
     folder = root / "oxford_pets/images"
     write_cache(root, {"train": strange, "val": items_of("val", 5, folder)})
@@ -159,7 +159,7 @@ def test_a_pickle_of_another_split_is_refused(root):
         build_dataset(config(root))
 
 
-def test_a_pickle_with_other_labels_is_refused(root):
+def test_pickle_with_other_labels_raises(root):
     folder = root / "oxford_pets/images"
     train = items_of("train", 30, folder)
     train[0] = Datum(train[0].impath, train[0].label + 1, 0, train[0].classname)
@@ -168,14 +168,14 @@ def test_a_pickle_with_other_labels_is_refused(root):
         build_dataset(config(root))
 
 
-def test_a_pickle_without_validation_images_is_refused(root):
+def test_pickle_without_validation_images_raises(root):
     write_cache(root, {"train": items_of("train", 30, root / "oxford_pets/images")})
     with pytest.raises(UsageError, match=r"does not fit the split.*names no images"):
         build_dataset(config(root))
 
 
 class Malicious:
-    """Unpickling this calls a function."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -184,7 +184,7 @@ class Malicious:
         return Path.touch, (Path(self.target),)
 
 
-def test_pickles_with_other_classes_are_refused(root, tmp_path):
+def test_pickles_with_other_classes_raise(root, tmp_path):
     trace = tmp_path / "was_run"
     write_cache(root, {"train": [Malicious(trace)], "val": []})
     with pytest.raises(UsageError, match=r"refused to load .*shot_4-seed_1.pkl: it names pathlib"):
@@ -192,7 +192,7 @@ def test_pickles_with_other_classes_are_refused(root, tmp_path):
     assert not trace.exists()
 
 
-def test_a_global_of_the_datum_module_is_refused(root):
+def test_global_of_the_datum_module_raises(root):
     cache_path(root).parent.mkdir(exist_ok=True)
     cache_path(root).write_bytes(b"cdassl.data.datasets.base_dataset\nrandom.seed\n.")
     with pytest.raises(UsageError, match=r"names dassl.data.datasets.base_dataset.random.seed"):
@@ -209,7 +209,7 @@ def test_broken_pickles_raise_a_clear_error(content, root):
         build_dataset(config(root))
 
 
-def test_a_folder_that_cannot_be_written_to_is_reported(root, capsys):
+def test_unwritable_folder_is_reported(root, capsys):
     (root / "oxford_pets/split_fewshot").write_text("a file where the folder should be")
     try:
         dataset = build_dataset(config(root))

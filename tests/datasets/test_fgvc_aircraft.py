@@ -1,4 +1,4 @@
-"""FGVCAircraft: the split and the order of the labels come from text files."""
+"""FGVCAircraft: the split and the label order are read from text files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
 from tests.toy_data import data_config, write_image
 
-# The order of the file, not the alphabet: A320 would come before Boeing 737-700.
+# In file order, not alphabetical: A320 would precede Boeing 737-700.
 VARIANTS = ["Boeing 737-700", "707-320", "A320", "F/A-18"]
 
 
@@ -72,7 +72,7 @@ def test_missing_image(folder):
         build_dataset(data_config(folder.parent, "FGVCAircraft"))
 
 
-def test_variant_missing_in_variants_txt(folder):
+def test_variant_missing_from_variants_txt(folder):
     (folder / "variants.txt").write_text("\n".join(VARIANTS[:3]))
     with pytest.raises(
         UsageError, match=r"names the variant 'F/A-18', which variants.txt does not"

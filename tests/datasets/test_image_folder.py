@@ -1,4 +1,4 @@
-"""Your own images: a folder of class folders."""
+"""ImageFolder: your own images in class folders."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_labels_follow_the_training_folders(parts):
     }
 
 
-def test_class_missing_in_train(parts):
+def test_class_missing_from_train(parts):
     make_classes(parts / "test", 1, ["wren"])
     with pytest.raises(UsageError, match=r"test has classes missing in train/: wren"):
         build_dataset(data_config(parts, "ImageFolder"))
@@ -101,7 +101,7 @@ def test_no_split_is_created_silently(tmp_path):
 
 
 def run_command(monkeypatch, *args):
-    """python -m datasets ``args``, in this process."""
+    """Run ``python -m datasets`` with ``args`` in this process."""
     monkeypatch.setattr(sys, "argv", ["datasets", *map(str, args)])
     runpy.run_module("datasets", run_name="__main__")
 
@@ -123,8 +123,8 @@ def test_command_splits_class_folders(tmp_path, monkeypatch):
     assert (tmp_path / "split.json").read_text() == first
 
 
-def assert_refused(monkeypatch, capsys, folder, message):
-    """The command ends with exit code 2 and one line on stderr."""
+def assert_usage_error(monkeypatch, capsys, folder, message):
+    """Check that the command exits with code 2 and one line on stderr."""
     with pytest.raises(SystemExit) as stop:
         run_command(monkeypatch, folder)
     assert stop.value.code == 2
@@ -132,15 +132,17 @@ def assert_refused(monkeypatch, capsys, folder, message):
     assert re.match(f"error: .*{message}", line)
 
 
-def test_command_refuses_what_it_cannot_split(tmp_path, monkeypatch, capsys):
+def test_command_reports_folders_that_it_cannot_split(tmp_path, monkeypatch, capsys):
     file = tmp_path / "file.txt"
     file.touch()
     for nothing in (tmp_path / "nope", file):
-        assert_refused(monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with")
-    assert_refused(monkeypatch, capsys, tmp_path, "has no class folders")
+        assert_usage_error(
+            monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with"
+        )
+    assert_usage_error(monkeypatch, capsys, tmp_path, "has no class folders")
     make_classes(tmp_path, 10)
     (tmp_path / "empty").mkdir()
-    assert_refused(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
+    assert_usage_error(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
     assert not (tmp_path / "split.json").exists()
 
 
@@ -151,10 +153,10 @@ def test_command_reports_write_errors(tmp_path, monkeypatch, capsys):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("datasets.split.save_split", denied)
-    assert_refused(monkeypatch, capsys, tmp_path, r"split\.json cannot be written \(Permission")
+    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json cannot be written \(Permission")
 
 
 def test_command_does_not_overwrite(tmp_path, monkeypatch, capsys):
     (tmp_path / "split.json").write_text("{}")
-    assert_refused(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
+    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
     assert (tmp_path / "split.json").read_text() == "{}"

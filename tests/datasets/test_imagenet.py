@@ -1,4 +1,4 @@
-"""ImageNet and the shifted test sets with (some of) its classes."""
+"""ImageNet and its shifted test sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_classnames(folder: Path, names: dict[str, str] = NAMES) -> None:
 
 @pytest.fixture
 def imagenet(tmp_path):
-    """$DATA/imagenet with 6 training and 2 validation images of each class."""
+    """Create $DATA/imagenet with 6 training and 2 validation images of each class."""
     folder = tmp_path / "imagenet"
     write_classnames(folder)
     for label, wnid in enumerate(NAMES):
@@ -66,7 +66,7 @@ def test_validation_images_are_the_test_images(imagenet):
     assert {item.label for item in dataset.val} == {0, 1}
 
 
-def test_shots_are_drawn_from_the_training_images_and_cached_without_val(imagenet):
+def test_shots_are_training_images_and_cached_without_val(imagenet):
     drawn = build_dataset(config(imagenet.parent, NUM_SHOTS=2))
     assert (len(drawn.train_x), len(drawn.val), len(drawn.test)) == (8, 8, 8)
     content = pickle.loads((imagenet / "split_fewshot/shot_2-seed_1.pkl").read_bytes())
@@ -145,7 +145,7 @@ def write_preprocessed(imagenet, train, test=()):
 
 
 @pytest.mark.parametrize("moved", [False, True])
-def test_order_of_preprocessed_pkl_decides_the_shots(moved, imagenet):
+def test_order_of_preprocessed_pkl_determines_the_shots(moved, imagenet):
     images = build_dataset(config(imagenet.parent)).train_x
     order = sorted(images, key=lambda item: (item.label, item.impath[::-1]))
     old = "/old/data/imagenet/images" if moved else str(imagenet / "images")
@@ -182,7 +182,7 @@ def test_stale_preprocessed_pkl_is_detected(images, why, imagenet, capsys):
     assert paths(dataset.train_x) == paths(fresh.train_x)
 
 
-def test_preprocessed_pkl_with_other_classes_is_refused(imagenet):
+def test_preprocessed_pkl_with_other_classes_raises(imagenet):
     (imagenet / "preprocessed.pkl").write_bytes(pickle.dumps({"train": [Path("a")]}))
     with pytest.raises(UsageError, match=r"refused to load .*preprocessed.pkl"):
         build_dataset(config(imagenet.parent, NUM_SHOTS=2))
@@ -249,7 +249,7 @@ def test_shifted_sets_name_the_sources_of_images_and_names(name, tmp_path):
         build_dataset(config(tmp_path, name))
 
 
-def test_v2_copies_with_wordnet_ids(tmp_path):
+def test_v2_folders_with_wordnet_ids(tmp_path):
     make_shifted(tmp_path, "ImageNetV2", folders=list(NAMES))
     dataset = build_dataset(config(tmp_path, "ImageNetV2"))
     assert dataset.classnames == EXPECTED["ImageNetV2"]

@@ -1,4 +1,4 @@
-"""Lists of images are selected, split and written."""
+"""Select, split and write lists of images."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_save_split_and_read_split_are_inverse(tmp_path):
         assert [vars(item) for item in before] == [vars(item) for item in after]
 
 
-def test_split_trainval_takes_a_share_of_each_class():
+def test_split_trainval_splits_each_class():
     random.seed(0)
     train, val = OxfordPets.split_trainval(images([0] * 10 + [1] * 5), p_val=0.2)
     assert sorted(item.label for item in val) == [0, 0, 1]

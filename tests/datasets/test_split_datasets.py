@@ -17,7 +17,7 @@ SETS = pytest.mark.parametrize("name", LAYOUTS)
 
 
 @SETS
-def test_images_labels_and_names_are_those_of_the_split(name, tmp_path):
+def test_images_labels_and_names_match_the_split(name, tmp_path):
     split = LAYOUTS[name].make(tmp_path)
     dataset = build_dataset(data_config(tmp_path, name))
     folder = tmp_path / LAYOUTS[name].folder / LAYOUTS[name].images
@@ -91,7 +91,7 @@ def test_missing_images_are_counted_and_named(name, tmp_path):
     assert all(path in str(error.value) for path in gone)
 
 
-def test_counts_of_another_size_are_reported(tmp_path, capsys):
+def test_unexpected_counts_are_reported(tmp_path, capsys):
     LAYOUTS["EuroSAT"].make(tmp_path)
     build_dataset(data_config(tmp_path, "EuroSAT", {"DATASET.SUBSAMPLE_CLASSES": "base"}))
     log = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_official_counts_print_no_warning(tmp_path, capsys, monkeypatch):
     assert "warning" not in capsys.readouterr().out
 
 
-def test_official_counts_are_those_of_the_papers():
+def test_official_counts_match_the_papers():
     counts = {
         name: DATASET_REGISTRY.get(name).counts
         for name in ("Caltech101", "EuroSAT", "FGVCAircraft")
@@ -119,7 +119,7 @@ def test_official_counts_are_those_of_the_papers():
     assert DATASET_REGISTRY.get("FGVCAircraft").base_test == 1666
 
 
-def test_unknown_subsample_names_the_allowed(tmp_path):
+def test_unknown_subsample_lists_the_allowed_values(tmp_path):
     LAYOUTS["Food101"].make(tmp_path)
     with pytest.raises(UsageError, match=r"SUBSAMPLE_CLASSES is 'bse': did you mean 'base'"):
         build_dataset(data_config(tmp_path, "Food101", {"DATASET.SUBSAMPLE_CLASSES": "bse"}))
@@ -130,7 +130,7 @@ def test_unknown_dataset_names_the_nearest():
         build_dataset(data_config("", "Oxfordpets"))
 
 
-def test_a_dataset_that_makes_its_files_may_make_the_root(tmp_path, monkeypatch):
+def test_dataset_that_renders_its_files_may_create_the_root(tmp_path, monkeypatch):
     cls = DATASET_REGISTRY.get("Food101")
     root = tmp_path / "not/yet"
     monkeypatch.setattr(cls, "prepare", lambda self: LAYOUTS["Food101"].make(root))
@@ -166,7 +166,7 @@ def test_malformed_split_file(content, tmp_path):
         build_dataset(data_config(tmp_path, "Food101"))
 
 
-def test_test_class_without_training_images(tmp_path):
+def test_class_without_training_images(tmp_path):
     split = LAYOUTS["Food101"].make(tmp_path)
     split["train"] = [entry for entry in split["train"] if entry[2] != "baklava"]
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
@@ -175,7 +175,7 @@ def test_test_class_without_training_images(tmp_path):
 
 
 def rewrite_split(root, change):
-    """Food101 with `change` applied to the entries [path, label, name] of its split file."""
+    """Create Food101 with `change` applied to the entries [path, label, name] of its split."""
     split = LAYOUTS["Food101"].make(root)
     split = {part: [change(part, *entry) for entry in entries] for part, entries in split.items()}
     (root / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
@@ -209,13 +209,13 @@ def rewrite_split(root, change):
         ),
     ],
 )
-def test_labels_and_names_that_do_not_fit(tmp_path, change, message, classes):
+def test_inconsistent_labels_and_names(tmp_path, change, message, classes):
     rewrite_split(tmp_path, change)
     with pytest.raises(UsageError, match=message):
         build_dataset(data_config(tmp_path, "Food101", {"DATASET.SUBSAMPLE_CLASSES": classes}))
 
 
-def test_images_that_are_trained_and_tested_on_are_counted(tmp_path, capsys):
+def test_images_in_both_train_and_test_are_counted(tmp_path, capsys):
     split = LAYOUTS["Food101"].make(tmp_path)
     split["test"][:2] = split["train"][:2]
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))

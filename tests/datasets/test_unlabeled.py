@@ -1,4 +1,4 @@
-"""DATASET.DISTILL_ON: training and test images of a trainer without labels."""
+"""DATASET.DISTILL_ON: training and test images for training without labels."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def test_cross(world):
     assert by_class(data.test) == list(enumerate(data.classnames))
 
 
-def test_few_shot_is_what_a_trainer_with_labels_sees(world):
+def test_few_shot_has_the_images_of_labeled_training(world):
     chosen = dataset(world, "DATASET.DISTILL_ON", "few_shot")
     labeled = build_dataset(world.cfg("CoOp", world.folder / "out"))
     for part in ("train_x", "val", "test"):
@@ -70,7 +70,7 @@ def test_invalid_choices(world, opts, message):
         dataset(world, *opts)
 
 
-def test_the_choice_is_made_by_name_and_only_where_it_matters(world, tmp_path):
+def test_choice_is_made_by_name_and_only_where_it_matters(world, tmp_path):
     with pytest.raises(SettingsError, match=r"set DATASET.DISTILL_ON to all"):
         world.build("PromptKD", tmp_path, "DATASET.DISTILL_ON", "")
     for trainer in ("CoOp", "PromptSRC", "ZeroshotCLIP"):
@@ -78,7 +78,7 @@ def test_the_choice_is_made_by_name_and_only_where_it_matters(world, tmp_path):
             world.build(trainer, tmp_path, *ALL)
 
 
-def test_each_split_is_tested_among_its_own_classes(world, tmp_path):
+def test_each_split_is_tested_on_its_own_classes(world, tmp_path):
     trainer = world.build("TextRefinerPromptKD", tmp_path, *ALL)
     seen, original = {}, trainer.evaluator.process
 
@@ -100,7 +100,7 @@ def test_selection_on_test_images_must_be_explicit(world, tmp_path):
     options = (*ALL, "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", False)
     with pytest.raises(UsageError, match="takes its val images from the test split"):
         world.trained("PromptKD", tmp_path / "refused", *options)
-    world.trained("PromptKD", tmp_path / "asked", *options, "TEST.SELECT_ON_TEST", True)
+    world.trained("PromptKD", tmp_path / "allowed", *options, "TEST.SELECT_ON_TEST", True)
 
 
 def test_log_and_record_name_the_protocol(world, tmp_path):

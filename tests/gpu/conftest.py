@@ -1,4 +1,4 @@
-"""What all tests on a GPU share: they are marked, and skipped where there is none."""
+"""Shared by all GPU tests: they are marked, and skipped without a GPU."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 def pytest_collection_modifyitems(items):
     skip = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     for item in items:
-        if HERE in item.path.parents:  # the hook sees the items of all folders
+        if HERE in item.path.parents:  # the hook is called with the items of all folders
             item.add_marker(pytest.mark.gpu)
             item.add_marker(skip)
 
@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_tf32():
-    # By hand: monkeypatch cannot put back an attribute that its owner computes.
+    # Not with monkeypatch, which cannot restore a computed attribute.
     places = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
     for place in places:

@@ -1,4 +1,4 @@
-"""Fast against naive on CUDA: the same numbers in float64 and float32, less memory."""
+"""Compare fast with naive on CUDA: equal numbers in float64 and float32, less memory."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def test_step_and_test_equal_the_trainers(world, name, dtype, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["CoOp", "TextRefinerCoOp"])
-def test_a_step_with_1000_classes_needs_a_quarter_of_the_memory(name, tmp_path):
-    # Each in a process of its own, so that no other test's memory counts.
+def test_step_with_1000_classes_needs_a_quarter_of_the_memory(name, tmp_path):
+    # Each runs in a separate process, so that memory of other tests is not counted.
     world = World(tmp_path, TOY, cuda=DEVICE == "cuda")
     naive, fast = (
         child.measure(world, "memory", kind, name, 1000, 4)["bytes"] for kind in ("naive", "fast")

@@ -1,4 +1,4 @@
-"""Several processes on CUDA follow one: NCCL in a group of one, and two processes on one GPU."""
+"""Parallel runs on CUDA match one process: NCCL with one process, and two on one GPU."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from tests.trainers.test_parallel import deviations
 
 DEVICE = "cuda"
 ROOT = Path(__file__).parents[2]
-# Of `dassl.utils.distributed.process_group`, which leaves a single process alone.
+# As in `dassl.utils.distributed.process_group`, which does nothing for a single process.
 BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "cpu": "gloo"}
 
 
@@ -32,7 +32,7 @@ def assert_follows(found, expected):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_group_of_one_process_by_nccl(one, world, name, tmp_path):
+def test_nccl_group_of_one_process(one, world, name, tmp_path):
     torch.distributed.init_process_group(
         BACKENDS[DEVICE], store=torch.distributed.HashStore(), rank=0, world_size=1
     )

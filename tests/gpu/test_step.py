@@ -1,4 +1,4 @@
-"""A training step on CUDA: the host does not wait, the optimizer is fused."""
+"""A training step on CUDA: the host does not wait, and the optimizer is fused."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_the_host_waits_only_where_losses_are_printed(world, name, node, precisi
     trainer.num_batches = len(trainer.train_loader_x)
     for index, batch in enumerate(list(trainer.train_loader_x)):
         trainer.batch_idx = index
-        # The first step prepares what all others use; losses are printed after step 5.
+        # The first step includes one-time setup; losses are printed after step 5.
         torch.cuda.set_sync_debug_mode("error" if index in (1, 2, 3) else "default")
         try:
             summary = trainer.forward_backward(batch)

@@ -1,9 +1,9 @@
-"""Trainings in two processes on one device:
+"""Train in two processes on one device:
 
     python tests/gpu/two_on_one.py WORLD OUTPUT DEVICE
 
-WORLD is the folder of a ToyWorld; OUTPUT/<case>.pt gets what tests/trainers/parallel_runs.py
-returns. NCCL refuses two processes on one GPU, so tensors on the GPU travel by gloo, too.
+WORLD is the folder of a ToyWorld; OUTPUT/<case>.pt is written with the results of
+tests/trainers/parallel_runs.py. NCCL does not allow two processes on one GPU, so gloo is used.
 """
 
 import sys
@@ -21,12 +21,12 @@ NAMES = ("TextRefinerCoOp", "TextRefinerPromptKD")
 
 
 def case_on(name: str, device: str) -> Case:
-    """A case of parallel_runs on a device."""
+    """Return a case of parallel_runs on a device."""
     return CASES[name]._replace(opts=("USE_CUDA", device == "cuda"))
 
 
 def work(rank: int, port: int, folder: Path, output: Path, device: str) -> None:
-    """What each of the two processes does."""
+    """Run the cases in one of the two processes."""
     dist.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=2)
     for name in NAMES:
         found = run(ToyWorld(folder), case_on(name, device), output / name)
@@ -38,5 +38,5 @@ def work(rank: int, port: int, folder: Path, output: Path, device: str) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     arguments = (free_port(), Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
-    # Spawned: CUDA does not live through a fork.
+    # Spawned, since CUDA cannot be used after a fork.
     torch.multiprocessing.start_processes(work, arguments, 2, start_method="spawn")

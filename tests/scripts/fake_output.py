@@ -1,4 +1,4 @@
-"""Build output folders of results, as train.py writes them."""
+"""Write output folders with results in train.py's format."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ RESULT: dict[str, Any] = {
 
 
 class Output:
-    """An output folder to which results are added."""
+    """An output folder; methods add results and build tables."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -1,7 +1,7 @@
-"""A small project around the real scripts/: configs, and a train.py that only writes files.
+"""A project with the real scripts/, small configs and a fake train.py that only writes files.
 
-The environment controls it: FAKE_EXIT is its exit code, FAKE_STOP makes it write a checkpoint of
-epoch 1 and fail, FAKE_SLEEP makes it take that many seconds between epochs.
+Environment variables control it: FAKE_EXIT sets the exit code, FAKE_STOP makes it
+write a checkpoint of epoch 1 and fail, and FAKE_SLEEP sets the seconds between epochs.
 """
 
 import shutil
@@ -35,7 +35,7 @@ def run(folder):
     resumed = models.is_dir()
     with open(folder / "log.txt", "a") as log:
         print("resumed" if resumed else "fresh", *sys.argv[1:], file=log)
-        print("the fake speaks")
+        print("output of the fake")
         if not args.eval_only:
             models.mkdir(exist_ok=True)
             (models / "model.pth.tar-1").write_text("1")
@@ -99,7 +99,7 @@ CONFIGS = {
 
 
 def make_project(folder: Path) -> Workspace:
-    """A root with the real protocol table, small configs and the fake train.py."""
+    """Create a root with the real protocol table, small configs and the fake train.py."""
     for name, text in CONFIGS.items():
         path = folder / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +112,14 @@ def make_project(folder: Path) -> Workspace:
 
 
 def add_scripts(folder: Path) -> None:
-    """The real scripts/ in ``folder``, so that its shell entries run the fake train.py."""
+    """Copy scripts/ to ``folder``, so that its shell scripts run the fake train.py."""
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     for name in ("clip", "datasets"):
         (folder / name).symlink_to(ROOT / name)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a train.py is running in ``folder``."""
+    """Return whether a train.py is running in ``folder``."""
     lock = FileLock(folder / "running.lock")
     try:
         with lock.acquire(timeout=0):

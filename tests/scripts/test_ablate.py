@@ -1,4 +1,4 @@
-"""The ablation over a train.py that only writes files, and its table against worked-out numbers."""
+"""The ablation with a fake train.py, and its table compared with numbers computed by hand."""
 
 import json
 from pathlib import Path
@@ -18,13 +18,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_variant_sets_what_its_name_says() -> None:
+def test_every_variant_sets_the_options_in_its_name() -> None:
     defaults = DEFAULTS["TEXTREFINER"]
     seen = set()
     for name, variant in ablate.VARIANTS.items():
         assert variant.settings.keys() <= defaults.keys()
         changed = {key for key, value in variant.settings.items() if value != str(defaults[key])}
-        assert changed == set(variant.settings), name  # a default is the full method itself
+        assert changed == set(variant.settings), name  # a default equals the full method
         seen.add((variant.method, tuple(sorted(variant.settings.items()))))
     assert len(seen) == len(ablate.VARIANTS)
     assert {"coop", "full", "no-cache", "cache-size-100", "alpha-1.0", "momentum-0.99"} <= set(
@@ -32,7 +32,7 @@ def test_every_variant_sets_what_its_name_says() -> None:
     )
 
 
-def test_a_row_a_variant_in_its_own_folder_two_at_a_time(
+def test_each_variant_has_a_row_and_a_folder(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["critters", "1", "2", "--variants", "coop", "full", "no-cache"]
@@ -56,7 +56,7 @@ def test_a_row_a_variant_in_its_own_folder_two_at_a_time(
     assert (log / "log.txt").read_text() == again
 
 
-def test_a_failed_variant_has_no_average_and_the_others_go_on(
+def test_failed_variant_has_no_average_and_the_others_continue(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_EXIT", "3")
@@ -66,7 +66,7 @@ def test_a_failed_variant_has_no_average_and_the_others_go_on(
     assert "without averages: full, coop" in shown
 
 
-def test_a_difference_is_that_of_the_averages_with_the_sign_of_each_seed() -> None:
+def test_difference_of_averages_and_sign_per_seed() -> None:
     one, other = Cell({1: 70.0, 2: 72.0, 3: 74.0}), Cell({1: 71.0, 2: 72.0, 3: 70.0})
     assert ablate.difference(one, other) == "+1.00 (- = +)"
     assert ablate.difference(one, Cell({1: 71.0}, missing=(2, 3))) == "n/a"
@@ -97,7 +97,7 @@ def test_the_table_by_hand() -> None:
         (["dtd", "1"], "provide what is listed as missing first"),
     ],
 )
-def test_wrong_words_are_one_sentence(
+def test_invalid_arguments_are_reported_in_one_sentence(
     project: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ablate.main(words, {}) == 2
@@ -107,7 +107,7 @@ def test_wrong_words_are_one_sentence(
     assert not (project / "output").exists()
 
 
-def test_a_dry_run_lists_and_runs_nothing(
+def test_dry_run_lists_variants_and_runs_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ablate.main(["critters", "1", "--dry-run"], {}) == 0

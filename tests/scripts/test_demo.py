@@ -1,4 +1,4 @@
-"""The demo over a train.py that only writes files: its jobs, its table, its failures."""
+"""The demo with a fake train.py that only writes files: jobs, table and failures."""
 
 import json
 from pathlib import Path
@@ -21,11 +21,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A demo of zero-shot CLIP alone."""
+    """Run a demo of zero-shot CLIP only."""
     monkeypatch.setattr(demo, "SHORT", Demo("demo", [[demo.ZERO_SHOT]]))
 
 
-def test_four_rows_three_seeds_base_new_and_harmonic_mean(
+def test_table_of_four_methods_over_three_seeds(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demo.main([], {}) == 0
@@ -51,7 +51,7 @@ def test_four_rows_three_seeds_base_new_and_harmonic_mean(
     assert f"runs   {out}: " in shown
 
 
-def test_aggregation_only_has_its_switches_and_its_own_folder(project: Path) -> None:
+def test_aggregation_only_has_its_options_and_a_separate_folder(project: Path) -> None:
     place = Workspace(project, project / "data", project / "output")
     jobs = demo.AGGREGATION.jobs(place, 1)
     assert len(jobs) == 2
@@ -61,7 +61,7 @@ def test_aggregation_only_has_its_switches_and_its_own_folder(project: Path) -> 
         assert job.options["TRAINER.TEXTREFINER.LOCAL"] == "False"
 
 
-def test_run_again_it_skips_what_is_finished(
+def test_second_run_skips_finished_jobs(
     project: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demo.main([], {}) == 0
@@ -72,7 +72,7 @@ def test_run_again_it_skips_what_is_finished(
     assert {path: path.read_text() for path in project.rglob("log.txt")} == logs
 
 
-def test_a_failed_job_is_named_with_the_end_of_its_log(
+def test_failed_job_is_reported_with_the_end_of_its_log(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_EXIT", "9")
@@ -80,7 +80,7 @@ def test_a_failed_job_is_named_with_the_end_of_its_log(
     error = capsys.readouterr().err
     assert "seed 1 failed with exit code 9" in error
     assert "the last lines of " in error
-    assert "  the fake speaks" in error
+    assert "  output of the fake" in error
     assert not (project / "output/demo/results.md").exists()
 
 
@@ -89,11 +89,11 @@ def test_data_and_output_come_from_the_environment(project: Path, quick: None) -
     assert demo.main([], env) == 0
     assert (project / "elsewhere/demo/results.md").is_file()
     log = next((project / "elsewhere/demo").rglob("log.txt")).read_text()
-    assert "--root images --seed 1" in log  # relative to the repository's root
+    assert "--root images --seed 1" in log  # relative to the repository root
 
 
 @pytest.mark.parametrize("name", ["DATA", "OUTPUT"])
-def test_a_folder_that_cannot_be_is_one_sentence(
+def test_unusable_folder_is_reported_in_one_sentence(
     project: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "file").touch()
@@ -102,14 +102,14 @@ def test_a_folder_that_cannot_be_is_one_sentence(
 
 
 @pytest.mark.parametrize(("word", "code"), [("--foo", 2), ("extra", 2), ("--help", 0)])
-def test_a_word_that_it_does_not_know_runs_nothing(project: Path, word: str, code: int) -> None:
+def test_unknown_argument_runs_nothing(project: Path, word: str, code: int) -> None:
     with pytest.raises(SystemExit) as end:
         demo.main([word], {})
     assert end.value.code == code
     assert not (project / "output").exists()
 
 
-def test_a_teacher_comes_before_its_students_and_has_a_line_but_no_row(
+def test_teacher_is_trained_before_its_students_and_has_no_table_row(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = Method("the teachers", "coop", "base2new_train", in_table=False, subfolder="teacher")
@@ -134,7 +134,7 @@ def test_a_teacher_comes_before_its_students_and_has_a_line_but_no_row(
     assert "; about " in shown
 
 
-def test_the_long_demo_has_every_method_plain_and_refined() -> None:
+def test_long_demo_runs_every_method_with_and_without_textrefiner() -> None:
     labels = {method.label for group in demo.ALL.groups for method in group}
     for learner in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD"):
         assert {learner, f"{learner} + TextRefiner"} <= labels
@@ -142,8 +142,8 @@ def test_the_long_demo_has_every_method_plain_and_refined() -> None:
     assert short == [method for group in demo.ALL.groups for method in group][: len(short)]
 
 
-def test_no_row_of_the_long_demo_sees_images_of_new_classes() -> None:
-    """PromptKD's own protocol would."""
+def test_long_demo_never_trains_on_images_of_new_classes() -> None:
+    """PromptKD's default protocol does."""
     place = Workspace(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
     for chain in demo.ALL.chains(place):
         for method, job in chain:

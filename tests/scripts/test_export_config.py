@@ -17,14 +17,14 @@ def merged(path, by_yacs):
     cfg = get_cfg_default()
     trainers.extend_cfg(cfg)
     if by_yacs:
-        cfg.merge_from_file(str(path))  # what the original's train.py calls
+        cfg.merge_from_file(str(path))  # as in the original train.py
     else:
         merge_file(cfg, path)
     return cfg
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
-def test_merging_the_export_equals_merging_ours(file, tmp_path):
+def test_exported_config_equals_the_merged_config(file, tmp_path):
     text, left_out = export(file)
     assert "_BASE_" not in text
     (tmp_path / "out.yaml").write_text(text)
@@ -34,7 +34,7 @@ def test_merging_the_export_equals_merging_ours(file, tmp_path):
             assert exported[key] == value, key
 
 
-def test_setting_of_this_project_is_left_out_and_listed(tmp_path, capsys):
+def test_settings_added_by_this_project_are_left_out_and_listed(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("TEST:\n  SELECT_ON_TEST: True\n  SPLIT: val\n")
     assert main([str(tmp_path / "a.yaml")]) == 0
     out, error = capsys.readouterr()

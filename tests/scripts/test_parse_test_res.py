@@ -29,7 +29,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_every_seed_and_the_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seeds_and_average(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed, accuracy in ((10, 86.0), (1, 80.0), (2, 83.0)):
         write_log(tmp_path / f"seed{seed}", accuracy)
     assert script.main([str(tmp_path)]) == 0
@@ -59,7 +59,7 @@ def test_other_keyword(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "* macro_f1: 79.00% +- 0.00%" in lines(capsys)
 
 
-def test_results_before_the_end_of_training_do_not_count(
+def test_results_before_the_end_of_training_are_ignored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     validation = RESULT.format(correct=1, accuracy=99.0, error=1.0, f1=99.0)
@@ -73,7 +73,7 @@ def test_results_before_the_end_of_training_do_not_count(
     assert "(std; 1 of 2 runs)" in shown
 
 
-def test_test_logs_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_test_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "seed1", 70.0, trained=False)
     assert script.main([str(tmp_path)]) == 0
     assert "no finished run among 1" in lines(capsys)
@@ -81,7 +81,7 @@ def test_test_logs_need_no_training(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "* accuracy: 70.00% +- 0.00%" in lines(capsys)
 
 
-def test_the_last_result_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_last_result_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_log(tmp_path / "seed1", 70.0, 72.0)
     assert script.main([str(tmp_path)]) == 0
     assert "* accuracy: 72.00% +- 0.00%" in lines(capsys)

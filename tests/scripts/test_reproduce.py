@@ -1,4 +1,4 @@
-"""The whole of the paper over a train.py that only writes files."""
+"""Reproduce the paper with a fake train.py that only writes files."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_part_runs_is_tabulated_and_is_skipped_the_next_time(
+def test_part_is_run_and_tabulated_and_skipped_next_time(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*ONE, "--protocols", "base2new"]
@@ -44,7 +44,7 @@ def test_a_part_runs_is_tabulated_and_is_skipped_the_next_time(
     assert {path: path.read_text() for path in (project / "output").rglob("log.txt")} == logs
 
 
-def test_the_zero_shot_model_is_tested_once_for_all_methods_and_seeds(
+def test_zero_shot_model_is_tested_once_for_all_methods_and_seeds(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--methods", "coop", "textrefiner", "--datasets", "critters", "--dry-run"]
@@ -52,7 +52,7 @@ def test_the_zero_shot_model_is_tested_once_for_all_methods_and_seeds(
     assert "3 jobs, 0 of them finished" in capsys.readouterr().out
 
 
-def test_a_dry_run_says_what_is_missing_and_runs_nothing(
+def test_dry_run_lists_missing_files_and_runs_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--methods", "coop", "--datasets", "critters", "dtd", "--protocols", "base2new"]
@@ -64,7 +64,7 @@ def test_a_dry_run_says_what_is_missing_and_runs_nothing(
     assert not (project / "output").exists()
 
 
-def test_what_is_missing_stops_everything_before_it_starts(
+def test_missing_files_stop_the_run_before_the_first_job(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--methods", "coop", "--datasets", "critters", "dtd", "--protocols", "base2new"]
@@ -80,7 +80,7 @@ def test_what_is_missing_stops_everything_before_it_starts(
     assert "2 jobs done, 0 failed, 0 not run" in shown
 
 
-def test_a_failed_training_ends_its_test_and_nothing_else(
+def test_failed_training_skips_only_its_test(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_EXIT", "9")
@@ -100,7 +100,7 @@ def test_a_failed_training_ends_its_test_and_nothing_else(
         (["--datasets", "dtd", "--protocols", "xd"], "no job: none of the methods has xd on dtd"),
     ],
 )
-def test_wrong_words_are_one_sentence(
+def test_invalid_arguments_are_reported_in_one_sentence(
     project: Path, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert reproduce.main(words, {}) == 2
@@ -110,7 +110,7 @@ def test_wrong_words_are_one_sentence(
     assert not (project / "output").exists()
 
 
-def test_a_training_its_tests_and_its_teacher_are_one_chain() -> None:
+def test_teacher_training_and_tests_form_one_chain() -> None:
     def job(name: str, model: str = "", teacher: str = "") -> Job:
         return Job(
             *(name, "CoOp", "critters", 1, "c", Path(name), {}, model != ""),

@@ -97,14 +97,14 @@ def test_different_settings_are_different_rows(output: Output, other: dict[str, 
     assert [row.cells["base"].mean for row in table.rows] == [70.0, 80.0]
 
 
-def test_rows_of_one_trainer_name_the_options_that_differ(output: Output) -> None:
+def test_rows_of_one_trainer_are_labeled_with_differing_options(output: Output) -> None:
     output.add(70.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": True, "TOPK": 5}}})
     output.add(80.0, settings={"TRAINER": {"TEXTREFINER": {"CACHE": False, "TOPK": 5}}})
     names = [row.method for row in output.table().rows]
     assert names == ["CoOp (TEXTREFINER.CACHE True)", "CoOp (TEXTREFINER.CACHE False)"]
 
 
-def test_rows_with_a_given_name_name_the_options_that_differ(output: Output) -> None:
+def test_rows_with_a_given_name_are_labeled_with_differing_options(output: Output) -> None:
     output.add(70.0, settings={"OPTIM.LR": 0.1})
     output.add(80.0, settings={"OPTIM.LR": 0.2})
     output.add(90.0, trainer="TextRefinerCoOp")
@@ -135,7 +135,7 @@ def test_best_validation_epochs_may_differ_by_seed(output: Output) -> None:
     assert (row.selection, row.cells["base"].mean) == ("best_val", 71.0)
 
 
-def test_zero_shot_is_in_every_table_of_its_dataset_and_misses_no_seed(output: Output) -> None:
+def test_zero_shot_is_in_every_table_of_its_dataset_without_missing_seeds(output: Output) -> None:
     output.add(60.0, **ZERO_SHOT)
     output.add_seeds(70.0, 72.0)
     output.add_seeds(65.0, 67.0, shots=4)
@@ -146,7 +146,7 @@ def test_zero_shot_is_in_every_table_of_its_dataset_and_misses_no_seed(output: O
     assert not any("Zeroshot" in note for note in sixteen.notes)
 
 
-def test_zero_shot_alone_is_a_table(output: Output) -> None:
+def test_table_of_zero_shot_only(output: Output) -> None:
     output.add(60.0, **ZERO_SHOT)
     assert output.table().rows[0].cells["base"].mean == 60.0
 

@@ -1,4 +1,4 @@
-"""The command line: run.py's words and environment."""
+"""The command line of run.py: arguments and environment variables."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.scripts.fake_project import ROOT, make_project
 METHODS = ProtocolTable.load(ROOT / "configs" / "protocols.yaml").methods
 
 
-def test_words_and_environment_become_a_request() -> None:
+def test_arguments_and_environment_are_parsed() -> None:
     words = ["coop", "fewshot", "dtd", "2", "OPTIM.LR", "-0.1", "--dry-run"]
     env = {"SHOTS": "1 4", "CFG": "rn50", "SOURCE": "sun397"}
     line = cli.parse(words, env)
@@ -23,7 +23,7 @@ def test_words_and_environment_become_a_request() -> None:
     )
 
 
-def test_the_environment_may_ask_for_a_dry_run_and_empty_names_count_as_not_given() -> None:
+def test_environment_sets_dry_run_and_empty_variables_are_ignored() -> None:
     env = {"TEXTREFINER_DRY_RUN": "1", "SHOTS": "", "CFG": "", "SOURCE": ""}
     line = cli.parse(["coop", "xd_test", "dtd", "1"], env)
     assert line.dry_run
@@ -31,7 +31,7 @@ def test_the_environment_may_ask_for_a_dry_run_and_empty_names_count_as_not_give
 
 
 @pytest.mark.parametrize("protocol", ["xd", "xd_train", "dg", "teacher_xd"])
-def test_protocols_of_a_source_take_imagenet_where_no_data_set_is_named(protocol: str) -> None:
+def test_source_protocols_default_to_imagenet(protocol: str) -> None:
     assert cli.parse(["coop", protocol, "3"], {}).request.dataset == "imagenet"
 
 
@@ -47,7 +47,7 @@ def test_protocols_of_a_source_take_imagenet_where_no_data_set_is_named(protocol
         (["coop", "fewshot", "dtd", "1"], {"SHOTS": "0"}, "SHOTS must be positive"),
     ],
 )
-def test_wrong_words_are_told_in_a_sentence(
+def test_invalid_arguments_are_reported_in_one_sentence(
     words: list[str], env: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -62,7 +62,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_protocol_runs_job_after_job_and_skips_them_next_time(
+def test_protocol_runs_its_jobs_and_skips_them_next_time(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = ["coop", "base2new", "critters", "1"]
@@ -81,7 +81,7 @@ def test_a_protocol_runs_job_after_job_and_skips_them_next_time(
     assert capfd.readouterr().out.count("skip  coop base2new") == 2
 
 
-def test_the_exit_code_is_that_of_train_py_and_later_jobs_do_not_run(
+def test_exit_code_is_that_of_train_py_and_later_jobs_do_not_run(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_EXIT", "7")
@@ -100,7 +100,7 @@ def test_usage_errors_exit_with_2_and_one_line(
     )
 
 
-def test_a_broken_protocol_table_exits_with_2_and_one_line(
+def test_invalid_protocol_table_exits_with_2_and_one_line(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "configs/protocols.yaml").write_text("- coop")
@@ -111,7 +111,7 @@ def test_a_broken_protocol_table_exits_with_2_and_one_line(
     assert "protocols.yaml: the file must contain KEY: value lines" in error
 
 
-def test_a_missing_data_folder_is_named_unless_the_images_are_drawn(
+def test_missing_data_folder_is_named_unless_images_are_rendered(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {"DATA": str(project / "nowhere")}
@@ -122,7 +122,7 @@ def test_a_missing_data_folder_is_named_unless_the_images_are_drawn(
 
 
 @pytest.mark.parametrize("name", ["DATA", "OUTPUT"])
-def test_a_file_in_the_place_of_a_folder_is_one_sentence(
+def test_file_in_place_of_a_folder_is_reported_in_one_sentence(
     project: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (project / "file").touch()

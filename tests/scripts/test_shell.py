@@ -1,4 +1,4 @@
-"""Shell scripts: every file, CoOp's own entry points, and a run down to train.py."""
+"""Shell scripts: every file, CoOp's entry points, and complete runs with a fake train.py."""
 
 import os
 import shlex
@@ -16,7 +16,7 @@ from scripts.runner.protocol_table import ProtocolTable
 from tests.scripts.fake_project import ROOT, add_scripts, make_project
 
 SCRIPTS = ROOT / "scripts"
-COOP = {"coop/main.sh", "coop/eval.sh"}  # with CoOp's arguments; not a protocol of ours
+COOP = {"coop/main.sh", "coop/eval.sh"}  # takes CoOp's arguments; not a protocol
 
 
 def entries() -> list[str]:
@@ -73,7 +73,7 @@ def test_a_dry_run_prints_the_commands_of_run_py(capfd: pytest.CaptureFixture[st
     assert run_bash(entry, "critters", "1", TEXTREFINER_DRY_RUN="1").stdout == expected
 
 
-def test_no_arguments_and_help_print_the_usage() -> None:
+def test_help_and_missing_arguments_print_the_usage() -> None:
     for arguments, code in (([], 2), (["--help"], 0)):
         ran = run_bash(SCRIPTS / "coop/zeroshot.sh", *arguments, check=False)
         assert ran.returncode == code
@@ -86,7 +86,7 @@ def test_a_missing_python_is_named() -> None:
 
 
 def test_a_python_without_torch_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    # -I -S: without the packages installed beside it
+    # -I -S: without site-packages
     python = write_program(tmp_path / "python", f'exec "{sys.executable}" -I -S "$@"')
     ran = run_bash(SCRIPTS / "coop/xd.sh", "1", check=False, PYTHON=python)
     assert (ran.returncode, ran.stderr) == (
@@ -96,7 +96,7 @@ def test_a_python_without_torch_is_an_error_with_a_remedy(tmp_path: Path) -> Non
     )
 
 
-# CoOp's and CoCoOp's own entry points
+# Entry points of CoOp and CoCoOp
 
 
 def dry_run(entry: str, *arguments: str) -> list[list[str]]:
@@ -224,7 +224,7 @@ def test_cocoops_scripts_use_its_configs_and_folders(
         ("zeroshot.sh", "dtd A B C", "zeroshot.sh DATASET SEED or DATASET [TRAINER] CFG"),
     ],
 )
-def test_a_wrong_number_of_arguments_exits_with_2_and_the_usage(
+def test_wrong_number_of_arguments_exits_with_2_and_the_usage(
     entry: str, arguments: str, usage: str
 ) -> None:
     words = arguments.split()
@@ -233,7 +233,7 @@ def test_a_wrong_number_of_arguments_exits_with_2_and_the_usage(
     assert (ran.returncode, ran.stderr) == (2, error)
 
 
-# The whole way, with a train.py that only writes files
+# Complete runs with the fake train.py
 
 
 def test_entries_run_train_py(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_entries_run_train_py(tmp_path: Path) -> None:
             assert (folder / f"seed{seed}/log.txt").read_text().count("fresh --root") == 1
 
 
-def test_main_sh_stops_at_a_seed_that_fails(tmp_path: Path) -> None:
+def test_main_sh_stops_at_the_first_failed_seed(tmp_path: Path) -> None:
     make_project(tmp_path)
     add_scripts(tmp_path)
     entry = tmp_path / "scripts/coop/main.sh"

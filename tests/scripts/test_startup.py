@@ -1,4 +1,4 @@
-"""Commands answer without importing torch, which takes seconds."""
+"""Command-line help and checks do not import torch, which takes seconds."""
 
 import subprocess
 import sys

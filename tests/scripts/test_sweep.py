@@ -1,4 +1,4 @@
-"""A grid of jobs over a train.py that only writes files: here, and on two nodes of Ray."""
+"""A grid of jobs with a fake train.py, run locally and on two nodes of a Ray cluster."""
 
 import json
 import os
@@ -30,12 +30,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def runs_of(place: Workspace) -> list[str]:
-    """The first line of every log: one a process that was started in that folder."""
+    """Return the first lines of all logs: one per process started in the folder."""
     logs = sorted((place.output / "base2new").rglob("log.txt"))
     return [line for log in logs for line in log.read_text().splitlines() if "--seed" in line]
 
 
-def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Workspace) -> None:
+def test_grid_has_a_chain_per_method_dataset_and_seed(place: Workspace) -> None:
     chains = plan_grid(
         ["coop", "textrefiner"], ["critters", "dtd"], [1, 2], ["base2new"], {}, place
     )
@@ -44,13 +44,13 @@ def test_a_grid_has_a_chain_for_each_method_data_set_and_seed(place: Workspace) 
     assert [chain[0].seed for chain in chains] == [1] * 4 + [2] * 4
 
 
-def test_methods_go_by_their_own_or_their_trainers_name(place: Workspace) -> None:
+def test_methods_are_found_by_method_or_trainer_name(place: Workspace) -> None:
     assert place.table.method("TextRefinerCoOp") == place.table.method("textrefiner")
     with pytest.raises(UsageError, match=r"trainer 'TextRefinrCoOp'.*TextRefiner"):
         place.table.method("TextRefinrCoOp")
 
 
-def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
+def test_local_sweep_runs_all_jobs_writes_one_table_and_skips_next_time(
     place: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(GRID, {}) == 0
@@ -67,7 +67,7 @@ def test_a_local_sweep_runs_all_collects_one_table_and_skips_the_second_time(
     assert len(runs_of(place)) == 8
 
 
-def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
+def test_failed_job_stops_its_chain_and_sets_the_exit_code(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_STOP", "1")
@@ -81,7 +81,7 @@ def test_a_failure_ends_its_chain_and_the_exit_code_says_so(
     assert sum(line.startswith("resumed") for line in runs_of(place)) == 4
 
 
-def test_a_job_that_another_run_is_working_on_is_waited_for(
+def test_sweep_waits_for_a_job_of_another_run(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("scripts.runner.run_job.WAIT", 0.1)
@@ -98,12 +98,12 @@ def test_a_job_that_another_run_is_working_on_is_waited_for(
     assert "8 jobs done" in capsys.readouterr().out
 
 
-def test_several_workers_do_the_same(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_workers(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*GRID, "--workers", "3"], {}) == 0
     assert "8 jobs done, 0 finished before, 0 failed, 0 not run" in capsys.readouterr().out
 
 
-def test_estimates_come_from_the_finished_job_most_like_it(place: Workspace) -> None:
+def test_estimates_use_the_most_similar_finished_job(place: Workspace) -> None:
     jobs = plan_grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
     estimates = Estimates(place)
     assert estimates.line(jobs[0][0]) == (
@@ -114,7 +114,7 @@ def test_estimates_come_from_the_finished_job_most_like_it(place: Workspace) -> 
     assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0][0].folder}")
 
 
-def test_dry_run_starts_nothing(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_runs_nothing(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([*GRID, "--dry-run"], {}) == 0
     shown = capsys.readouterr().out
     assert shown.count("estimate: none") == 8
@@ -142,7 +142,7 @@ def test_dry_run_starts_nothing(place: Workspace, capsys: pytest.CaptureFixture[
         ),
     ],
 )
-def test_bad_input_is_one_sentence(
+def test_bad_input_is_reported_in_one_sentence(
     place: Workspace, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(words, {}) == 2
@@ -152,7 +152,7 @@ def test_bad_input_is_one_sentence(
 
 
 def start_sweep(place: Workspace, address: str) -> subprocess.Popen[str]:
-    """scripts/sweep.py as a process of its own, on the cluster at ``address``."""
+    """Start scripts/sweep.py in a new process, on the cluster at ``address``."""
     program = (
         "import sys\nfrom pathlib import Path\nfrom scripts import sweep\n"
         f"from scripts.runner import job\njob.ROOT = Path({str(place.root)!r})\n"
@@ -177,7 +177,7 @@ def wait_for(condition: Any, seconds: float = 240.0) -> None:
         time.sleep(0.1)
 
 
-def test_a_ray_cluster_that_loses_a_node_does_every_job_once(
+def test_ray_cluster_that_loses_a_node_runs_every_job_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ray")
@@ -203,7 +203,7 @@ def test_a_ray_cluster_that_loses_a_node_does_every_job_once(
     assert all(run_records.is_finished(folder) for folder in folders)
     assert not any(is_locked(folder) for folder in folders)
     runs = runs_of(place)
-    # The job of the lost node went on from its checkpoint; none other ran twice.
+    # The job of the lost node resumed from its checkpoint; no other job ran twice.
     assert len(runs) == 9
     assert sum(line.startswith("resumed") for line in runs) == 1
     ends = [log.read_text().count("=> result") for log in place.output.rglob("log.txt")]

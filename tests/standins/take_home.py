@@ -1,4 +1,4 @@
-"""Trains every trainer of a CoOp checkout on the stand-ins; run by tests/trainers/test_standins.py.
+"""Train every trainer on the stand-ins, as in a CoOp checkout; see tests/trainers/test_standins.py.
 
 python tests/standins/take_home.py OUTPUT
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]  # the stand-ins before the repository
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]  # the stand-ins come before the repository
 
 import torch  # noqa: E402
 from yacs.config import CfgNode  # noqa: E402
@@ -34,14 +34,14 @@ def batches(count):
 
 
 def build_data_loader(self):
-    """In the place of Dassl's datasets."""
+    """Set loaders of random images instead of Dassl's datasets."""
     self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=NAMES))
     self.lab2cname = dict(enumerate(NAMES))
     self.train_loader_x, self.test_loader, self.val_loader = batches(3), batches(2), None
 
 
 def coop_extend_cfg(cfg):
-    """What the train.py of a CoOp checkout adds, and no more."""
+    """Add the settings that the train.py of a CoOp checkout adds."""
     cfg.TRAINER.COOP = CfgNode(
         {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "PREC": "fp16", "CLASS_TOKEN_POSITION": "end"}
     )
@@ -50,7 +50,7 @@ def coop_extend_cfg(cfg):
 
 
 def config(trainer, output, ours, *opts):
-    """``ours``: with the one line of docs/coop_users.md, which adds the trainers' own settings."""
+    """Return a config; ``ours`` adds the line of docs/coop_users.md for the trainers' settings."""
     cfg = get_cfg_default()
     coop_extend_cfg(cfg)
     if ours:
@@ -64,7 +64,7 @@ def config(trainer, output, ours, *opts):
 
 
 def run(trainer, output, ours, *opts):
-    """Build, train, test, and load what was saved into another of the same."""
+    """Build, train and test a trainer, and load its checkpoint into a second one."""
     cfg = config(trainer, output, ours, *opts)
     torch.manual_seed(0)
     built = build_trainer(cfg)
@@ -85,8 +85,8 @@ def run(trainer, output, ours, *opts):
     print(f"ran {trainer} {'with' if ours else 'without'} extend_cfg")
 
 
-def check_towers():
-    """The fast encoders read the towers of a CLIP that was never patched."""
+def check_encoders():
+    """Check that the fast encoders run an unpatched CLIP."""
     model, _ = clip.load("toy")
     image = batches(1)[0]["img"]
     ids = clip.tokenize(["a photo of a face.", "a photo of a yin yang."])
@@ -102,7 +102,7 @@ def main(output):
     for package in (dassl, clip):
         assert str(HERE) in package.__file__, package.__file__
     TrainerX.build_data_loader = build_data_loader
-    check_towers()
+    check_encoders()
     run("TextRefinerCoOp", f"{output}/defaults", False)
     teacher = f"{output}/PromptSRC/VLPromptLearner/model.pth.tar-2"
     options = {

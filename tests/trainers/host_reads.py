@@ -1,4 +1,4 @@
-"""Which operations of a step would make the host wait for a GPU, counted on any device."""
+"""Count operations of a step that would make the host wait for a GPU, on any device."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Their result, or its shape, is known to the host only when the device has computed it.
+# Their result, or its shape, is available to the host only after the device has computed it.
 READS = {
     "aten::_local_scalar_dense",  # item(), float(), bool(), int(), "if tensor"
     "aten::equal",
@@ -20,12 +20,12 @@ READS = {
     "aten::bincount",
     "aten::repeat_interleave",  # of a tensor of repeats
 }
-INDEXING = {"aten::index", "aten::index_put", "aten::index_put_"}  # by a mask they wait
+INDEXING = {"aten::index", "aten::index_put", "aten::index_put_"}  # with a mask they wait
 COPIES = {Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__array__}
 
 
 class _Copies(TorchFunctionMode):
-    """Copies to the host, which leave no trace among the operations of a CPU."""
+    """Copies to the host, which cannot be seen among the operations of a CPU."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Copies(TorchFunctionMode):
 
 
 class HostReads(TorchDispatchMode):
-    """While open, collects the names of operations that read a tensor on the host."""
+    """A context manager that collects the names of operations that read a tensor on the host."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""CLIP's towers the slow way: 77 positions, every block in full, attention weights everywhere.
+"""Naive CLIP encoders: 77 positions, complete blocks and explicit attention weights.
 
 Written from method.md with ``nn.MultiheadAttention`` itself; the tests compare the fast paths with
 it. One image or one class at a time.

@@ -1,4 +1,4 @@
-"""What must hold in each of two processes; parallel_runs.py calls them there."""
+"""Checks that parallel_runs.py runs in each of two processes."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from trainers.refiner import BatchNorm, updated_entries
 
 
 def part(rows: Tensor) -> Tensor:
-    """The uneven part of this process: 3 rows, or all others."""
+    """Return the uneven part of this process: 3 rows or all others."""
     return rows[:3] if distributed.is_main() else rows[3:]
 
 
@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def check_batch_norm(world: ToyWorld, output: Path) -> None:
-    """Output, gradients and running statistics are those of BatchNorm1d over all rows."""
+    """Compare output, gradients and running statistics with BatchNorm1d over all rows."""
     whole, ours, rows = nn.BatchNorm1d(5).double(), BatchNorm(5).double(), random(10, 5) * 3 + 100
     with torch.no_grad():
         for norm in (whole, ours):
@@ -42,7 +42,7 @@ def check_batch_norm(world: ToyWorld, output: Path) -> None:
         close(ours.state_dict()[key], value)
     for own, expected in zip(ours.parameters(), whole.parameters(), strict=True):
         close(sum(distributed.all_gather(own.grad)), expected.grad)
-    # float32 with a mean far from 0: squares of the rows themselves would cancel.
+    # float32 with a mean far from 0: sums of squared rows would cancel.
     far = (random(10, 5) + 10_000).float()
     close(BatchNorm(5)(part(far)), part(nn.BatchNorm1d(5).double()(far.double())).float(), 2e-3)
     close(ours.eval()(rows), whole.eval()(rows))
@@ -53,7 +53,7 @@ def close(found: Any, expected: Any, tolerance: float = 1e-12) -> None:
 
 
 def check_cache_write(world: ToyWorld, output: Path) -> None:
-    """The write of all tokens, from uneven parts; an entry that one process hits moves in both."""
+    """Check the cache write of all tokens from uneven parts, including entries of one process."""
     entries, tokens = nn.functional.normalize(random(7, 4, seed=4), dim=1), random(20, 4, seed=5)
     expected = _alone(entries, tokens)
     close(updated_entries(entries, part(tokens), 0.8), expected)
@@ -62,7 +62,7 @@ def check_cache_write(world: ToyWorld, output: Path) -> None:
 
 
 def _alone(entries: Tensor, tokens: Tensor) -> Tensor:
-    """The write of method.md, in this process alone."""
+    """Run the cache write of method.md in this process only."""
     units = nn.functional.normalize(tokens, dim=1)
     scores = units @ entries.T
     weight = (scores - scores.max(dim=0).values).exp()
@@ -73,7 +73,7 @@ def _alone(entries: Tensor, tokens: Tensor) -> Tensor:
 
 
 def check_in_turns(world: ToyWorld, output: Path) -> None:
-    """Every item once and in order, whatever the remainder; all of them in the main process."""
+    """Check that the main process gets every item once and in order for any remainder."""
     rank, count = distributed.rank(), distributed.world_size()
     for size in range(6):
         own = [(torch.tensor(i), torch.tensor(-i)) for i in range(size)][rank::count]
@@ -82,7 +82,7 @@ def check_in_turns(world: ToyWorld, output: Path) -> None:
 
 
 def check_start(world: ToyWorld, output: Path) -> None:
-    """Processes that drew different numbers start with those of the main one."""
+    """Check that all processes start with the random values of the main process."""
     cfg = world.cfg("TextRefinerPromptKD", output / "start")
     torch.manual_seed(distributed.rank())
     trainer = TRAINER_REGISTRY.get("TextRefinerPromptKD")(cfg)
@@ -93,7 +93,7 @@ def check_start(world: ToyWorld, output: Path) -> None:
 
 
 def check_resumption(world: ToyWorld, output: Path) -> None:
-    """An interrupted run ends, in as many processes, with the bits of an uninterrupted one."""
+    """Check that an interrupted run is bit-identical to an uninterrupted one."""
     saving = ("TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 2)
     straight = learned(world.trained("TextRefinerCoOp", output / "straight", *saving))
     interrupted = world.build("TextRefinerCoOp", output / "resumed", *saving)
@@ -107,14 +107,14 @@ def check_resumption(world: ToyWorld, output: Path) -> None:
 
 
 def check_only_one_writes(world: ToyWorld, output: Path) -> None:
-    """One TensorBoard file, and no temporary file of another process."""
+    """Check for one TensorBoard file and no temporary file of another process."""
     folder = output / "straight"
     assert len(list((folder / "tensorboard").iterdir())) == 1
     assert not list(folder.rglob("*.tmp*"))
 
 
 def check_refusals(world: ToyWorld, output: Path) -> None:
-    """Batches that cannot be shared, and trainers whose steps do not know of other processes."""
+    """Check errors for indivisible batches and for trainers without support for parallel steps."""
     trainer = world.build("CoOp", output / "odd", "DATALOADER.TRAIN_X.BATCH_SIZE", 3)
     with pytest.raises(UsageError, match="batch of 3 images cannot be divided evenly among 2 proc"):
         trainer.train()
@@ -123,7 +123,7 @@ def check_refusals(world: ToyWorld, output: Path) -> None:
     assert trainer.num_batches == 1
 
     class Foreign(TrainerX):
-        """Of another project, in CoOp's style."""
+        """A CoOp-style trainer of another project."""
 
     TRAINER_REGISTRY.register(Foreign)
     with pytest.raises(UsageError, match="Foreign does not support several processes"):
@@ -131,15 +131,17 @@ def check_refusals(world: ToyWorld, output: Path) -> None:
 
 
 def check_zero_shot(world: ToyWorld, output: Path) -> None:
-    """Tests without training share the images, too."""
+    """Check that tests without training also split the images."""
     trainer = world.build("ZeroshotCLIP", output / "zero", "DATASET.SUBSAMPLE_CLASSES", "all")
-    assert len(trainer.test_loader) == (3 if distributed.is_main() else 2)  # 24 images in fives
+    assert len(trainer.test_loader) == (
+        3 if distributed.is_main() else 2
+    )  # 24 images in batches of 5
     trainer.test()
     assert trainer.evaluator.total == (24 if distributed.is_main() else 0)
 
 
 def check_feature_store(world: ToyWorld, output: Path) -> None:
-    """One process computes an entry while the other waits; both find what a run without it does."""
+    """Check that one process computes an entry while the other waits, with the same results."""
     expected = world.build("ZeroshotCLIP", output / "unstored").test()
     store = output / "features"
     encoded: list[int] = []

@@ -1,9 +1,9 @@
-"""Trainings in one process or, with torchrun's environment, in 2 and then in 4:
+"""Train in one process or, with torchrun's environment, in 2 and then in 4:
 
     python tests/trainers/parallel_runs.py WORLD OUTPUT
 
-WORLD is the folder of a ToyWorld. OUTPUT/<processes>/<case>.pt gets all that must not depend on
-their number. The processes are forks of one that has imported everything: that takes longest.
+WORLD is the folder of a ToyWorld. OUTPUT/<processes>/<case>.pt is written with all that must not
+depend on their number. Processes are forked after the imports, which take longest.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ BEST = ("TEST.NO_TEST", False, "TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT
 
 
 class Case(NamedTuple):
-    """A training of 3 steps an epoch; in float64, where nothing hides behind rounding, or not.
+    """A run of 3 steps per epoch, in float32 or, to exclude rounding effects, in float64.
 
-    With ``stored``, features come from a store that the processes fill.
+    With ``stored``, features are read from a store that the processes fill.
     """
 
     trainer: str
@@ -49,7 +49,7 @@ RUN_BY = {2: list(CASES), 4: [name for name in CASES if "-" in name]}
 
 
 def build(world: ToyWorld, case: Case, output: Path) -> Any:
-    """The trainer of a case; processes start apart, and must not stay so."""
+    """Return the trainer of a case; its initial values must be synchronized across processes."""
     opts = [*BEST, "OPTIM.MAX_EPOCH", case.epochs, *case.opts]
     opts += ["DATALOADER.FEATURE_STORE", str(output / "store")] if case.stored else []
     trainer = world.build(case.trainer, output, *opts)
@@ -59,7 +59,7 @@ def build(world: ToyWorld, case: Case, output: Path) -> Any:
 
 
 def run(world: ToyWorld, case: Case, output: Path) -> dict[str, Any]:
-    """Train; return losses and cache of every step, weights, and what was decided."""
+    """Train; return losses and cache of every step, weights, and decisions."""
     trainer = build(world, case, output)
     steps, seen = [], []
     step, test = trainer.forward_backward, trainer.test
@@ -67,7 +67,7 @@ def run(world: ToyWorld, case: Case, output: Path) -> dict[str, Any]:
     def recording(batch: Any) -> Any:
         summary = step(batch)
         cache = {"cache": trainer.model.refiner.cache.entries} if trainer.refined else {}
-        steps.append({**summary, **cache})  # the cache is rebound, never written in place
+        steps.append({**summary, **cache})  # the cache is reassigned, never modified in place
         return summary
 
     def testing(split: Any = None) -> Any:
@@ -83,13 +83,13 @@ def run(world: ToyWorld, case: Case, output: Path) -> dict[str, Any]:
 
 
 def same(value: Any, what: str) -> None:
-    """Every process must have the very same."""
+    """Check that all processes have the same value."""
     values = distributed.all_gather(value)
     assert values == values[:1] * len(values), f"the processes have different {what}: {values}"
 
 
 def digest(state: dict[str, Any]) -> str:
-    """Of the very bits of a state dict."""
+    """Return a hash of the exact contents of a state dict."""
     whole = hashlib.sha256()
     for key, value in sorted(state.items()):
         whole.update(key.encode() + value.cpu().numpy().tobytes())
@@ -97,7 +97,7 @@ def digest(state: dict[str, Any]) -> str:
 
 
 def make_double(trainer: Any) -> None:
-    """Towers, learner, refiner and images in float64."""
+    """Convert encoders, learner, refiner and images to float64."""
     trainer.model.double()
     for name in ("parse_batch_train", "parse_batch_test"):
         parse = getattr(trainer, name)
@@ -109,7 +109,7 @@ def _double(batch: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(rank: int, count: int, port: int, folder: Path, output: Path) -> None:
-    """What one of ``count`` processes does: its cases, and of two the checks, too."""
+    """Run the cases in one of ``count`` processes and, if there are two, the checks."""
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     values = (rank, rank, count, "localhost", port)
     os.environ.update(zip(names, map(str, values), strict=True))

@@ -1,8 +1,8 @@
-"""Output folders as the public code writes them, from a trainer of ours, in PREC fp16.
+"""Write a trainer's output folder in the layout of the public code with PREC fp16.
 
-Each function spells the keys of one code base as its modules give them (trainers/coop.py of CoOp,
+Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
 maple.py of MaPLe, promptsrc.py of PromptSRC, promptkd.py of PromptKD, the release's two files):
-none of them asks the code under test for a name.
+no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -20,19 +20,19 @@ State = dict[str, Tensor]
 
 
 def half_clip(**sizes: Any) -> State:
-    """The weights of a toy CLIP as OpenAI's build_model keeps them: mostly in fp16."""
+    """Return toy CLIP weights as after OpenAI's build_model: mostly in fp16."""
     model = toy_clip(**sizes)
     convert_weights(model)
     return {key: value.detach() for key, value in model.state_dict().items()}
 
 
 def image_encoder(weights: State, prefix: str = "image_encoder.") -> State:
-    """``clip_model.visual`` under another name."""
+    """Return ``clip_model.visual`` under another name."""
     return {prefix + k[7:]: v for k, v in weights.items() if k.startswith("visual.")}
 
 
 def text_encoder(weights: State) -> State:
-    """The public TextEncoder: everything of the text tower but its token embedding."""
+    """Return the public TextEncoder: the text encoder without its token embedding."""
     return {
         f"text_encoder.{key}": value
         for key, value in weights.items()
@@ -41,13 +41,13 @@ def text_encoder(weights: State) -> State:
 
 
 def class_buffers(n_ctx: int, classes: int = 3, prefix: str = "") -> State:
-    """token_prefix and token_suffix, which nobody needs."""
+    """Return the unused token_prefix and token_suffix."""
     shapes = {"token_prefix": (classes, 1, 64), "token_suffix": (classes, 76 - n_ctx, 64)}
     return {prefix + key: torch.zeros(shape).half() for key, shape in shapes.items()}
 
 
 def save(folder: Path, name: str, state: State, **more: Any) -> None:
-    """One file with the keys that Dassl's save_model gives it."""
+    """Save a file with the keys of Dassl's save_model."""
     (folder / name).mkdir(parents=True)
     content = {"state_dict": state, "epoch": EPOCH, "optimizer": {}, "scheduler": {}, **more}
     torch.save({**content, "val_result": None}, folder / name / f"model.pth.tar-{EPOCH}")
@@ -55,7 +55,7 @@ def save(folder: Path, name: str, state: State, **more: Any) -> None:
 
 
 def halved(module: Any) -> State:
-    """Learned tensors as a run in PREC fp16 has them; counters stay whole."""
+    """Return learned tensors in fp16; integer tensors are unchanged."""
     return {
         key: value.half() if value.is_floating_point() else value
         for key, value in module.state_dict().items()
@@ -63,13 +63,13 @@ def halved(module: Any) -> State:
 
 
 def coop(folder: Path, trainer: Any) -> None:
-    """CoOp and CoCoOp register the prompt learner alone."""
+    """Save CoOp or CoCoOp, which register only the prompt learner."""
     state = halved(trainer.model.learner.prompts)
     save(folder, "prompt_learner", state | class_buffers(16))
 
 
 def maple(folder: Path, trainer: Any) -> None:
-    """MaPLe registers the whole model."""
+    """Save MaPLe, which registers the whole model."""
     weights = half_clip()
     own = {f"prompt_learner.{k}": v for k, v in halved(trainer.model.learner.prompts).items()}
     state = own | class_buffers(2, prefix="prompt_learner.") | image_encoder(weights)
@@ -78,7 +78,7 @@ def maple(folder: Path, trainer: Any) -> None:
 
 
 def promptsrc(folder: Path, trainer: Any) -> None:
-    """PromptSRC registers the whole model, and sums all of it over the epochs in fp16."""
+    """Save PromptSRC, which registers the whole model and averages all of it in fp16."""
     weights = half_clip()
     own = {k: v for k, v in halved(trainer.model.learner.deep).items() if k != "aggregate"}
     state = class_buffers(4, prefix="prompt_learner.")
@@ -96,7 +96,7 @@ CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
 
 
 def two_layers(prefix: str, module: Any) -> State:
-    """The public 1x1 convolutions around a BatchNorm."""
+    """Return the public 1x1 convolutions around a BatchNorm."""
     state = {}
     for key, value in halved(module).items():
         layer, parameter = key.split(".")
@@ -106,7 +106,7 @@ def two_layers(prefix: str, module: Any) -> State:
 
 
 def promptkd_state(trainer: Any) -> State:
-    """The student: image tower, visual prompts inside it, projector."""
+    """Return the student: image encoder with its visual prompts, and projector."""
     weights, learner = half_clip(), trainer.model.learner
     prompts = {f"image_encoder.{k}": v for k, v in halved(learner.prompts).items()}
     state = {"logit_scale": weights["logit_scale"]} | image_encoder(weights) | prompts
@@ -114,26 +114,26 @@ def promptkd_state(trainer: Any) -> State:
 
 
 def promptkd(folder: Path, trainer: Any) -> None:
-    """PromptKD registers the student."""
+    """Save PromptKD, which registers the student."""
     save(folder, "VLPromptLearner", promptkd_state(trainer))
 
 
 def memory(folder: Path, trainer: Any) -> None:
-    """The release's second model, with the cache beside its state dict."""
+    """Save the release's second model, with the cache next to its state dict."""
     refiner = trainer.model.refiner
     state = {"extractor.weight": refiner.aggregate.weight.detach()}
     save(folder, "Memory", state, memory_item=refiner.cache.entries)
 
 
 def release_promptkd(folder: Path, trainer: Any) -> None:
-    """TextRefiner's release on PromptKD."""
+    """Save in the layout of TextRefiner's release on PromptKD."""
     state = promptkd_state(trainer) | two_layers("mid_image_trans", trainer.model.refiner.align)
     save(folder, "VLPromptLearner", state)
     memory(folder, trainer)
 
 
 def release_coop(folder: Path, trainer: Any) -> None:
-    """TextRefiner's release on CoOp: the whole model, token embedding and prompts' ids included."""
+    """Save TextRefiner's release on CoOp: the whole model with token embedding and prompt ids."""
     weights = half_clip()
     names = [name.replace("_", " ") for name in trainer.dm.dataset.classnames]
     ids = clip.tokenize([f"{'X ' * 16}{name}." for name in names]).long()
@@ -153,7 +153,7 @@ def release_coop(folder: Path, trainer: Any) -> None:
     memory(folder, trainer)
 
 
-# Trainer -> how the public code saves it.
+# Trainer -> function that saves it in the public layout.
 LAYOUTS = {
     "CoOp": coop,
     "CoCoOp": coop,

@@ -1,4 +1,4 @@
-"""CoCoOp and TextRefiner on it: vectorised and in chunks, against one image and class at a time."""
+"""Compare CoCoOp, with and without TextRefiner, vectorized and in chunks, with naive loops."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def toy():
 
 
 def build(clip_model, refined, max_prompts=UNBOUNDED, classnames=NAMES, ctx_init="a photo of a"):
-    """A model in double precision; the seed makes two of them equal."""
+    """Return a model in double precision; models of the same seed are equal."""
     torch.manual_seed(0)
     prompts = ConditionalPrompts(clip_model, classnames, n_ctx=3, ctx_init=ctx_init)
     prompts.packing.set_max_prompts(max_prompts)
@@ -46,7 +46,7 @@ def images(count=3):
 
 
 def gradients(model, loss):
-    """By name; of what a loss does not reach, zeros. The graph may be used again."""
+    """Return gradients by name, zeros if unused. The graph may be used again."""
     named = dict(torch.nn.ModuleDict(model.trainable_modules()).named_parameters())
     found = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
     return {
@@ -59,7 +59,7 @@ def gradients(model, loss):
 
 
 def naive_text(model, feature):
-    """T_b, (C, d): the text features of one image with global feature g_b (d,)."""
+    """Compute T_b (C, d), the text features of an image with global feature g_b (d,)."""
     clip_model, prompts = model.learner.clip_model, model.learner.prompts
     net, ctx = prompts.meta_net, prompts.ctx
     hidden = torch.clamp(net.linear1.weight @ feature + net.linear1.bias, min=0)
@@ -76,7 +76,7 @@ def naive_text(model, feature):
 
 
 def naive_refined(refiner, text):
-    """T'_b of one image, one class at a time; a new list, the cache as it is."""
+    """Compute T'_b of one image, one class at a time, without changing the cache."""
     rows = []
     for row in text:
         weights = torch.stack([entry @ row for entry in refiner.cache.entries]).exp()
@@ -86,7 +86,7 @@ def naive_refined(refiner, text):
 
 
 def naive_aligned(refiner, tokens):
-    """L of all images from a list of V_b (1+P, d): BatchNorm's statistics are over all rows."""
+    """Compute L of all images from a list of V_b (1+P, d); BatchNorm uses all rows."""
     align = refiner.align
     rows = torch.stack([align.inner.weight @ v + align.inner.bias for v in torch.cat(tokens)])
     mean, variance = rows.mean(0), ((rows - rows.mean(0)) ** 2).mean(0)
@@ -96,7 +96,7 @@ def naive_aligned(refiner, tokens):
 
 
 def naive_step(model, batch, label):
-    """Logits (B, C) and weighted losses of one step; writes nothing."""
+    """Return logits (B, C) and weighted losses of one step, without writing to the cache."""
     clip_model, refiner = model.learner.clip_model, model.refiner
     tau = clip_model.logit_scale.exp()
     seen = [naive.image_tokens(clip_model.visual, image) for image in batch]
@@ -131,7 +131,7 @@ def test_step_equals_naive(toy, refined, max_prompts):
     assert step.losses.keys() == losses.keys()
     for name, value in step.losses.items():
         torch.testing.assert_close(value, losses[name], **EXACT)
-        # Each loss on its own: a wrong share of one cannot hide behind another.
+        # Compare each loss separately, so that errors cannot compensate.
         torch.testing.assert_close(gradients(model, value), gradients(model, losses[name]), **EXACT)
         meta_net = gradients(model, value)["prompt_learner.meta_net.linear1.weight"]
         assert meta_net.abs().max() > 1e-6
@@ -155,7 +155,7 @@ def test_cache_is_shared_by_all_images_and_written_once(toy):
 
 
 @pytest.mark.parametrize("max_prompts", [1, 2, 3, 4, 5, 7, 8, 11, 12])
-def test_chunks_change_nothing_and_hold_what_they_promise(toy, max_prompts, monkeypatch):
+def test_chunks_do_not_change_results_and_respect_their_size(toy, max_prompts, monkeypatch):
     sizes, original = [], encode._run_part
 
     def watched(clip_model, flat, part, past):
@@ -173,20 +173,20 @@ def test_chunks_change_nothing_and_hold_what_they_promise(toy, max_prompts, monk
         results.append((step.logits, step.losses, gradient))
     assert max(forward) <= max_prompts
     assert sum(forward) == 3 * len(NAMES)
-    # Every chunk is computed again in the backward pass, unless there is only one.
+    # Every chunk is recomputed in the backward pass unless there is only one.
     assert len(sizes) == len(forward) * (1 if max_prompts >= 12 else 2)
     torch.testing.assert_close(*results, **EXACT)
 
 
 @pytest.mark.parametrize("max_prompts", [3, 8])
-def test_chunks_at_test(toy, max_prompts):
+def test_chunks_in_eval_mode(toy, max_prompts):
     whole, chunked = (build(toy, True, limit).eval() for limit in (UNBOUNDED, max_prompts))
     with torch.no_grad():
         torch.testing.assert_close(whole(images(5)), chunked(images(5)), **EXACT)
 
 
 @pytest.mark.parametrize("refined", [False, True])
-def test_an_image_does_not_see_its_batch(toy, refined):
+def test_logits_of_an_image_do_not_depend_on_its_batch(toy, refined):
     model = build(toy, refined, max_prompts=9).eval()
     batch = images(8)
     with torch.no_grad():
@@ -198,7 +198,7 @@ def test_an_image_does_not_see_its_batch(toy, refined):
 
 
 def saved_bytes(model):
-    """Bytes that autograd keeps between forward and backward of the text tower."""
+    """Return the bytes that autograd saves for the backward pass of the text encoder."""
     storages = {}
 
     def pack(tensor):
@@ -213,7 +213,7 @@ def saved_bytes(model):
     return sum(s.nbytes() for pointer, s in storages.items() if pointer not in frozen)
 
 
-def test_the_bound_bounds_memory_and_the_automatic_one_holds(toy, monkeypatch):
+def test_max_prompts_limits_memory_and_the_automatic_size_fits(toy, monkeypatch):
     model = build(toy, refined=False)
     tokens = sum(model.learner.prompts.packing.lengths) / len(NAMES)
     needed = saved_bytes(model)
@@ -221,9 +221,9 @@ def test_the_bound_bounds_memory_and_the_automatic_one_holds(toy, monkeypatch):
     monkeypatch.setattr(packing, "CPU_MEMORY", 2 * needed)
     automatic = automatic_chunk(toy, tokens, torch.device("cpu"))
     assert prompts / 4 < automatic <= prompts, (
-        "half of the memory holds that many, and not far more"
+        "half of the memory is enough for that many and not for many more"
     )
-    # A GPU is asked instead; its answer is (free, total).
+    # On a GPU, the free memory is queried: (free, total).
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (8 * needed, 99 * needed))
     assert automatic_chunk(toy, tokens, torch.device("cuda")) == 4 * automatic
     monkeypatch.setattr(packing, "CPU_MEMORY", 1)
@@ -240,26 +240,26 @@ def world(tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp"])
-def test_a_chunked_training_ends_where_the_other_does(world, precision, tmp_path, capsys):
+def test_chunked_training_equals_unchunked_training(world, precision, tmp_path, capsys):
     options = ("TRAINER.COCOOP.PREC", precision, "OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.002)
     ends = []
     for limit in (0, 5):
         limited = (*options, "TRAINER.COCOOP.MAX_PROMPTS", limit)
         ends.append(learned(world.trained("CoCoOp", tmp_path / f"{limit}", *limited)))
-        said = [line for line in capsys.readouterr().out.splitlines() if "at once" in line]
-        assert len(said) == 1
-        assert ("(automatic, TRAINER.TEXT_CHUNK 0)" in said[0]) == (limit == 0)
-        assert limit == 0 or ": 5 at most (TRAINER.COCOOP.MAX_PROMPTS)" in said[0]
+        lines = [line for line in capsys.readouterr().out.splitlines() if "at once" in line]
+        assert len(lines) == 1
+        assert ("(automatic, TRAINER.TEXT_CHUNK 0)" in lines[0]) == (limit == 0)
+        assert limit == 0 or ": 5 at most (TRAINER.COCOOP.MAX_PROMPTS)" in lines[0]
     torch.testing.assert_close(*ends, rtol=0, atol=1e-5 if precision == "fp32" else 1e-2)
 
 
 @pytest.mark.parametrize("key", ["TRAINER.TEXT_CHUNK", "TRAINER.COCOOP.MAX_PROMPTS"])
-def test_a_negative_bound_is_one_sentence(world, tmp_path, key):
+def test_negative_max_prompts_raises(world, tmp_path, key):
     with pytest.raises(SettingsError, match=rf"{key} must be .* or 0 to choose .* got -3$"):
         world.build("CoCoOp", tmp_path, key, -3)
 
 
-def test_the_learners_own_bound_comes_first(world, tmp_path):
+def test_max_prompts_overrides_text_chunk(world, tmp_path):
     options = ("TRAINER.TEXT_CHUNK", 7, "TRAINER.COCOOP.MAX_PROMPTS", 5)
     both = world.build("CoCoOp", tmp_path / "a", *options)
     assert both.model.learner.prompts.packing.max_prompts == 5
@@ -277,7 +277,7 @@ def test_random_context_has_n_ctx_tokens(toy):
 
 
 def public_state(classes):
-    """What CoCoOp's released code saves as prompt_learner, trained in half precision."""
+    """Return CoCoOp's prompt_learner as saved by its public code in half precision."""
     generator = torch.Generator().manual_seed(2)
     shapes = {
         "ctx": (4, 64),
@@ -311,7 +311,7 @@ def test_public_checkpoint_loads_strictly(toy, tmp_path):
         torch.testing.assert_close(model(images()), logits, **EXACT)
 
 
-def test_coops_checkpoint_lacks_the_meta_net(toy, tmp_path):
+def test_coop_checkpoint_has_no_meta_net(toy, tmp_path):
     save_public(tmp_path, {"ctx": torch.zeros(4, 64)})
     with pytest.raises(
         SettingsError, match=r"lacks meta_net.linear1.bias, meta_net.linear1.weight"

@@ -1,4 +1,4 @@
-"""TRAINER.COMPILE: the same losses and gradients; batches of other sizes are not compiled anew."""
+"""TRAINER.COMPILE: losses and gradients are unchanged; other batch sizes are not recompiled."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ToyWorld:
 
 
 def step(trainer: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Losses and gradients of one training step, by name."""
+    """Return losses and gradients of one training step by name."""
     trainer.set_model_mode("train")
     trainer.model.double()
     batch = {"img": images, "label": torch.arange(len(images)) % 3}
@@ -34,13 +34,13 @@ def step(trainer: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
     ("name", "backend"),
     [
         ("TextRefinerCoOp", "inductor"),
-        ("TextRefinerCoCoOp", "eager"),  # of the others the capture of the graph is tested
+        ("TextRefinerCoCoOp", "eager"),  # for the others, only graph capture is tested
         ("TextRefinerMaPLe", "eager"),
         ("TextRefinerPromptSRC", "eager"),
         ("TextRefinerPromptKD", "eager"),
     ],
 )
-def test_a_compiled_step_is_the_plain_one(
+def test_compiled_step_equals_the_plain_step(
     world: ToyWorld, name: str, backend: str, tmp_path: Path
 ) -> None:
     images = torch.randn(4, 3, 32, 32, generator=IMAGES, dtype=torch.float64)
@@ -62,14 +62,14 @@ def test_only_the_loaders_batch_sizes_are_compiled(world: ToyWorld, tmp_path: Pa
     torch._dynamo.utils.counters.clear()
     with torch.no_grad():
         pooled = learner.encode_image(torch.ones(3, 3, 32, 32), False).pooled
-        learner.encode_text(None)  # at test: once
+        learner.encode_text(None)  # in eval mode: once
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
         learner.encode_image(torch.ones(4, 3, 32, 32), False)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
     assert torch.equal(pooled, expected)
 
 
-def test_a_missing_compiler_is_one_sentence(
+def test_missing_compiler_is_reported_in_one_sentence(
     world: ToyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(function: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Trainer files of the CoOp family run here as they are, and exchange checkpoints with ours."""
+"""CoOp-style trainer files run unmodified and exchange checkpoints with ours."""
 
 import hashlib
 import importlib.util
@@ -22,7 +22,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def named_clip(world, tmp_path, monkeypatch):
-    """The toy CLIP under a model name, where ~/.cache/clip would have it."""
+    """Store the toy CLIP under a model name, as in ~/.cache/clip."""
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".cache" / "clip").mkdir(parents=True)
     shutil.copy(world.clip, tmp_path / ".cache" / "clip" / "toy.pt")
@@ -32,9 +32,7 @@ def named_clip(world, tmp_path, monkeypatch):
     return ["MODEL.BACKBONE.NAME", "Toy/8", "TRAINER.COOP.CTX_INIT", "a photo of a"]
 
 
-def test_a_trainer_in_coops_style_trains_and_its_checkpoint_loads_into_ours(
-    world, named_clip, tmp_path
-):
+def test_coop_style_trainer_trains_and_its_checkpoint_loads_into_ours(world, named_clip, tmp_path):
     fp32 = ["TRAINER.COOP.PREC", "fp32"]
     theirs = world.trained("AnchoredCoOp", tmp_path / "theirs", *named_clip, *fp32)
     accuracy = theirs.test()
@@ -46,13 +44,13 @@ def test_a_trainer_in_coops_style_trains_and_its_checkpoint_loads_into_ours(
     ours.load_model(str(tmp_path / "theirs"), epoch=3)
     image = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
-        # build_model, which their loader calls, rounds to fp16 as OpenAI's does; ours reads fp32.
+        # build_model, which their loader calls, rounds to fp16 like OpenAI's; ours loads fp32.
         torch.testing.assert_close(
             ours.model_inference(image), theirs.model_inference(image), rtol=0, atol=0.2
         )
 
 
-def test_interrupting_a_trainer_in_coops_style_changes_nothing(world, named_clip, tmp_path):
+def test_interrupted_coop_style_trainer_is_identical(world, named_clip, tmp_path):
     options = [*named_clip, "TRAINER.COOP.PREC", "fp32", "TRAIN.CHECKPOINT_FREQ", 1]
     straight = world.trained("AnchoredCoOp", tmp_path / "straight", *options)
     interrupted = world.build("AnchoredCoOp", tmp_path / "resumed", *options)

@@ -1,4 +1,4 @@
-"""The fast towers equal the naive ones, in double precision to 1e-9."""
+"""The fast encoders match the naive ones in double precision to 1e-9."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_image_tokens_equal_naive(model, images, depth):
     assert short.saliency is None
 
 
-def test_pooled_is_clips_own_feature(model, images):
+def test_pooled_equals_encode_image(model, images):
     torch.testing.assert_close(
         encode_image(model.visual, images).pooled, model.encode_image(images), **EXACT
     )
@@ -56,7 +56,7 @@ def test_pooled_is_clips_own_feature(model, images):
 @pytest.mark.parametrize(
     "sizes", [{"patch_size": 16}, {"vision_width": 128, "image_resolution": 48}]
 )
-def test_any_width_and_patch(sizes):
+def test_other_widths_and_patch_sizes(sizes):
     model = toy_clip(**sizes)
     side = sizes.get("image_resolution", 32)
     image = torch.randn(2, 3, side, side)
@@ -73,7 +73,7 @@ def test_gradients_reach_visual_prompts(model, images):
     assert all(p.grad.abs().sum() > 0 for p in prompts)
 
 
-def test_wrong_image_size_is_explained(model):
+def test_wrong_image_size_raises_a_clear_error(model):
     with pytest.raises(SettingsError, match=r"set INPUT.SIZE to \(32, 32\)"):
         encode_image(model.visual, torch.zeros(1, 3, 64, 64, dtype=torch.float64))
 
@@ -120,7 +120,7 @@ def test_deep_prompts_need_a_prefix(model):
         encode_text(model, embeddings, packed(eot), prompts=deep_prompts(1, 4, 64))
 
 
-def test_text_is_clips_own_feature(model):
+def test_text_equals_encode_text(model):
     embeddings, eot = embed(model, TEXTS)
     torch.testing.assert_close(
         encode_text(model, embeddings, packed(eot)),
@@ -143,7 +143,7 @@ def test_prefix_per_image(model):
             )
 
 
-def test_gradients_of_the_prefix_equal_those_of_the_whole(model):
+def test_prefix_gradients_equal_those_of_full_prompts(model):
     embeddings, eot = embed(model, TEXTS)
     weight = torch.randn(3, 32, dtype=torch.float64)
     gradients = []

@@ -1,4 +1,4 @@
-"""Towers in half precision, as PREC fp16 has them on CUDA; the arithmetic runs on a CPU, too."""
+"""Half-precision encoders, as with PREC fp16 on CUDA; the arithmetic also runs on a CPU."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def cocoop(clip_model):
 
 
 def step(make, half):
-    """Losses and gradients of one step, with the same start in either precision."""
+    """Return losses and gradients of one step from the same initial state in either precision."""
     clip_model = toy_clip()
     if half:
         convert_weights(clip_model)
@@ -41,7 +41,7 @@ def step(make, half):
 
 
 @pytest.mark.parametrize("make", [coop, cocoop])
-def test_half_towers_train_what_stays_in_float32(make):
+def test_half_precision_encoders_train_float32_parameters(make):
     full, expected = step(make, half=False)
     model, losses = step(make, half=True)
     assert model.learner.clip_model.dtype == torch.float16

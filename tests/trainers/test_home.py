@@ -1,4 +1,4 @@
-"""trainers/ asks of dassl and clip only what the originals have, so that it can be taken home."""
+"""trainers/ uses only what the original dassl and clip have, so that it runs in a CoOp checkout."""
 
 import ast
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "trainers"
 FILES = sorted(FOLDER.rglob("*.py"))
-# What Dassl.pytorch 0.6.3 and OpenAI's clip offer under these paths.
+# Names in these modules of Dassl.pytorch 0.6.3 and OpenAI's clip.
 ORIGINALS = {
     "dassl.data": {"DatasetWrapper"},
     "dassl.engine": {"TRAINER_REGISTRY", "TrainerX", "TrainerXU", "SimpleTrainer", "build_trainer"},
@@ -21,11 +21,11 @@ ORIGINALS = {
 }
 CLIP = {"load", "tokenize", "available_models"}
 LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip"}
-LIBRARIES |= {"filelock", "safetensors"}  # torch and open_clip install them
+LIBRARIES |= {"filelock", "safetensors"}  # installed with torch and open_clip
 
 
 def imports(tree):
-    """(module, name) of every absolute import, function bodies included."""
+    """Return (module, name) of every absolute import, including those in function bodies."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             yield from ((node.module, alias.name) for alias in node.names)
@@ -34,7 +34,7 @@ def imports(tree):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
-def test_only_what_the_originals_have(file):
+def test_imports_exist_in_the_originals(file):
     tree = ast.parse(file.read_text())
     for module, name in imports(tree):
         top = module.split(".")[0]
@@ -46,7 +46,7 @@ def test_only_what_the_originals_have(file):
             assert node.attr in CLIP, f"{file.name} uses clip.{node.attr}"
 
 
-def test_the_refiner_imports_torch_only():
+def test_refiner_imports_only_torch():
     tree = ast.parse((FOLDER / "refiner.py").read_text())
     assert {module.split(".")[0] for module, _ in imports(tree)} == {"torch"}
     assert not [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.level]

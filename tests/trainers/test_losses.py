@@ -1,4 +1,4 @@
-"""The losses against one-image, one-class loops."""
+"""Compare the losses with loops over images and classes."""
 
 import math
 
@@ -70,11 +70,11 @@ def test_distillation_loss(tensors, temperature):
     expected = sum(naive.kl(t, o, temperature) for t, o in zip(theirs, ours, strict=True)) / 15
     loss = distillation_loss(ours, theirs, temperature)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-12)
-    # A softmax does not see a shift of its logits.
+    # A softmax is invariant to a shift of its logits.
     assert float(distillation_loss(ours, ours + 1, temperature)) == pytest.approx(0, abs=1e-12)
 
 
-def test_class_logits_shapes_agree(tensors):
+def test_class_logits_of_different_shapes_match(tensors):
     features = tensors["local"][:, 0]
     same = tensors["text"].expand(3, -1, -1)
     torch.testing.assert_close(

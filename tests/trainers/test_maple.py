@@ -1,4 +1,4 @@
-"""MaPLe against loops over images and classes, and its public layout."""
+"""Compare MaPLe with loops over images and classes, and load its public layout."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def build(clip_model, depth=3, n_ctx=2, ctx_init="a photo of a"):
 
 
 def naive_logits(learner, image, words="a photo of a"):
-    """One image and one class at a time, from the parameters by their public names."""
+    """Compute logits one image and class at a time from parameters by their public names."""
     model, state = learner.clip_model, dict(learner.prompts.named_parameters())
     ctx, depth = state["ctx"], 1 + len(learner.prompts.compound_prompts_text)
     text = [state[f"compound_prompts_text.{i}"] for i in range(depth - 1)]
@@ -70,19 +70,19 @@ def test_logits_and_gradients_equal_loops(clip_model, depth):
         assert ours.abs().sum() > 0
 
 
-def test_the_deeper_maps_start_as_copies_and_are_trained_apart(clip_model):
+def test_deeper_projections_start_as_copies_and_are_trained_separately(clip_model):
     first, second = build(clip_model).prompts.compound_prompt_projections
     assert torch.equal(first.weight, second.weight)
     assert first.weight is not second.weight
 
 
-def test_the_first_words_are_learned_and_the_others_stay(clip_model):
+def test_only_the_first_words_are_learned(clip_model):
     ctx = build(clip_model).prompts.ctx
     start = clip_model.token_embedding(clip.tokenize("a photo")[0, 1:3])
     torch.testing.assert_close(ctx.detach(), start, rtol=0, atol=1e-7)
 
 
-def test_a_public_checkpoint_loads(clip_model, tmp_path):
+def test_public_checkpoint_loads(clip_model, tmp_path):
     learner = build(clip_model)
     state = {f"prompt_learner.{k}": v + 1 for k, v in learner.prompts.state_dict().items()}
     state["prompt_learner.token_prefix"] = torch.zeros(9, 1, 64)
@@ -100,11 +100,11 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
 
 
 @pytest.mark.parametrize("depth", [0, 4])
-def test_impossible_depths(clip_model, depth):
+def test_invalid_depths_raise(clip_model, depth):
     with pytest.raises(SettingsError, match=f"must be between 1 and 3.*got {depth}"):
         build(clip_model, depth)
 
 
-def test_a_resnet_has_no_visual_prompts():
+def test_resnet_raises():
     with pytest.raises(SettingsError, match="ModifiedResNet does not support visual prompts"):
         build(toy_resnet())

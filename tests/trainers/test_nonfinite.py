@@ -1,4 +1,4 @@
-"""A loss that is not finite: found without waiting, told with its true step, never saved."""
+"""Non-finite losses are found without a sync, reported with their step and never saved."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def trainer(world, tmp_path):
 
 
 def spoil(trainer, loss, value, epoch, index):
-    """Multiply one loss of one step by ``value``; returns the steps that were made."""
+    """Multiply one loss of one step by ``value``; return the list of steps made."""
     original, made = trainer.model.training_step, []
 
     def step(batch):
@@ -37,9 +37,9 @@ def spoil(trainer, loss, value, epoch, index):
     return made
 
 
-def test_the_first_bad_step_and_loss_are_named(trainer, tmp_path):
+def test_first_non_finite_step_and_loss_are_named(trainer, tmp_path):
     made = spoil(trainer, "regularizer", float("inf"), epoch=1, index=1)
-    # The steps after it are poisoned in every loss; only the first one tells where it began.
+    # All losses of later steps are non-finite; only the first one shows the origin.
     with pytest.raises(NonFiniteError) as caught:
         trainer.train()
     assert str(caught.value) == (
@@ -52,14 +52,14 @@ def test_the_first_bad_step_and_loss_are_named(trainer, tmp_path):
     assert all(v.isfinite().all() for v in saved["state_dict"].values())
 
 
-def test_an_epochs_end_is_looked_at_before_it_is_saved(trainer, tmp_path):
+def test_last_step_of_an_epoch_is_checked_before_saving(trainer, tmp_path):
     spoil(trainer, "ce", float("nan"), epoch=0, index=5)
     with pytest.raises(NonFiniteError, match=r"^ce is nan at epoch 1, step 6: "):
         trainer.train()
     assert not (tmp_path / "Memory").exists()
 
 
-def test_weights_that_broke_under_finite_losses_are_not_saved(trainer, tmp_path):
+def test_non_finite_weights_with_finite_losses_are_not_saved(trainer, tmp_path):
     def poison(gradient):
         at = (trainer.epoch, trainer.batch_idx)
         return gradient * float("nan") if at == (0, 5) else gradient
@@ -71,7 +71,7 @@ def test_weights_that_broke_under_finite_losses_are_not_saved(trainer, tmp_path)
     assert not (tmp_path / "Memory").exists()
 
 
-def test_it_is_a_setting_and_a_floating_point_error():
+def test_error_is_a_settings_error_and_a_floating_point_error():
     assert issubclass(NonFiniteError, SettingsError)
     assert issubclass(NonFiniteError, FloatingPointError)
 
@@ -85,7 +85,7 @@ def test_it_is_a_setting_and_a_floating_point_error():
         ("fp16", "OPTIM.LR, PREC amp (it scales the loss), bf16 or fp32, and check"),
     ],
 )
-def test_several_losses_and_the_advice_of_a_precision(precision, advice):
+def test_several_losses_and_the_advice_for_a_precision(precision, advice):
     watch = LossWatch(precision)
     names = ("ce", "semantic", "regularizer")
     watch.check(4)
@@ -93,13 +93,13 @@ def test_several_losses_and_the_advice_of_a_precision(precision, advice):
         watch.add(names, torch.tensor(values), step)
     with pytest.raises(NonFiniteError) as caught:
         watch.check(4)
-    told = "semantic is nan, regularizer is -inf at epoch 1, step 2: "
-    assert str(caught.value).startswith(told)
+    expected = "semantic is nan, regularizer is -inf at epoch 1, step 2: "
+    assert str(caught.value).startswith(expected)
     assert advice in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name, _ in TEST_CASES])
-def test_a_step_reads_nothing_on_the_host_until_losses_are_printed(world, name, tmp_path):
+def test_step_does_not_sync_until_losses_are_printed(world, name, tmp_path):
     trainer = world.build(name, tmp_path, *STEPS)
     trainer.set_model_mode("train")
     trainer.num_batches = len(trainer.train_loader_x)
@@ -109,11 +109,11 @@ def test_a_step_reads_nothing_on_the_host_until_losses_are_printed(world, name, 
         with HostReads() as host:
             trainer.forward_backward(batch)
         reads.append(len(host.names))
-    # The first step may prepare what all others use.
+    # The first step may include one-time setup.
     assert reads[1:3] == [0, 0], host.names
-    assert reads[3] == 1, "losses are printed after step 4: one read tells that all were finite"
+    assert reads[3] == 1, "losses are printed after step 4: one read checks that all were finite"
     assert reads[4] == 0
-    assert reads[5] > 1, "an epoch's end looks at the weights, too"
+    assert reads[5] > 1, "the weights are also checked at the end of an epoch"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_step_reads_nothing_on_the_host_until_losses_are_printed(world, name, 
         lambda x: x.nonzero(),
     ],
 )
-def test_the_counter_of_reads_sees_them(read):
+def test_host_reads_are_counted(read):
     with HostReads() as host:
         read(torch.tensor([1.0, 2.0, 3.0]))
     assert host.names

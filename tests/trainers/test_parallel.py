@@ -1,4 +1,4 @@
-"""N processes follow one (gloo, CPU): losses, cache, weights, decisions, results, files."""
+"""N processes match one (gloo, CPU): losses, cache, weights, decisions, results and files."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def world(tmp_path_factory):
 
 
 def torchrun(count, *command):
-    """Standard output, standard error and exit code of ``command`` in ``count`` processes."""
+    """Run ``command`` in ``count`` processes; return output, errors and exit code."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += ["--nproc_per_node", str(count), *command]
     return subprocess.run(launch, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
@@ -40,7 +40,7 @@ def one(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(world, tmp_path_factory):
-    """The folder of all runs in 2 and 4 processes, and of the checks in two."""
+    """Return the folder of all runs in 2 and 4 processes and of the checks in two."""
     folder = tmp_path_factory.mktemp("several")
     command = [sys.executable, RUNS, str(world.folder), str(folder)]
     finished = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
@@ -50,13 +50,13 @@ def done(world, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=RUN_BY)
 def several(request, done):
-    """The folder of what several processes ran, and their runs by name."""
+    """Return the folder of the parallel runs, and the runs by name."""
     folder = done / str(request.param)
     return folder, {name: torch.load(folder / f"{name}.pt") for name in RUN_BY[request.param]}
 
 
 def deviations(found, expected):
-    """Quantity -> largest absolute deviation over all steps, and of the weights at the end."""
+    """Return the largest absolute deviation by quantity over all steps, and of final weights."""
     largest = {}
     for ours, theirs in zip(found["steps"], expected["steps"], strict=True):
         for key, value in theirs.items():
@@ -67,7 +67,7 @@ def deviations(found, expected):
     return largest
 
 
-def test_in_float64_nothing_but_rounding_differs(one, several):
+def test_float64_runs_differ_only_by_rounding(one, several):
     for name, found in several[1].items():
         if CASES[name].double:
             assert len(found["steps"]) == CASES[name].epochs * 3
@@ -75,20 +75,20 @@ def test_in_float64_nothing_but_rounding_differs(one, several):
             assert max(worst.values()) < 1e-9, (name, worst)
 
 
-def test_in_float32_too(one, several):
-    # Logits are rounded at 1e-6 (tau times rows of another batch size): so are the losses.
+def test_float32_runs_differ_only_by_rounding(one, several):
+    # Logits, and thus losses, have rounding errors of 1e-6 (tau times rows of another batch size).
     for name in [name for name in CASES if name.endswith("fp32")]:
         worst = deviations(several[1][name], one[name])
         assert worst["cache"] < 1e-6, (name, worst)
         assert worst["loss"] < 1e-5, (name, worst)
 
 
-def test_the_same_decisions(one, several):
+def test_decisions_are_equal(one, several):
     for name, found in several[1].items():
         assert found["decided"] == one[name]["decided"], name
 
 
-def test_a_group_of_one_process_too(one, world, tmp_path):
+def test_group_of_one_process(one, world, tmp_path):
     torch.distributed.init_process_group(
         "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
     )
@@ -129,8 +129,8 @@ def test_train_py_by_torchrun(world, tmp_path):
         assert lines == [ln for ln in shared.splitlines() if ln.startswith(("* ", "Selection"))]
 
 
-def test_an_error_is_told_once_and_ends_all(tmp_path):
-    # Rank 1 alone fails; the others wait for it and lose it. Then all fail at once.
+def test_error_is_printed_once_and_stops_all_processes(tmp_path):
+    # First only rank 1 fails while the others wait for it; then all fail at once.
     program = """
 import sys
 from dassl.utils import UsageError, distributed
@@ -147,7 +147,7 @@ with distributed.process_group():
         assert "Connection" not in failed.stderr
 
 
-def test_one_process_goes_on_from_several(one, several, world, tmp_path):
+def test_one_process_resumes_a_run_of_several(one, several, world, tmp_path):
     folder, _ = several
     name = "TextRefinerCoOp-long"
     shutil.copytree(folder / name, tmp_path / "run")
@@ -160,7 +160,7 @@ def test_one_process_goes_on_from_several(one, several, world, tmp_path):
         assert float((value - one[name]["learned"][key]).abs().max()) < 1e-9, key
 
 
-def test_without_the_addresses_of_the_others(monkeypatch):
+def test_missing_rendezvous_address_raises(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("RANK", raising=False)
     message = "RANK.* not set: start several processes with torchrun"
@@ -168,7 +168,7 @@ def test_without_the_addresses_of_the_others(monkeypatch):
         pass
 
 
-def test_more_processes_than_gpus(monkeypatch):
+def test_more_processes_than_gpus_raise(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="start at most 1"):

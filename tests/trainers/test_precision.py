@@ -1,4 +1,4 @@
-"""PREC: which type computes what, for every trainer (docs/precision.md)."""
+"""PREC: the type of each part of the computation, for every trainer (docs/precision.md)."""
 
 from copy import deepcopy
 
@@ -23,7 +23,7 @@ def world(tmp_path_factory):
 
 
 def run_half_on_a_cpu(monkeypatch, precision):
-    """PREC to set for ``precision``: float16 is refused on a CPU as slow, not as wrong."""
+    """Return the PREC to set; fp16, which a CPU run does not allow, is patched in as bf16."""
     if precision == "fp16":
         monkeypatch.setitem(backbone.HALVES, "bf16", torch.float16)
         return "bf16"
@@ -36,19 +36,19 @@ def test_every_trainer_in_every_precision(world, name, node, precision, tmp_path
     prec = run_half_on_a_cpu(monkeypatch, precision)
     trainer = world.build(name, tmp_path, f"TRAINER.{node}.PREC", prec, "OPTIM.MAX_EPOCH", 1)
     computed = set()
-    norm = trainer.model.learner.clip_model.visual.ln_post  # returns what it is given
+    norm = trainer.model.learner.clip_model.visual.ln_post  # returns its input
     norm.register_forward_hook(lambda module, args, out: computed.add(out.dtype))
     trainer.train()
     half = {"fp32": torch.float32, "fp16": torch.float16}.get(precision, torch.bfloat16)
     assert computed == {half}
     model = trainer.model
     stored = torch.float32 if precision == "amp" else half
-    towers = [model.learner] + [m for m in model.learner.children() if hasattr(m, "clip_model")]
-    for tower in towers:
-        clip = tower.clip_model
+    encoders = [model.learner] + [m for m in model.learner.children() if hasattr(m, "clip_model")]
+    for encoder in encoders:
+        clip = encoder.clip_model
         assert {clip.dtype, clip.text_projection.dtype, clip.visual.proj.dtype} == {stored}
         assert clip.ln_final.weight.dtype == clip.token_embedding.weight.dtype == torch.float32
-    assert len(towers) == (2 if "KD" in name else 1)
+    assert len(encoders) == (2 if "KD" in name else 1)
     assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
     if model.refiner is not None:
         assert model.refiner.cache.entries.dtype == torch.float32
@@ -61,30 +61,30 @@ def test_every_trainer_in_every_precision(world, name, node, precision, tmp_path
         assert text is None or text.dtype == torch.float32
 
 
-def test_the_log_says_in_what_a_run_computes(world, tmp_path, capsys):
-    told = {
+def test_log_contains_the_precision(world, tmp_path, capsys):
+    lines = {
         "fp32": "Precision: fp32 on cpu (everything in float32)",
         "amp": "Precision: amp on cpu (weights in float32, autocast to bfloat16 in training",
         "bf16": "Precision: bf16 on cpu (encoder weights in bfloat16",
     }
-    for precision, line in told.items():
+    for precision, line in lines.items():
         trainer = world.build("CoOp", tmp_path, "TRAINER.COOP.PREC", precision)
         assert line in capsys.readouterr().out
         assert trainer.precision == precision
 
 
-def test_fp16_on_a_cpu_runs_in_fp32_and_says_so(world, tmp_path, capsys):
+def test_fp16_on_a_cpu_falls_back_to_fp32_with_a_warning(world, tmp_path, capsys):
     trainer = world.build("CoOp", tmp_path, "TRAINER.COOP.PREC", "fp16")
     out = capsys.readouterr().out
     assert "warning: PREC fp16 is not supported on cpu: running in fp32" in out
     assert "Precision: fp32 on cpu" in out
-    assert trainer.precision == "fp32", "this is what result.json tells"
+    assert trainer.precision == "fp32", "recorded in result.json"
     assert trainer.model.learner.clip_model.dtype == torch.float32
 
 
 @pytest.mark.parametrize("make", [toy_clip, toy_resnet])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_towers_in_half_are_near_float32(make, dtype):
+def test_half_precision_encoders_are_close_to_float32(make, dtype):
     full, half = make().eval(), make().eval()
     in_half(half, dtype)
     size = full.visual.input_resolution
@@ -100,14 +100,14 @@ def test_towers_in_half_are_near_float32(make, dtype):
     for ours, theirs in zip(*features, strict=True):
         assert ours.dtype == theirs.dtype == torch.float32
         assert not torch.equal(ours, theirs)
-        # Unit roundoff 2^-8 and 2^-11, some 10 roundings after one another.
+        # Unit roundoff 2^-8 and 2^-11, about 10 successive roundings.
         bound = 10 * (2.0**-8 if dtype == torch.bfloat16 else 2.0**-11)
         assert torch.linalg.vector_norm(ours - theirs, dim=-1).max() < bound
 
 
-def test_bfloat16_is_rounded_from_float32_where_openai_has_float16():
+def test_bfloat16_weights_are_rounded_from_float32():
     full, half, rounded = toy_clip(), toy_clip(), toy_clip()
-    tiny = 1e-6  # float16 has 5 bits left for it, bfloat16 all 8
+    tiny = 1e-6  # float16 keeps 5 bits of it, bfloat16 all 8
     for model in (full, rounded):
         model.visual.proj.data[:] = tiny
     in_half(half, torch.float16)
@@ -124,8 +124,10 @@ def test_bfloat16_is_rounded_from_float32_where_openai_has_float16():
 @pytest.mark.parametrize(
     ("name", "node"), [c for c in TEST_CASES if c[0].startswith("TextRefinerC")]
 )
-def test_what_follows_the_towers_is_float32(world, name, node, precision, tmp_path, monkeypatch):
-    """Cache, softmax over tokens, normalization and losses against float64 on the same features."""
+def test_everything_after_the_encoders_is_float32(
+    world, name, node, precision, tmp_path, monkeypatch
+):
+    """Compare cache, softmax over tokens, normalization and losses with float64."""
     prec = run_half_on_a_cpu(monkeypatch, precision)
     trainer = world.build(name, tmp_path, f"TRAINER.{node}.PREC", prec)
     model, seen = trainer.model, {}
@@ -138,7 +140,7 @@ def test_what_follows_the_towers_is_float32(world, name, node, precision, tmp_pa
 
         monkeypatch.setattr(model.learner, method, keep)
     trainer.set_model_mode("train")
-    exact = deepcopy(model.refiner).double()  # its cache goes on from its own entries
+    exact = deepcopy(model.refiner).double()  # its cache is updated from its own entries
     trainer.num_batches = 100
     for step in range(12):
         batch = list(trainer.train_loader_x)[step % 3]
@@ -158,7 +160,7 @@ def test_what_follows_the_towers_is_float32(world, name, node, precision, tmp_pa
 
 @torch.no_grad()
 def exact_losses(refiner, model, tokens, text, batch):
-    """One step's losses in float64; writes to the cache of ``refiner``."""
+    """Compute one step's losses in float64, and update the cache of ``refiner``."""
     text, scale = text.detach().double(), model.learner.logit_scale.double()
     assert tokens.saliency.dtype == torch.float32
     refined = refiner.refine(text)

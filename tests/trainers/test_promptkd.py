@@ -1,4 +1,4 @@
-"""PromptKD and TextRefiner on it against loops over images and classes; its teacher, its files."""
+"""Compare PromptKD, with and without TextRefiner, with loops; its teacher and its files."""
 
 import pytest
 import torch
@@ -36,10 +36,10 @@ def build(world, refined=True, temperature=2.0):
 
 
 def naive_teacher(teacher, image):
-    """Logits (B, C) and text (C, d) of the teacher."""
+    """Return logits (B, C) and text features (C, d) of the teacher."""
     clip_model, deep = teacher.clip_model, teacher.deep
     ctx, text = deep.prompt_learner.ctx, deep.text_encoder()
-    # 3 learned tokens replace "a photo of"; the last word of the initial context stays.
+    # 3 learned tokens replace "a photo of"; the last word of the initial context is kept.
     t = torch.stack([naive.class_feature(clip_model, n, "a photo of a", ctx, text) for n in NAMES])
     g = [naive.image_tokens(clip_model.visual, x, deep.image_encoder())[0][0] for x in image]
     tau = clip_model.logit_scale.exp()
@@ -47,7 +47,7 @@ def naive_teacher(teacher, image):
 
 
 def aligned(module, rows):
-    """The form of h on (N, d_v) in training mode, from its weights."""
+    """Compute h on (N, d_v) in training mode from its weights."""
     hidden = torch.stack([module.inner.weight @ row + module.inner.bias for row in rows])
     mean, variance = hidden.mean(0), hidden.var(0, unbiased=False)
     hidden = (hidden - mean) / (variance + 1e-5).sqrt() * module.norm.weight + module.norm.bias
@@ -101,7 +101,7 @@ def test_losses_equal_loops(world, refined):
         torch.testing.assert_close(losses[name], value, **EXACT)
 
 
-def test_the_teacher_speaks_once_for_the_classes_and_is_silent_at_test(
+def test_teacher_encodes_the_classes_once_and_is_not_used_at_test_time(
     world, tmp_path, monkeypatch
 ):
     trainer = world.trained("TextRefinerPromptKD", tmp_path, "OPTIM.MAX_EPOCH", 1)
@@ -109,7 +109,7 @@ def test_the_teacher_speaks_once_for_the_classes_and_is_silent_at_test(
     assert not any(p.requires_grad for p in teacher.parameters())
 
     def refuse(*arguments, **options):
-        raise AssertionError("the teacher's tower ran")
+        raise AssertionError("the teacher's encoder ran")
 
     monkeypatch.setattr(teacher, "encode_text", refuse)
     image = torch.randn(2, 3, 32, 32)
@@ -119,7 +119,7 @@ def test_the_teacher_speaks_once_for_the_classes_and_is_silent_at_test(
     trainer.model_inference(image)
 
 
-def test_prompts_of_the_teacher_come_from_its_file(world):
+def test_prompts_of_the_teacher_are_loaded_from_its_file(world):
     teacher = load_teacher(toy_clip(**TEACHER_SIZES), NAMES, world.teacher, "a photo of a")
     state = torch.load(world.teacher, weights_only=True)["state_dict"]
     assert teacher.deep.state_dict().keys() == state.keys()
@@ -127,7 +127,7 @@ def test_prompts_of_the_teacher_come_from_its_file(world):
         assert torch.equal(value, state[key])
 
 
-def test_a_teacher_that_promptsrc_trained(world, tmp_path):
+def test_teacher_trained_by_promptsrc(world, tmp_path):
     options = ["MODEL.BACKBONE.NAME", world.teacher_clip]
     teacher = world.trained("PromptSRC", tmp_path / "teacher", *options)
     file = tmp_path / "teacher" / "VLPromptLearner" / "model.pth.tar-3"
@@ -139,7 +139,7 @@ def test_a_teacher_that_promptsrc_trained(world, tmp_path):
 
 
 def public_folder(folder, trainer):
-    """What the release saves: student and projector whole, the refiner's parts and its cache."""
+    """Return a folder in the release's layout: student, projector, refiner and cache."""
     own = trainer.model
     state = {
         f"image_encoder.{key}": value
@@ -167,7 +167,7 @@ def public_folder(folder, trainer):
         torch.save({"state_dict": tensors, "epoch": 6, **more}, file)
 
 
-def test_a_folder_of_the_release_loads(world, tmp_path):
+def test_release_folder_loads(world, tmp_path):
     trained = world.trained("TextRefinerPromptKD", tmp_path / "ours")
     public_folder(tmp_path / "release", trained)
     other = world.build("TextRefinerPromptKD", tmp_path / "other")
@@ -189,7 +189,7 @@ def test_a_folder_of_the_release_loads(world, tmp_path):
         ("cross", "teacher_model/ImageNet-xd/VLPromptLearner_large/model.pth.tar-20"),
     ],
 )
-def test_the_teachers_places(world, modal, place, tmp_path, monkeypatch):
+def test_teacher_paths(world, modal, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", "", "TRAINER.MODAL", modal]
     message = f"no teacher at {place}: train one with .*published file at {place}$"
@@ -200,7 +200,7 @@ def test_the_teachers_places(world, modal, place, tmp_path, monkeypatch):
     assert world.build("PromptKD", tmp_path / "run", *options).model.learner.text_dim == 48
 
 
-def test_a_teacher_of_another_clip(world, tmp_path):
+def test_teacher_of_another_clip_raises(world, tmp_path):
     with pytest.raises(
         SettingsError, match="prompts of width 128, but the text encoder of its CLIP has width"
     ):
@@ -213,7 +213,7 @@ def test_a_teacher_of_another_clip(world, tmp_path):
         world.build("PromptKD", tmp_path, *weights)
 
 
-def test_a_file_that_is_no_teacher(world, tmp_path):
+def test_file_that_is_not_a_teacher_raises(world, tmp_path):
     torch.save({"state_dict": {"ctx": torch.zeros(4, 128)}, "epoch": 1}, tmp_path / "coop.pth.tar")
     weights = ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(tmp_path / "coop.pth.tar")]
     with pytest.raises(
@@ -238,12 +238,12 @@ def test_a_file_that_is_no_teacher(world, tmp_path):
         ("TRAINER.PROMPTKD.PROMPT_DEPTH_VISION", 4, "must be between 0 and 3"),
     ],
 )
-def test_settings_that_cannot_work(world, key, value, message, tmp_path):
+def test_invalid_settings_raise(world, key, value, message, tmp_path):
     with pytest.raises(SettingsError, match=message):
         world.build("PromptKD", tmp_path, key, value)
 
 
-def test_weights_of_the_refiner_are_the_learners_own(world, tmp_path):
+def test_refiner_loss_weights_are_read_from_promptkd(world, tmp_path):
     settings = world.build("TextRefinerPromptKD", tmp_path).model.settings
     assert (settings.local_weight, settings.reg_weight) == (0.01, 0.02)
     given = world.build("TextRefinerPromptKD", tmp_path, "TRAINER.PROMPTKD.REG_WEIGHT", 0)

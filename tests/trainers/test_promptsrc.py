@@ -1,4 +1,4 @@
-"""PromptSRC against loops over images and classes; its aggregation and its public layout."""
+"""Compare PromptSRC with loops over images and classes; its aggregation and public layout."""
 
 import math
 
@@ -96,11 +96,11 @@ def test_losses_equal_loops(clip_model, depths, length):
 def test_gaussian_weights_by_hand():
     raw = [math.exp(-(((e - 2) / 1.5) ** 2) / 2) for e in (1, 2, 3, 4)]
     assert gaussian_weights(4, 2, 1.5) == pytest.approx([w / sum(raw) for w in raw])
-    # So far from the mean that every exponential is 0 by itself.
+    # So far from the mean that every exponential underflows to 0.
     assert gaussian_weights(3, 200, 1) == pytest.approx([0, 0, 1])
 
 
-def test_the_deployed_prompts_are_the_weighted_sum_over_epochs(tmp_path, capsys):
+def test_final_prompts_are_the_weighted_sum_over_epochs(tmp_path, capsys):
     trainer = ToyWorld(tmp_path).build("PromptSRC", tmp_path / "run")
     seen, original = [], trainer.run_epoch
     prompts = trainer.model.learner.deep
@@ -132,7 +132,7 @@ def test_state_dict_has_the_public_layout(clip_model):
 
 
 def public_file(folder, clip_model, deep):
-    """What the public code saves: the prompts inside the whole model, and class-name buffers."""
+    """Save the public layout: the whole model with its prompts, and class-name buffers."""
     state = {k: v for k, v in deep.state_dict().items() if k != "aggregate"}
     for key, value in clip_model.state_dict().items():
         if key.startswith("visual."):
@@ -148,7 +148,7 @@ def public_file(folder, clip_model, deep):
     return path
 
 
-def test_a_public_checkpoint_loads(clip_model, tmp_path):
+def test_public_checkpoint_loads(clip_model, tmp_path):
     trained = build(clip_model).deep
     public_file(tmp_path, clip_model, trained)
     other = build(clip_model)
@@ -163,7 +163,7 @@ def test_a_public_checkpoint_loads(clip_model, tmp_path):
         load_trained(other.trainable_modules, str(tmp_path), 20, toy_clip(seed=1).double())
 
 
-def test_our_checkpoint_holds_the_prompts_and_their_sum(tmp_path):
+def test_our_checkpoint_contains_the_prompts_and_their_sum(tmp_path):
     trainer = ToyWorld(tmp_path).trained("PromptSRC", tmp_path / "run")
     assert {key.split(".")[1] for key in learned(trainer)} == {
         *("prompt_learner", "image_encoder", "text_encoder", "aggregate")
@@ -179,19 +179,19 @@ def test_our_checkpoint_holds_the_prompts_and_their_sum(tmp_path):
         ({"N_CTX_TEXT": 3, "CTX_INIT": "a photo"}, "number of text tokens is 3, but CTX_INIT"),
     ],
 )
-def test_prompts_that_cannot_be(clip_model, changes, message):
+def test_invalid_prompt_settings_raise(clip_model, changes, message):
     with pytest.raises(SettingsError, match=message):
         build(clip_model, **changes)
 
 
-def test_resnet_and_deviation_are_refused(tmp_path):
+def test_resnet_and_invalid_deviation_raise(tmp_path):
     with pytest.raises(SettingsError, match="does not support visual prompts"):
         IndependentPrompts(toy_resnet(), NAMES, settings())
     with pytest.raises(SettingsError, match="GPA_STD must be > 0, got 0"):
         ToyWorld(tmp_path).build("PromptSRC", tmp_path, "TRAINER.PROMPTSRC.GPA_STD", 0)
 
 
-def test_long_contexts_start_at_random(clip_model, capsys):
+def test_long_contexts_are_initialized_randomly(clip_model, capsys):
     deep = IndependentPrompts(clip_model, NAMES, settings(N_CTX_TEXT=6))
     assert deep.prompt_learner.ctx.shape == (6, 64)
     assert "is not used: it initializes at most 4 tokens" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The refiner against loops, tables worked out by hand, gradients and invariances."""
+"""Compare the refiner with loops and values computed by hand; gradients and invariances."""
 
 import math
 
@@ -13,7 +13,7 @@ from trainers.refiner import FeatureAlignment, LocalCache, TextRefiner, updated_
 
 
 def naive_update(entries, tokens, momentum):
-    """method.md, "Write", one token and one entry at a time."""
+    """Compute "Write" of method.md one token and one entry at a time."""
     units = [token / token.norm() for token in tokens]
     rows = []
     for j, entry in enumerate(entries):
@@ -138,7 +138,7 @@ def test_update_rebinds_the_buffer():
     cache.update(torch.randn(10, 6))
     assert torch.equal(before, copy)
     assert not torch.equal(cache.entries, copy)
-    read.sum().backward()  # autograd still holds the rows that were read
+    read.sum().backward()  # autograd still references the rows that were read
     assert query.grad is not None
     assert not cache.entries.requires_grad
     assert list(cache.state_dict()) == ["entries"]
@@ -159,7 +159,7 @@ def test_empty_cache_reads_zeros_and_ignores_writes():
     assert torch.equal(cache.read(torch.randn(2, 5, 6)), torch.zeros(2, 5, 6))
 
 
-def test_refine_is_the_equation_and_its_gradients_are_right():
+def test_refine_matches_the_equation_and_its_gradients_are_correct():
     refiner = TextRefiner(token_dim=5, dim=4, cache_size=3, alpha=0.3).double()
     text = F.normalize(torch.randn(6, 4, dtype=torch.float64), dim=-1).requires_grad_()
     entries, weight = refiner.cache.entries, refiner.aggregate.weight
@@ -177,7 +177,7 @@ def test_refine_works_per_image():
     torch.testing.assert_close(refiner.refine(text)[1], refiner.refine(text[1]))
 
 
-def test_refine_is_another_name_of_the_call_and_settings_are_keywords():
+def test_refine_equals_forward_and_settings_are_keywords():
     refiner, text = TextRefiner(token_dim=5, dim=4), torch.randn(6, 4)
     assert torch.equal(refiner.refine(text), refiner(text))
     with pytest.raises(TypeError):
@@ -204,11 +204,11 @@ def test_alignment_normalizes_over_all_rows():
     ("arguments", "message"),
     [((-1, 4), "size >= 0"), ((3, 4, 1.5), "momentum must be in")],
 )
-def test_impossible_caches_are_refused(arguments, message):
+def test_invalid_cache_settings_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         LocalCache(*arguments)
 
 
-def test_no_tokens_is_an_error():
+def test_empty_tokens_raise():
     with pytest.raises(ValueError, match="at least one"):
         LocalCache(3, 4).update(torch.empty(0, 4))

@@ -1,4 +1,4 @@
-"""Config nodes: defaults, the release's names, and code bases that do not know them."""
+"""Config nodes: defaults, the release's names, and code bases without these nodes."""
 
 import pytest
 from yacs.config import CfgNode
@@ -14,7 +14,7 @@ def cfg():
     return cfg
 
 
-def test_defaults_are_the_releases(cfg):
+def test_defaults_match_the_release(cfg):
     settings = RefinerSettings.from_cfg(cfg, "COOP")
     assert (settings.cache_size, settings.momentum, settings.alpha) == (25, 0.8, 0.2)
     assert (settings.topk, settings.local_weight, settings.reg_weight) == (5, 0.02, 20.0)
@@ -24,7 +24,7 @@ def test_defaults_are_the_releases(cfg):
     assert cfg.DATASET.SUBSAMPLE_CLASSES == "all"
 
 
-def test_keys_that_are_there_are_left_alone_and_others_added():
+def test_existing_keys_are_kept_and_missing_keys_added():
     cfg = get_cfg_default()
     cfg.TRAINER.COOP = CfgNode({"N_CTX": 3, "OWN": 1})
     extend_cfg(cfg)
@@ -34,13 +34,13 @@ def test_keys_that_are_there_are_left_alone_and_others_added():
     assert node(cfg, "COOP").CTX_INIT == ""
 
 
-def test_a_code_base_without_the_nodes_gets_the_defaults():
+def test_defaults_are_used_without_the_nodes():
     cfg = get_cfg_default()
     cfg.freeze()
     assert RefinerSettings.from_cfg(cfg, "COOP").cache_size == 25
 
 
-def test_release_names_are_mapped_once_and_said(cfg):
+def test_release_names_are_mapped_and_logged_once(cfg):
     cfg.merge_from_list(
         [
             *("TRAINER.TF.MEMORY_SIZE", 50, "TRAINER.TF.ALPHA", 0.1),
@@ -60,7 +60,7 @@ def test_release_names_are_mapped_once_and_said(cfg):
 
 
 @pytest.mark.parametrize("value", [0, -1.0])
-def test_a_loss_factor_that_divides_by_nothing(cfg, value):
+def test_loss_factor_must_be_positive(cfg, value):
     cfg.TRAINER.TF.BALANCE = value
     with pytest.raises(SettingsError, match="must be > 0, got"):
         map_release_keys(cfg)
@@ -82,7 +82,7 @@ def test_release_values_must_be_numbers(cfg, key, value, kind):
         map_release_keys(cfg)
 
 
-def test_promptkd_has_weights_of_its_own(cfg):
+def test_promptkd_has_its_own_loss_weights(cfg):
     settings = RefinerSettings.from_cfg(cfg, "PROMPTKD")
     assert (settings.local_weight, settings.reg_weight) == (0.01, 0.02)
     cfg.TRAINER.TEXTREFINER.REG_WEIGHT = 5.0

@@ -1,4 +1,4 @@
-"""trainers/ trains, saves and loads on packages that have the originals' names and no others."""
+"""trainers/ trains, saves and loads with stand-ins that have only the originals' names."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from tests.conftest import DATA
 SCRIPT = DATA.parent / "standins" / "take_home.py"
 
 
-def test_every_trainer_runs_on_the_originals_names(tmp_path):
+def test_every_trainer_runs_on_the_standins(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path)],

@@ -1,4 +1,4 @@
-"""Every trainer, through the config, the registry, the loop and the files."""
+"""Generic tests of every trainer: config, registry, training loop and files."""
 
 import pytest
 import torch
@@ -40,9 +40,9 @@ def test_trains_what_it_declares_and_nothing_else(world, name, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_loss_falls(world, name, tmp_path):
-    # Augmentation off, the same images every epoch: the mean loss of the last must be lower. A loss
-    # that starts at 0, such as a distance to the initial prompts, can only rise and is left out.
+def test_loss_decreases(world, name, tmp_path):
+    # No augmentation, so images are the same in every epoch: the mean loss must decrease. A loss
+    # that starts at 0, such as a distance to the initial prompts, can only grow and is left out.
     trainer = world.build(
         name, tmp_path, "OPTIM.MAX_EPOCH", 8, "OPTIM.LR", 0.05, "INPUT.TRANSFORMS", ("normalize",)
     )
@@ -79,7 +79,7 @@ def _values(trainer):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_interruption_evaluation_and_workers_change_nothing(world, name, tmp_path):
+def test_interruption_evaluation_and_workers_do_not_change_training(world, name, tmp_path):
     straight = learned(world.trained(name, tmp_path / "straight"))
     evaluated = world.trained(
         name, tmp_path / "evaluated", "TEST.NO_TEST", False, "TEST.FINAL_MODEL", "best_val"
@@ -97,7 +97,7 @@ def test_interruption_evaluation_and_workers_change_nothing(world, name, tmp_pat
         assert torch.equal(value, resumed[key]), f"the interruption changed {key}"
 
 
-def test_test_encodes_the_class_list_once(world, tmp_path, monkeypatch):
+def test_testing_encodes_the_class_list_once(world, tmp_path, monkeypatch):
     trainer = world.build("TextRefinerCoOp", tmp_path, "DATALOADER.TEST.BATCH_SIZE", 1)
     calls, original = [], trainer.model.learner.encode_text
     monkeypatch.setattr(
@@ -110,7 +110,7 @@ def test_test_encodes_the_class_list_once(world, tmp_path, monkeypatch):
     assert len(calls) == 2, "outside test() nothing stale may be used"
 
 
-def test_plain_and_refined_agree_when_the_refiner_adds_nothing(world, tmp_path):
+def test_refined_equals_plain_when_the_refiner_is_disabled(world, tmp_path):
     switches = ["CACHE", "LOCAL", "REG"]
     off = [part for key in switches for part in (f"TRAINER.TEXTREFINER.{key}", False)]
     refined = world.build("TextRefinerCoOp", tmp_path / "a", "TRAINER.TEXTREFINER.ALPHA", 0.0, *off)
@@ -129,7 +129,7 @@ def test_plain_and_refined_agree_when_the_refiner_adds_nothing(world, tmp_path):
         ("REG", "REG_WEIGHT", {"ce", "semantic"}),
     ],
 )
-def test_each_part_can_be_left_out_by_its_switch_or_value(world, switch, value, names, tmp_path):
+def test_each_part_can_be_disabled(world, switch, value, names, tmp_path):
     trained = []
     for key, off in ((switch, False), (value, 0)):
         setting = (f"TRAINER.TEXTREFINER.{key}", off)
@@ -145,24 +145,24 @@ def test_each_part_can_be_left_out_by_its_switch_or_value(world, switch, value, 
     assert torch.equal(moved, cache) == (switch == "CACHE")
 
 
-def test_aggregation_alone_asks_for_no_local_tokens(world, tmp_path, monkeypatch):
+def test_aggregation_only_does_not_compute_local_tokens(world, tmp_path, monkeypatch):
     off = ["TRAINER.TEXTREFINER.CACHE", False, "TRAINER.TEXTREFINER.LOCAL", False]
     model = world.build("TextRefinerCoOp", tmp_path, *off).model
-    asked, original = [], model.learner.encode_image
+    requested, original = [], model.learner.encode_image
 
     def watched(image, local):
-        asked.append(local)
+        requested.append(local)
         return original(image, local)
 
     monkeypatch.setattr(model.learner, "encode_image", watched)
     model.training_step({"img": torch.randn(2, 3, 32, 32), "label": torch.tensor([0, 1])})
-    assert asked == [False]
+    assert requested == [False]
 
 
 @pytest.mark.parametrize(
     "zero", ["CACHE_SIZE", "ALPHA", "MOMENTUM", "TOPK", "LOCAL_WEIGHT", "REG_WEIGHT"]
 )
-def test_zero_is_a_value(world, zero, tmp_path):
+def test_zero_is_a_valid_value(world, zero, tmp_path):
     trainer = world.trained(
         "TextRefinerCoOp", tmp_path, f"TRAINER.TEXTREFINER.{zero}", 0, "OPTIM.MAX_EPOCH", 1
     )
@@ -184,7 +184,7 @@ def test_zero_is_a_value(world, zero, tmp_path):
         ("TRAINER.COOP.CLASS_TOKEN_POSITION", "last", "must be one of end, middle, front"),
     ],
 )
-def test_settings_that_cannot_work(world, key, value, message, tmp_path):
+def test_invalid_settings_raise(world, key, value, message, tmp_path):
     with pytest.raises(SettingsError, match=message):
         world.build("TextRefinerCoOp", tmp_path, key, value)
 
@@ -209,7 +209,7 @@ def test_zero_shot(world, name, tmp_path, capsys):
         trainer.load_model("somewhere")
 
 
-def test_zero_shot_names_longer_than_the_context_are_one_sentence(world):
+def test_zero_shot_names_longer_than_the_context_raise(world):
     with pytest.raises(SettingsError, match="class name is too long for 'a photo of a"):
         template_features(toy_clip(), ["a photo of a {}."], ["cat " * 80])
 

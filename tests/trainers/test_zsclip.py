@@ -1,4 +1,4 @@
-"""Zero-shot templates, dataset by dataset, and the ensemble against a loop."""
+"""Zero-shot templates of each dataset, and the ensemble compared with a loop."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ ENSEMBLE = [
 
 
 def templates_of(trainer, dataset):
-    """The templates without building a trainer, which would need the data."""
+    """Return the templates without building a trainer, which needs the data."""
     bare = trainer.__new__(trainer)
     bare.cfg = CfgNode({"DATASET": {"NAME": dataset}})
     return bare.templates()

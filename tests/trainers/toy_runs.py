@@ -1,4 +1,4 @@
-"""Trainers on toy data and a toy CLIP, the whole way through the config and the registry."""
+"""Run trainers on toy data with a toy CLIP, through the config and the registry."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.toy_data import CALTECH_CLASSES, caltech101
 
 REGISTERED = (trainers, datasets)
 
-# One line a trainer: its name and its config node. A learner added here gets every generic test.
+# One line per trainer: its name and config node. Added learners get every generic test.
 TEST_CASES = [
     ("CoOp", "COOP"),
     ("TextRefinerCoOp", "COOP"),
@@ -30,7 +30,7 @@ TEST_CASES = [
     ("TextRefinerPromptKD", "PROMPTKD"),
 ]
 
-# What a node needs on a CLIP of 3 blocks and in a run of 3 epochs.
+# Settings that a node needs for a CLIP of 3 blocks and a run of 3 epochs.
 TOY_OPTIONS: dict[str, dict[str, Any]] = {
     "MAPLE": {"PROMPT_DEPTH": 3},
     "PROMPTSRC": {
@@ -41,12 +41,12 @@ TOY_OPTIONS: dict[str, dict[str, Any]] = {
     "PROMPTKD": {"PROMPT_DEPTH_VISION": 3, "KD_WEIGHT": 20.0},
 }
 
-# Other widths and depths than the student's.
+# Widths and depths that differ from the student's.
 TEACHER_SIZES = {"embed_dim": 48, "text_width": 128, "vision_width": 128, "seed": 7}
 
 
 def save_teacher(path: Path) -> Path:
-    """A checkpoint of PromptSRC's prompts: 3 text tokens in 2 blocks, 2 visual ones in 3."""
+    """Save PromptSRC prompts: 3 text tokens in 2 blocks, and 2 visual tokens in 3 blocks."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"prompt_learner.ctx": 3, "text_encoder.transformer.resblocks.1.VPT_shallow": 3}
     shapes |= {"image_encoder.VPT": 2}
@@ -57,7 +57,7 @@ def save_teacher(path: Path) -> Path:
 
 
 class ToyWorld:
-    """A folder with a dataset of 6 classes and the weights of a CLIP, and runs on them."""
+    """A folder with a dataset of 6 classes and CLIP weights, and methods to run trainers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,14 +65,14 @@ class ToyWorld:
         self.teacher_clip = str(folder / "teacher_clip.pt")
         self.teacher = str(folder / "teacher.pth.tar")
         self.classnames = [name for _, name in CALTECH_CLASSES[:6]]
-        if not (folder / "data").exists():  # a world that another process has made is used
+        if not (folder / "data").exists():  # a world created by another process is reused
             save_toy_clip(self.clip)
             save_toy_clip(self.teacher_clip, **TEACHER_SIZES)
             save_teacher(Path(self.teacher))
             caltech101(folder / "data", classes=6, train=8, val=4, test=4)
 
     def cfg(self, trainer: str, output: Path, *opts: Any) -> Any:
-        """A frozen config: 3 epochs on 4 shots of the base classes; ``opts`` override."""
+        """Return a frozen config: 3 epochs, 4 shots, base classes; ``opts`` override settings."""
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
         values = {
@@ -111,20 +111,20 @@ class ToyWorld:
         return cfg
 
     def build(self, trainer: str, output: Path, *opts: Any) -> Any:
-        """A trainer as train.py builds it."""
+        """Build a trainer as train.py does."""
         cfg = self.cfg(trainer, output, *opts)
         set_random_seed(cfg.SEED)
         return build_trainer(cfg)
 
     def trained(self, trainer: str, output: Path, *opts: Any) -> Any:
-        """A trainer that has trained."""
+        """Build and train a trainer."""
         built = self.build(trainer, output, *opts)
         built.train()
         return built
 
 
 def learned(trainer: Any) -> dict[str, Any]:
-    """A copy of everything that a trainer trained, by name."""
+    """Return copies of all trained tensors by name."""
     return {
         f"{name}.{key}": value.clone()
         for name, module in trainer.model.trainable_modules().items()

@@ -14,7 +14,7 @@ from tests.scripts.fake_project import ROOT
 
 FILE = ROOT / "scripts" / "published.yaml"
 ENTRIES = load(FILE)
-# Papers average exact numbers and round at the end: half of the last digit on each side.
+# Papers average unrounded numbers: allow half of the last digit on each side.
 ROUNDING = 0.0101
 
 

@@ -1,4 +1,4 @@
-"""The papers' tables: averages over datasets, targets and domains; which rows share a table."""
+"""The papers' tables: averages over datasets, targets and domains, and grouping of rows."""
 
 import csv
 import io
@@ -338,7 +338,7 @@ def test_published_transfer_has_an_average_only_over_the_same_targets(output: Ou
     assert "average" not in table.rows[1].cells
 
 
-def test_every_format_marks_what_is_published_and_names_its_source(output: Output) -> None:
+def test_every_format_marks_published_numbers_and_names_their_source(output: Output) -> None:
     output.add(80.0, dataset="DTD")
     tables = with_published(output, entry())
     markdown = FORMATS["markdown"](tables, Found())
@@ -390,7 +390,7 @@ def test_few_shot_curves_are_plotted_beside_the_bars(
 def test_missing_error_bars_are_not_passed_to_matplotlib(
     output: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A single seed has no std, and a column that misses a seed has no average."""
+    """A single seed has no std, and a column with a missing seed has no average."""
     output.add(70.0, trainer="CoCoOp")
     output.add_seeds(70.0, 72.0, trainer="MaPLe")
     output.add_seeds(60.0, classes="new", trainer="MaPLe")

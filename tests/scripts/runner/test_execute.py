@@ -1,4 +1,4 @@
-"""Chains of jobs in threads and in submitit's local jobs; train.py only writes files here."""
+"""Run chains of jobs in threads and in submitit's local jobs with a fake train.py."""
 
 import signal
 import subprocess
@@ -26,11 +26,11 @@ def chains_of(workspace: Workspace, protocol: str = "base2new") -> list[list[Job
 
 
 def starts(job: Job) -> int:
-    """How often train.py ran in the job's folder."""
+    """Return how often train.py ran in the job's folder."""
     return (job.folder / "log.txt").read_text().count("--seed")
 
 
-def test_a_chain_runs_in_order_and_again_only_what_is_not_finished(workspace: Workspace) -> None:
+def test_chain_runs_in_order_and_reruns_only_unfinished_jobs(workspace: Workspace) -> None:
     chain, _ = chains_of(workspace)
     reported: list[Result] = []
     logs = workspace.output / "logs"
@@ -43,7 +43,7 @@ def test_a_chain_runs_in_order_and_again_only_what_is_not_finished(workspace: Wo
     assert len(list(logs.iterdir())) == 2
 
 
-def test_a_failed_job_ends_its_chain(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_job_stops_its_chain(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_EXIT", "7")
     chain, _ = chains_of(workspace)
     (result,) = run_chain(chain, workspace, workspace.output / "logs")
@@ -52,7 +52,7 @@ def test_a_failed_job_ends_its_chain(workspace: Workspace, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_job_of_several_chains_runs_once(
+def test_job_in_several_chains_runs_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     monkeypatch.setattr("scripts.runner.run_job.WAIT", 0.1)
@@ -72,7 +72,7 @@ def test_a_job_of_several_chains_runs_once(
     assert starts(teacher) == 1
 
 
-def test_an_exception_of_the_watcher_ends_all_jobs(
+def test_exception_in_the_watcher_stops_all_jobs(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def watch(result: Result) -> None:
@@ -88,11 +88,11 @@ def test_an_exception_of_the_watcher_ends_all_jobs(
 def test_slurm_jobs_run_chains(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Through submitit's local executor, which stands in for Slurm."""
+    """Use submitit's local executor in place of Slurm."""
     pytest.importorskip("submitit")
     monkeypatch.setattr("scripts.runner.execute.POLL", 0.1)
     good, bad = chains_of(workspace)
-    bad[0].options["OPTIM.LR"] = "0.1"  # type: ignore[index]  # so its test is refused
+    bad[0].options["OPTIM.LR"] = "0.1"  # type: ignore[index]  # so its test raises
     execute = partial(run_on_slurm, cluster="local", minutes=5)
     results = run_chains([good, bad], workspace, workspace.output, execute)
     assert sorted(result.status for result in results) == [DONE, DONE, DONE, FAILED]
@@ -103,7 +103,7 @@ def test_slurm_jobs_run_chains(
     assert [result.status for result in again] == [SKIPPED, SKIPPED]
 
 
-def test_a_slurm_job_that_was_killed_is_a_failure_that_can_be_resumed(
+def test_killed_slurm_job_fails_and_can_be_resumed(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit")
@@ -122,7 +122,7 @@ def test_a_slurm_job_that_was_killed_is_a_failure_that_can_be_resumed(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_ends_its_children_and_resumes(
+def test_interrupted_sweep_stops_its_jobs_and_resumes(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setenv("FAKE_SLEEP", "60")
@@ -161,7 +161,7 @@ def fake_job(name: str, trainer: str = "CoOp", is_test: bool = False) -> Job:
     return Job(name, trainer, "dtd", 1, "a/b", Path("out") / name, {}, eval_only=is_test)
 
 
-def test_the_time_left_is_that_of_the_jobs_alike(
+def test_remaining_time_is_estimated_from_similar_jobs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -180,7 +180,7 @@ def test_the_time_left_is_that_of_the_jobs_alike(
     clock[0] = 45.0
     assert progress.report(Result(maple, DONE, 50.0))
     assert progress.seconds_left() == pytest.approx((30 + 30 + 10) / 2)
-    assert not progress.report(Result(maple, SKIPPED))  # the same job, in another chain: no line
+    assert not progress.report(Result(maple, SKIPPED))  # the same job in another chain: not printed
     assert capsys.readouterr().out.count("\n") == 3
     for each in (*coops[1:], tests[1]):
         progress.report(Result(each, SKIPPED))
@@ -188,7 +188,7 @@ def test_the_time_left_is_that_of_the_jobs_alike(
     assert "[6/6] " in capsys.readouterr().out
 
 
-def test_the_bar_names_the_running_job_and_its_epoch(
+def test_progress_bar_shows_the_running_job_and_its_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

@@ -1,4 +1,4 @@
-"""The protocol table and the jobs it leads to: folders, configs, epochs and options, by hand."""
+"""The protocol table and its jobs: folders, configs, epochs and options."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_fewshot_on_imagenet_trains_50_epochs_for_every_number_of_shots(place: W
     }
 
 
-def test_base2new_trains_then_tests_what_it_trained(place: Workspace) -> None:
+def test_base2new_tests_the_model_that_it_trained(place: Workspace) -> None:
     training, test = jobs(place, "coop", "base2new")
     assert training.command(place)[2:] == [
         *("--root", "data", "--seed", "1", "--trainer", "CoOp"),
@@ -90,7 +90,7 @@ def test_base2new_trains_then_tests_what_it_trained(place: Workspace) -> None:
     ]
 
 
-def test_cocoop_reads_epoch_10(place: Workspace) -> None:
+def test_cocoop_loads_epoch_10(place: Workspace) -> None:
     for method in ("cocoop", "textrefiner-cocoop"):
         assert [job.epoch for job in jobs(place, method, "base2new")] == [None, 10]
 
@@ -99,7 +99,9 @@ def test_cocoop_reads_epoch_10(place: Workspace) -> None:
     ("dataset", "mean", "std"),
     [("dtd", "45", "5"), ("eurosat", "45", "5"), ("food101", "30", "30")],
 )
-def test_promptsrc_aggregates_few_shots_by_data_set(dataset: str, mean: str, std: str) -> None:
+def test_promptsrc_few_shot_aggregation_depends_on_the_dataset(
+    dataset: str, mean: str, std: str
+) -> None:
     real = Workspace(ROOT, ROOT / "data", ROOT / "output")
     last = plan(Request("promptsrc", "fewshot", dataset, seed=1), real)[-1]
     options = {**read_config(real.trainer_config(last.config)), **last.options}
@@ -108,25 +110,25 @@ def test_promptsrc_aggregates_few_shots_by_data_set(dataset: str, mean: str, std
     assert last.folder.parts[-2:] == ("vit_b16_c2_ep50_batch4_4+4ctx_few_shot_16shots", "seed1")
 
 
-def test_the_epoch_read_is_that_of_the_command_line(place: Workspace) -> None:
+def test_loaded_epoch_is_taken_from_the_command_line(place: Workspace) -> None:
     _, test = jobs(place, "coop", "base2new", options={"OPTIM.MAX_EPOCH": "7"})
     assert test.epoch == 7
 
 
-def test_best_val_reads_no_epoch(place: Workspace) -> None:
+def test_best_val_loads_no_epoch(place: Workspace) -> None:
     _, test = jobs(place, "coop", "base2new", options={"TEST.FINAL_MODEL": "best_val"})
     assert "--load-epoch" not in test.command(place)
     assert "--eval-only" in test.command(place)
 
 
-def test_xd_test_reads_the_source_with_the_config_of_the_source(place: Workspace) -> None:
+def test_xd_test_loads_the_source_model_with_its_config(place: Workspace) -> None:
     (test,) = jobs(place, "coop", "xd_test", "dtd", source="critters")
     assert test.config == "CoOp/critters"
     assert test.model_folder == place.output / "critters/CoOp/critters_16shots/seed1"
     assert (test.dataset, test.epoch) == ("dtd", 3)
 
 
-def test_zeroshot_takes_coops_config_and_loads_nothing(place: Workspace) -> None:
+def test_zeroshot_uses_coops_config_and_loads_no_model(place: Workspace) -> None:
     every, base, _ = jobs(place, "textrefiner", "zeroshot", "critters")
     assert (every.trainer, every.config, every.model_folder) == (
         "ZeroshotCLIP",
@@ -137,7 +139,7 @@ def test_zeroshot_takes_coops_config_and_loads_nothing(place: Workspace) -> None
     assert base.options == {"DATASET.SUBSAMPLE_CLASSES": "base"}
 
 
-def test_users_pairs_and_environment_win(place: Workspace) -> None:
+def test_user_options_and_environment_take_precedence(place: Workspace) -> None:
     options = {"TRAINER.COOP.N_CTX": "4", "TRAINER.COOP.CSC": "True"}
     (job,) = jobs(place, "coop", "fewshot", options=options, config="vit_b16_ep50", shots=(3,))
     assert "CoOp/vit_b16_ep50_3shots/nctx4_cscTrue_ctpend" in str(job.folder)
@@ -172,7 +174,7 @@ def test_paths_outside_of_the_repository_are_absolute(tmp_path: Path) -> None:
         (("coop", "fewshot", "dtd"), {"options": {"TRAINER.COOP.CTX_INIT": "None"}}, "got None"),
     ],
 )  # fmt: skip
-def test_wrong_words_are_named_with_the_nearest(
+def test_unknown_arguments_are_reported_with_the_nearest(
     place: Workspace, words: tuple[str, ...], more: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -180,7 +182,7 @@ def test_wrong_words_are_named_with_the_nearest(
     assert sentence in str(error.value)
 
 
-def test_a_config_without_epochs_says_what_to_add(place: Workspace) -> None:
+def test_error_for_a_config_without_epochs(place: Workspace) -> None:
     (place.root / "configs/trainers/CoOp/critters.yaml").write_text(
         "TRAINER:\n  COOP: {N_CTX: 4}\n"
     )
@@ -197,7 +199,7 @@ def test_a_config_without_epochs_says_what_to_add(place: Workspace) -> None:
         (b"_BASE_: critters.yaml", "is its own _BASE_"),
     ],
 )
-def test_a_config_that_cannot_be_read_is_one_sentence(
+def test_unreadable_config_is_reported_in_one_sentence(
     place: Workspace, content: bytes, sentence: str
 ) -> None:
     (place.root / "configs/trainers/CoOp/critters.yaml").write_bytes(content)
@@ -207,7 +209,7 @@ def test_a_config_that_cannot_be_read_is_one_sentence(
     assert "\n" not in str(error.value)
 
 
-def test_a_method_joins_the_table_with_one_entry(tmp_path: Path) -> None:
+def test_method_is_added_with_one_table_entry(tmp_path: Path) -> None:
     place = make_project(tmp_path)
     config = tmp_path / "configs/trainers/Distilled/c2.yaml"
     config.parent.mkdir()
@@ -246,7 +248,7 @@ KGCOOP = """
 
 @pytest.fixture
 def kgcoop(place: Workspace) -> Workspace:
-    """A method with a config node of its own."""
+    """Add a method that has its own config node."""
     config = place.root / "configs/trainers/KgCoOp/c4.yaml"
     config.parent.mkdir()
     config.write_text(
@@ -263,7 +265,7 @@ def test_two_context_lengths_of_any_method_never_share_a_folder(kgcoop: Workspac
     assert folders(kgcoop, "kgcoop", "fewshot", options=eight) == [
         "dtd/KgCoOp/c4_16shots/nctx8/seed1"
     ]
-    # In base2new the folder is the one of CoCoOp's scripts: other settings are refused.
+    # base2new uses the folder of CoCoOp's scripts, so other settings raise.
     (training,) = jobs(kgcoop, "kgcoop", "base2new_train")
     (other,) = jobs(kgcoop, "kgcoop", "base2new_train", options=eight)
     run_job(training, kgcoop)
@@ -271,7 +273,7 @@ def test_two_context_lengths_of_any_method_never_share_a_folder(kgcoop: Workspac
         run_job(other, kgcoop)
 
 
-def test_a_folder_suffix_without_a_value_is_one_sentence(kgcoop: Workspace) -> None:
+def test_folder_suffix_without_a_value_is_reported_in_one_sentence(kgcoop: Workspace) -> None:
     config = kgcoop.root / "configs/trainers/KgCoOp/c4.yaml"
     config.write_text("OPTIM: {MAX_EPOCH: 3}\n")
     with pytest.raises(
@@ -286,21 +288,19 @@ def test_a_folder_suffix_without_a_value_is_one_sentence(kgcoop: Workspace) -> N
         ({}, "nctx16_cscFalse_ctpend"),
         ({"N_CTX": "4", "CSC": "True"}, "nctx4_cscTrue_ctpend"),
         ({"CTX_INIT": "a photo of a"}, "nctx4_cscFalse_ctpend"),
-        # Two values of N_CTX never share a folder, also where the words of CTX_INIT replace both.
+        # Two values of N_CTX never share a folder, even if CTX_INIT overrides both.
         ({"N_CTX": "8", "CTX_INIT": "a photo of a"}, "nctx8_cscFalse_ctpend"),
         ({"N_CTX": "16", "CTX_INIT": "a photo of a", "CSC": "True"}, "nctx16_cscTrue_ctpend"),
         ({"CLASS_TOKEN_POSITION": "middle"}, "nctx16_cscFalse_ctpmiddle"),
     ],
 )
-def test_the_folder_of_a_context_is_coops(
-    place: Workspace, options: dict[str, str], name: str
-) -> None:
+def test_context_folder_matches_coop(place: Workspace, options: dict[str, str], name: str) -> None:
     pairs = {f"TRAINER.COOP.{key}": value for key, value in options.items()}
     (folder,) = folders(place, "coop", "fewshot", shots=(16,), options=pairs)
     assert folder == f"dtd/CoOp/vit_b16_16shots/{name}/seed1"
 
 
-def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
+def test_misspelled_field_of_the_table_is_named(tmp_path: Path) -> None:
     tree = {
         "synthetic_datasets": {"pattern": "critters*", "config": "critters"},
         "methods": {"coop": {"trainer": "CoOp", "xd": {"confg": "a"}}},
@@ -347,7 +347,9 @@ def test_a_misspelt_field_of_the_table_is_named(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_table_is_one_sentence(place: Workspace, content: str, sentence: str) -> None:
+def test_invalid_table_is_reported_in_one_sentence(
+    place: Workspace, content: str, sentence: str
+) -> None:
     table = place.root / "configs/protocols.yaml"
     table.write_text(content.replace("DRAWN", "{pattern: x, config: y}"))
     with pytest.raises(UsageError) as error:
@@ -357,7 +359,7 @@ def test_a_broken_table_is_one_sentence(place: Workspace, content: str, sentence
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_table_is_one_sentence(place: Workspace) -> None:
+def test_missing_table_is_reported_in_one_sentence(place: Workspace) -> None:
     (place.root / "configs/protocols.yaml").unlink()
     with pytest.raises(UsageError, match=r"cannot read .*protocols\.yaml: No such file"):
         jobs(place, "coop", "base2new")

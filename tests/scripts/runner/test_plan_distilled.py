@@ -1,4 +1,4 @@
-"""Plans of students and their teachers, and of models tested on other datasets than their own."""
+"""Plans of students with their teachers, and of cross-dataset tests."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ BASE = f"base2new/train_base/dtd/shots_16/PromptSRC/{L14}/seed1"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workspace:
-    """The real configs, an empty output folder, and a root without public teachers."""
+    """Return the real configs, an empty output folder, and a root without public teachers."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     return Workspace(tmp_path, tmp_path / "data", tmp_path / "output")
 
@@ -36,14 +36,14 @@ def touch(path: Path) -> Path:
     return path
 
 
-def test_one_training_of_a_student_is_tested_on_base_and_on_new_classes(place: Workspace) -> None:
+def test_student_is_trained_once_and_tested_on_base_and_new_classes(place: Workspace) -> None:
     teacher, student, test = jobs(place, "promptkd", "base2new", "dtd")
     assert teacher.folder == place.output / BASE
     assert (teacher.seed, teacher.options["DATASET.SUBSAMPLE_CLASSES"]) == (1, "base")
     assert student.config == "PromptKD/vit_b16_c2_ep20_batch8_4+4ctx"
     assert "base2new/train_base/dtd/shots_0/PromptKD" in str(student.folder)
     assert test.model_folder == student.folder
-    assert test.epoch is None  # PromptKD's rule: the best on the base classes
+    assert test.epoch is None  # PromptKD selects the epoch that is best on the base classes
     for job, split in ((student, "val"), (test, "test")):
         assert job.options["TEST.SPLIT"] == split
         assert "DATASET.SUBSAMPLE_CLASSES" not in job.options
@@ -53,7 +53,7 @@ def test_one_training_of_a_student_is_tested_on_base_and_on_new_classes(place: W
 
 @pytest.mark.parametrize(("dataset", "weight"), [("dtd", "200.0"), ("food101", None)])
 @pytest.mark.parametrize("method", STUDENTS)
-def test_the_weight_of_distillation(
+def test_distillation_weight(
     place: Workspace, method: str, dataset: str, weight: str | None
 ) -> None:
     *_, student, _ = jobs(place, method, "base2new", dataset)
@@ -61,13 +61,13 @@ def test_the_weight_of_distillation(
     assert student.options["DATASET.NUM_SHOTS"] == {"promptkd": "0"}.get(method, "16")
 
 
-def test_critters_have_a_teacher_of_their_own_backbone(place: Workspace) -> None:
+def test_teacher_for_critters_uses_a_critters_backbone(place: Workspace) -> None:
     teacher, student, test = jobs(place, "promptkd", "base2new", "critters")
     assert (teacher.config, student.config) == ("PromptSRC/critters_teacher", "PromptKD/critters")
     assert test.epoch == 5
 
 
-def test_the_teacher_is_taken_from_where_it_is(place: Workspace) -> None:
+def test_teacher_is_taken_from_where_it_exists(place: Workspace) -> None:
     name = "teacher_model/DescribableTextures/VLPromptLearner/model-best.pth.tar"
     public = touch(place.root / name)
     student, _ = jobs(place, "promptkd", "base2new", "dtd")
@@ -80,7 +80,7 @@ def test_the_teacher_is_taken_from_where_it_is(place: Workspace) -> None:
     assert student.options[WEIGHTS] == "mine.tar"
 
 
-def test_the_teacher_is_trained_with_its_own_settings(place: Workspace) -> None:
+def test_teacher_is_trained_with_its_own_settings(place: Workspace) -> None:
     options = {"OPTIM.MAX_EPOCH": "1", "DATALOADER.NUM_WORKERS": "0"}
     teacher, student, test = jobs(place, "promptkd", "base2new", "critters", options=options)
     assert "OPTIM.MAX_EPOCH" not in teacher.options
@@ -89,7 +89,7 @@ def test_the_teacher_is_trained_with_its_own_settings(place: Workspace) -> None:
     assert test.epoch == 1
 
 
-def test_a_part_of_the_protocol_trains_no_teacher(place: Workspace) -> None:
+def test_single_phase_of_the_protocol_trains_no_teacher(place: Workspace) -> None:
     (student,) = jobs(place, "promptkd", "base2new_train", "dtd")
     assert (student.trainer, student.options[WEIGHTS][:7]) == ("PromptKD", "output/")
 
@@ -98,7 +98,7 @@ def test_a_part_of_the_protocol_trains_no_teacher(place: Workspace) -> None:
     ("protocol", "dataset", "modal"),
     [("base2new", "dtd", "base2novel"), ("xd", "imagenet", "cross")],
 )
-def test_the_public_places_are_those_of_the_trainer(
+def test_public_teacher_paths_match_the_trainer(
     place: Workspace, protocol: str, dataset: str, modal: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = get_cfg_default()
@@ -117,7 +117,7 @@ def test_the_public_places_are_those_of_the_trainer(
 
 
 @pytest.mark.parametrize("method", STUDENTS)
-def test_a_student_crosses_data_sets_by_its_teacher(place: Workspace, method: str) -> None:
+def test_cross_dataset_student_is_distilled_on_the_target(place: Workspace, method: str) -> None:
     teacher, *students = jobs(place, method, "xd", "imagenet")
     assert teacher.folder == place.output / f"imagenet/PromptSRC/{L14}_16shots/seed1"
     assert "DATASET.SUBSAMPLE_CLASSES" not in teacher.options
@@ -136,14 +136,14 @@ def test_a_student_crosses_data_sets_by_its_teacher(place: Workspace, method: st
     assert alone.options == students[0].options
 
 
-def test_the_teacher_of_a_target_is_that_of_its_source(place: Workspace) -> None:
+def test_teacher_of_a_target_is_trained_on_the_source(place: Workspace) -> None:
     (student,) = jobs(place, "promptkd", "xd_train", "critters_far")
     assert "output/critters/PromptSRC/critters_teacher_16shots/seed1" in student.options[WEIGHTS]
     (student,) = jobs(place, "promptkd", "xd_train", "critters_far", source="critters_far")
     assert "output/critters_far/PromptSRC" in student.options[WEIGHTS]
 
 
-def test_xd_and_dg_share_their_training(place: Workspace) -> None:
+def test_xd_and_dg_share_the_training(place: Workspace) -> None:
     training, *tests = jobs(place, "coop", "xd", "imagenet")
     same, *domains = jobs(place, "coop", "dg", "imagenet")
     assert (training.folder, training.options) == (same.folder, same.options)
@@ -158,7 +158,7 @@ def test_xd_and_dg_share_their_training(place: Workspace) -> None:
         assert (alone.folder, alone.command(place)) == (job.folder, job.command(place))
 
 
-def test_critters_have_domains_and_a_far_data_set(place: Workspace) -> None:
+def test_critters_protocols_use_its_domains_and_critters_far(place: Workspace) -> None:
     assert [job.dataset for job in jobs(place, "maple", "xd", "critters")] == [
         *("critters", "critters_far"),
     ]
@@ -166,7 +166,7 @@ def test_critters_have_domains_and_a_far_data_set(place: Workspace) -> None:
     assert len(jobs(place, "maple", "dg", "critters")) == 5
 
 
-def test_a_variant_is_tested_without_training_on_all_classes_only(place: Workspace) -> None:
+def test_variants_are_only_tested_and_on_all_classes(place: Workspace) -> None:
     (job,) = jobs(place, "coop", "zeroshot", "imagenet_a")
     assert "DATASET.SUBSAMPLE_CLASSES" not in job.options
     assert len(jobs(place, "coop", "zeroshot", "dtd")) == 3
@@ -184,7 +184,7 @@ def test_a_variant_is_tested_without_training_on_all_classes_only(place: Workspa
         (("promptkd", "base2new", "dtd"), {"TRAINER.MODAL": "cross"}, "the protocol chooses it"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(
+def test_incompatible_choices_are_reported_in_one_sentence(
     place: Workspace, words: tuple[str, str, str], options: dict[str, str], sentence: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -202,7 +202,7 @@ def test_a_target_without_a_config_is_named(tmp_path: Path) -> None:
         jobs(place, "coop", "dg", "imagenet")
 
 
-def test_the_protocols_of_a_method_are_those_of_its_table(place: Workspace) -> None:
+def test_protocols_of_a_method_are_read_from_its_table(place: Workspace) -> None:
     assert protocols_of("promptkd", place) == [
         *("base2new", "base2new_train", "base2new_test", "xd", "xd_train", "dg", "zeroshot"),
     ]

@@ -1,4 +1,4 @@
-"""What is missing is found before anything runs: images, weights, teachers."""
+"""Missing images, weights and teachers are reported before any job runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def lines(place: Workspace, *jobs: Job) -> list[tuple[str, bool]]:
     return [(need.line, need.blocks) for need in needs(jobs, place)]
 
 
-def test_what_is_drawn_or_embedded_is_not_missing(place: Workspace) -> None:
+def test_rendered_and_bundled_files_are_not_missing(place: Workspace) -> None:
     assert lines(place, job(place)) == []
 
 
@@ -67,7 +67,7 @@ def test_imagenets_class_names_and_folders(place: Workspace) -> None:
         assert str(place.data / "imagenet" / part) in line
 
 
-def test_openais_weights_are_fetched_unless_they_are_there(place: Workspace) -> None:
+def test_openai_weights_are_downloaded_unless_present(place: Workspace) -> None:
     (line, blocks) = lines(place, job(place, config="openai"))[0]
     assert not blocks
     assert f"ViT-B/16 will be downloaded to {place.root / 'cache/ViT-B-16.pt'}" in line
@@ -85,7 +85,7 @@ def test_other_weights(place: Workspace) -> None:
     assert not lines(place, job(place, config="registry"))[0][1]
 
 
-def test_a_teacher_is_a_file_or_a_job_of_the_same_plan(place: Workspace) -> None:
+def test_teacher_is_a_file_or_a_job_of_the_plan(place: Workspace) -> None:
     student = job(place, config="kd")
     published = place.root / "teacher_model/Critters/VLPromptLearner/model-best.pth.tar"
     assert lines(place, student) == [
@@ -104,7 +104,7 @@ def test_a_teacher_is_a_file_or_a_job_of_the_same_plan(place: Workspace) -> None
     assert line == f"teacher: {weights} will be trained here (here job)"
 
 
-def test_a_finished_job_needs_nothing_and_jobs_are_counted(place: Workspace) -> None:
+def test_finished_jobs_need_no_files_and_jobs_are_counted(place: Workspace) -> None:
     finished = job(place, "caltech101")
     finished.folder.mkdir(parents=True)
     (finished.folder / "finished.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Recording, skipping, failing, resuming, locking of jobs; train.py only writes files here."""
+"""Jobs are recorded, skipped, resumed and locked; the fake train.py only writes files."""
 
 import json
 import pickle
@@ -38,7 +38,7 @@ def record_of(job: Job) -> dict[str, object]:
     return json.loads((job.folder / "run.json").read_text())
 
 
-def test_a_finished_job_is_recorded_and_skipped(
+def test_finished_job_is_recorded_and_skipped(
     place: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training, _ = base2new(place)
@@ -65,7 +65,7 @@ OLD = {"job": "j", "command": "python train.py", "model": None, "versions": {}, 
 
 
 def write_old_records(job: Job, place: Workspace, *, finished: bool = True) -> None:
-    """Write what the runner left in a folder before there was run.json."""
+    """Write the records of runner versions without run.json."""
     job.folder.mkdir(parents=True, exist_ok=True)
     started = {**OLD, "settings": job.settings(place)}
     (job.folder / "job.json").write_text(json.dumps(started))
@@ -74,7 +74,7 @@ def write_old_records(job: Job, place: Workspace, *, finished: bool = True) -> N
         (job.folder / "finished.json").write_text(json.dumps(ended))
 
 
-def test_a_folder_of_an_earlier_version_is_skipped_refused_tested_and_resumed(
+def test_records_of_an_earlier_version_are_read(
     place: Workspace,
 ) -> None:
     training, test = base2new(place)
@@ -95,7 +95,7 @@ def test_a_folder_of_an_earlier_version_is_skipped_refused_tested_and_resumed(
     assert record_of(training)["status"] == "finished"
 
 
-def test_an_old_test_runs_again_when_its_model_was_trained_again(place: Workspace) -> None:
+def test_old_test_runs_again_after_its_model_was_retrained(place: Workspace) -> None:
     training, test = base2new(place)
     write_old_records(test, place)
     run_job(training, place)
@@ -103,20 +103,20 @@ def test_an_old_test_runs_again_when_its_model_was_trained_again(place: Workspac
     assert run_job(test, place) is None
 
 
-def test_what_the_child_prints_passes_through(
+def test_output_of_the_job_is_passed_through(
     place: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_job(base2new(place)[0], place)
-    assert "the fake speaks" in capfd.readouterr().out
+    assert "output of the fake" in capfd.readouterr().out
 
 
-def test_what_the_child_prints_goes_to_a_file_if_asked(place: Workspace, tmp_path: Path) -> None:
+def test_output_of_the_job_is_written_to_a_file(place: Workspace, tmp_path: Path) -> None:
     with open(tmp_path / "job.log", "w") as stream:
         run_job(base2new(place)[0], place, output=stream)
-    assert (tmp_path / "job.log").read_text().splitlines()[2:] == ["the fake speaks"]
+    assert (tmp_path / "job.log").read_text().splitlines()[2:] == ["output of the fake"]
 
 
-def test_a_failed_job_passes_its_code_on_and_runs_again(
+def test_failed_job_returns_its_exit_code_and_runs_again(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, _ = base2new(place)
@@ -131,7 +131,7 @@ def test_a_failed_job_passes_its_code_on_and_runs_again(
     assert record_of(training)["status"] == "finished"
 
 
-def test_an_unfinished_job_runs_again_in_its_folder(
+def test_unfinished_job_resumes_in_its_folder(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, _ = base2new(place)
@@ -143,7 +143,7 @@ def test_an_unfinished_job_runs_again_in_its_folder(
     assert [line.split()[0] for line in lines_of(training)][:2] == ["fresh", "resumed"]
 
 
-def test_a_signal_reads_as_a_shell_gives_it(place: Workspace) -> None:
+def test_exit_code_of_a_killed_job_is_128_plus_the_signal(place: Workspace) -> None:
     (place.root / "train.py").write_text(
         "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -152,14 +152,14 @@ def test_a_signal_reads_as_a_shell_gives_it(place: Workspace) -> None:
     assert failure.value.code == 137
 
 
-def test_other_pairs_in_a_finished_folder_are_refused(place: Workspace) -> None:
+def test_other_options_in_a_finished_folder_raise(place: Workspace) -> None:
     run_job(base2new(place)[0], place)
     other, _ = base2new(place, OPTIM__LR="0.1")
     with pytest.raises(UsageError, match=r"OPTIM\.LR was not set, now is 0\.1.*another OUTPUT"):
         run_job(other, place)
 
 
-def test_another_config_content_is_refused_but_another_comment_is_not(place: Workspace) -> None:
+def test_changed_config_raises_but_a_changed_comment_does_not(place: Workspace) -> None:
     training, _ = base2new(place)
     run_job(training, place)
     config = place.trainer_config(training.config)
@@ -170,13 +170,13 @@ def test_another_config_content_is_refused_but_another_comment_is_not(place: Wor
         run_job(training, place)
 
 
-def test_a_pair_that_repeats_the_config_is_no_difference(place: Workspace) -> None:
+def test_option_equal_to_the_config_is_not_a_difference(place: Workspace) -> None:
     run_job(base2new(place)[0], place)
     again, _ = base2new(place, OPTIM__MAX_EPOCH="3")
     assert run_job(again, place) is None
 
 
-def test_pairs_that_change_speed_or_output_only_are_no_difference(place: Workspace) -> None:
+def test_speed_and_output_options_are_not_a_difference(place: Workspace) -> None:
     run_job(base2new(place)[0], place)
     again, _ = base2new(place, DATALOADER__NUM_WORKERS="0", TRAIN__PRINT_FREQ="1")
     assert run_job(again, place) is None
@@ -193,7 +193,7 @@ def test_checkpoints_of_another_command_are_not_resumed(
         run_job(other, place)
 
 
-def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
+def test_options_may_change_before_the_first_checkpoint(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typo, _ = base2new(place, OPTIM__LR="O.1")
@@ -205,7 +205,9 @@ def test_a_command_that_failed_before_its_first_checkpoint_may_be_corrected(
     assert run_job(base2new(place, OPTIM__LR="0.1")[0], place) is not None
 
 
-def test_a_test_needs_its_model(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_job_requires_a_finished_model(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     training, test = base2new(place)
     with pytest.raises(UsageError, match=r"reads model\.pth\.tar-3, but .* has no checkpoint"):
         run_job(test, place)
@@ -219,7 +221,7 @@ def test_a_test_needs_its_model(place: Workspace, monkeypatch: pytest.MonkeyPatc
     assert run_job(test, place) is not None
 
 
-def test_a_test_takes_the_settings_of_its_model(place: Workspace) -> None:
+def test_test_job_uses_the_settings_of_its_model(place: Workspace) -> None:
     training, _ = base2new(place, OPTIM__LR="0.1")
     run_job(training, place)
     with pytest.raises(UsageError, match=r"other settings \(OPTIM\.LR was 0\.1, now is not set\)"):
@@ -227,7 +229,7 @@ def test_a_test_takes_the_settings_of_its_model(place: Workspace) -> None:
     assert run_job(base2new(place, OPTIM__LR="0.1")[1], place) is not None
 
 
-def test_a_model_of_coops_own_scripts_can_be_tested(place: Workspace) -> None:
+def test_model_trained_by_coops_scripts_can_be_tested(place: Workspace) -> None:
     _, test = base2new(place)
     assert test.model_folder is not None
     models = test.model_folder / "prompt_learner"
@@ -239,7 +241,7 @@ def test_a_model_of_coops_own_scripts_can_be_tested(place: Workspace) -> None:
     assert run_job(test, place) is not None
 
 
-def test_a_test_runs_again_when_its_model_was_trained_again(
+def test_test_job_runs_again_after_its_model_was_retrained(
     place: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training, test = base2new(place)
@@ -251,10 +253,10 @@ def test_a_test_runs_again_when_its_model_was_trained_again(
     assert f"again {test.name}: its model was trained again (later)" in capfd.readouterr().out
 
 
-def test_a_folder_in_use_is_waited_for(
+def test_job_waits_for_a_locked_folder(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """By exit code 75: it may be a run that no runner started."""
+    """Exit code 75 is enough: the other run may have been started without a runner."""
     monkeypatch.setattr("scripts.runner.run_job.WAIT", 0.1)
     training, _ = base2new(place)
     with run_records.folder_lock(training.folder):
@@ -267,7 +269,7 @@ def test_a_folder_in_use_is_waited_for(
     assert "error: another run is using" in capfd.readouterr().out
 
 
-def test_two_runners_do_a_job_once(place: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_two_runners_run_a_job_once(place: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     training, _ = base2new(place)
     threads = [threading.Thread(target=run_job, args=(training, place)) for _ in range(3)]
     for thread in threads:
@@ -280,7 +282,7 @@ def test_two_runners_do_a_job_once(place: Workspace, capfd: pytest.CaptureFixtur
     assert shown.count(f"skip  {training.name}: finished ") == 2
 
 
-def test_a_job_that_failed_in_another_chain_is_not_started_again(
+def test_job_that_failed_in_another_chain_is_not_restarted(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training, _ = base2new(place)
@@ -295,7 +297,7 @@ def test_a_job_that_failed_in_another_chain_is_not_started_again(
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_stopping_ends_a_child_even_one_that_ignores_sigterm(
+def test_stop_kills_a_job_that_ignores_sigterm(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stubborn: bool
 ) -> None:
     monkeypatch.setattr("scripts.runner.run_job.GRACE", 1.0)
@@ -320,11 +322,11 @@ def test_stopping_ends_a_child_even_one_that_ignores_sigterm(
     children.stop()
     thread.join(10)
     assert codes == [128 + (signal.SIGKILL if stubborn else signal.SIGTERM)]
-    with pytest.raises(JobFailedError):  # nothing starts after a stop
+    with pytest.raises(JobFailedError):  # no job starts after a stop
         run_job(base2new(place)[0], place, children=children)
 
 
-def test_train_py_ends_with_a_runner_that_was_killed(
+def test_train_py_exits_when_its_runner_is_killed(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SLEEP", "60")
@@ -346,6 +348,6 @@ def test_train_py_ends_with_a_runner_that_was_killed(
     while is_locked(training.folder):
         assert time.monotonic() < limit
         time.sleep(0.05)
-    assert record_of(training)["status"] == "running"  # as far as its record goes
+    assert record_of(training)["status"] == "running"  # according to its record
     monkeypatch.delenv("FAKE_SLEEP")
     assert run_job(training, place) is not None

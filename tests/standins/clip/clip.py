@@ -16,7 +16,7 @@ def available_models():
 
 
 def load(name, device="cpu", jit=False, download_root=None):
-    """A model with random weights, in float32 as OpenAI's is on the CPU."""
+    """Return a model with random weights, in float32 like OpenAI's on the CPU."""
     torch.manual_seed(0)
     model = build_model({}).to(device).float()
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

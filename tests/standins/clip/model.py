@@ -1,4 +1,4 @@
-"""CLIP of OpenAI's structure and names at toy size: a vision transformer and a text transformer."""
+"""A toy CLIP with OpenAI's structure and names: a vision transformer and a text transformer."""
 
 from collections import OrderedDict
 

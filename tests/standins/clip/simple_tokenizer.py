@@ -1,4 +1,4 @@
-"""SimpleTokenizer over open_clip's, with OpenAI's two methods."""
+"""SimpleTokenizer with OpenAI's two methods, based on open_clip's."""
 
 from open_clip.tokenizer import SimpleTokenizer as OpenCLIPTokenizer
 

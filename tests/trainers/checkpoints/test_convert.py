@@ -1,4 +1,4 @@
-"""Folders of the public code into ours, TextRefiner's into its release's and back, to the bit."""
+"""Convert public checkpoint folders to ours, and ours to the release's and back, bit for bit."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def convert(way, source, target, *options):
 
 
 def files(folder):
-    """{relative path: content} of the checkpoints below ``folder``."""
+    """Return {relative path: content} of the checkpoints below ``folder``."""
     return {
         path.relative_to(folder): torch.load(path, weights_only=False)
         for path in sorted(folder.rglob("*.pth.tar*"))
@@ -29,7 +29,7 @@ def files(folder):
 
 
 def assert_same(theirs, ours):
-    """Equal tensors of equal types; states of optimizer and schedule apart."""
+    """Check for equal tensors of equal types, ignoring states of optimizer and schedule."""
     assert theirs.keys() == ours.keys()
     for path, content in theirs.items():
         other = ours[path]
@@ -47,7 +47,7 @@ def assert_same(theirs, ours):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_public_layout_becomes_ours(world, name, tmp_path):
+def test_every_public_layout_is_converted_to_ours(world, name, tmp_path):
     theirs = world.build(name, tmp_path / "theirs")
     LAYOUTS[name](tmp_path / "public", theirs)
     assert (
@@ -66,7 +66,7 @@ def test_every_public_layout_becomes_ours(world, name, tmp_path):
     assert size < 200_000, "nothing of CLIP belongs into ours"
 
 
-def test_the_releases_own_folder_there_and_back(release_run, tmp_path):
+def test_round_trip_of_the_release_folder(release_run, tmp_path):
     source = release_run / "release_run"
     assert convert("ours", source, tmp_path / "ours") == 0
     record = json.loads((tmp_path / "ours/checkpoint.json").read_text())
@@ -82,7 +82,7 @@ def test_the_releases_own_folder_there_and_back(release_run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["TextRefinerCoOp", "TextRefinerPromptKD"])
-def test_half_precision_folders_of_the_release_there_and_back(world, name, tmp_path):
+def test_round_trip_of_half_precision_release_folders(world, name, tmp_path):
     LAYOUTS[name](tmp_path / "public", world.build(name, tmp_path / "out"))
     assert convert("ours", tmp_path / "public", tmp_path / "ours") == 0
     back = convert("release", tmp_path / "ours", tmp_path / "back", "--backbone", world.clip)
@@ -91,7 +91,7 @@ def test_half_precision_folders_of_the_release_there_and_back(world, name, tmp_p
 
 
 @pytest.mark.parametrize("name", ["TextRefinerCoOp", "TextRefinerPromptKD"])
-def test_our_own_run_to_the_release_and_back(world, name, tmp_path):
+def test_round_trip_of_our_run_through_the_release_layout(world, name, tmp_path):
     options = ("TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 2)
     trained = world.trained(name, tmp_path / "run", *options)
     assert convert("release", tmp_path / "run", tmp_path / "release") == 0
@@ -103,25 +103,25 @@ def test_our_own_run_to_the_release_and_back(world, name, tmp_path):
         assert torch.equal(value, learned(loaded)[key]), key
 
 
-# --- what cannot be converted: one sentence, exit code 2, nothing is left behind ---
+# --- errors: one sentence, exit code 2 and no files ---
 
 
 @pytest.fixture
 def release(world, tmp_path):
-    """A folder in the release's layout on CoOp."""
+    """Return a folder in the release's layout on CoOp."""
     trainer = world.build("TextRefinerCoOp", tmp_path / "out")
     LAYOUTS["TextRefinerCoOp"](tmp_path / "release", trainer)
     return tmp_path / "release"
 
 
 def refused(capsys, tmp_path, way, source, *options, target="target"):
-    """The sentence of a refusal."""
+    """Check that the conversion fails with one sentence, and return it."""
     before = sorted(tmp_path.rglob("*"))
     assert convert(way, source, tmp_path / target, *options) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert sorted(tmp_path.rglob("*")) == before, "nothing half-written stays"
+    assert sorted(tmp_path.rglob("*")) == before, "no partial files remain"
     return error
 
 
@@ -132,7 +132,7 @@ def spoil(folder, name, change):
     torch.save(content, path)
 
 
-def test_half_a_folder(release, tmp_path, capsys):
+def test_folder_with_a_missing_model(release, tmp_path, capsys):
     shutil.rmtree(release / "Memory")
     error = refused(capsys, tmp_path, "ours", release)
     assert "is incomplete: TextRefiner's Memory is missing" in error
@@ -141,14 +141,14 @@ def test_half_a_folder(release, tmp_path, capsys):
     assert "give the output folder of a run" in refused(capsys, tmp_path, "ours", release)
 
 
-def test_an_epoch_of_one_model_alone(release, tmp_path, capsys):
+def test_epoch_of_only_one_model(release, tmp_path, capsys):
     path = release / "prompt_learner"
     shutil.copy(path / f"model.pth.tar-{EPOCH}", path / "model.pth.tar-11")
     error = refused(capsys, tmp_path, "ours", release)
     assert "is incomplete: Memory has no model.pth.tar-11" in error
 
 
-def test_keys_that_lack_and_keys_that_nobody_knows(release, tmp_path, capsys):
+def test_missing_and_unknown_keys(release, tmp_path, capsys):
     spoil(release, "prompt_learner", lambda s: s.update({"image_encoder.adapter": torch.ones(1)}))
     assert "contains image_encoder.adapter" in refused(capsys, tmp_path, "ours", release)
     spoil(release, "prompt_learner", lambda s: s.pop("image_encoder.adapter"))
@@ -159,7 +159,7 @@ def test_keys_that_lack_and_keys_that_nobody_knows(release, tmp_path, capsys):
     assert "it lacks Memory.align.norm.bias" in refused(capsys, tmp_path, "ours", release)
 
 
-def test_existing_targets(release, tmp_path, capsys):
+def test_existing_output_folders(release, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("keep")
     error = refused(capsys, tmp_path, "ours", release, target="full")
@@ -178,7 +178,7 @@ def test_another_backbone(world, release, tmp_path, capsys):
     assert "does not name the backbone: give it as --backbone" in error
 
 
-def test_what_the_release_does_not_have(world, release, tmp_path, capsys):
+def test_trainers_that_the_release_does_not_have(world, release, tmp_path, capsys):
     world.trained("CoOp", tmp_path / "coop", "OPTIM.MAX_EPOCH", 1)
     error = refused(capsys, tmp_path, "release", tmp_path / "coop")
     assert (

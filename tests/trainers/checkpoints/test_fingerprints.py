@@ -1,4 +1,4 @@
-"""Which CLIP a checkpoint belongs to: told from others in any precision, whatever its name."""
+"""Identify the CLIP of a checkpoint in any precision and under any name."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def record(folder, clip_model, backbone="ViT-B/16"):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_the_same_clip_by_another_name_and_in_another_precision(tmp_path, dtype):
+def test_same_clip_under_another_name_and_in_another_precision(tmp_path, dtype):
     folder = record(tmp_path, toy_clip())
     check_clip_fingerprint(folder, toy_clip().to(dtype), SETTING, "/elsewhere/ViT-B-16.pt")
 
@@ -40,13 +40,13 @@ def test_another_clip_is_named(tmp_path, other):
         check_clip_fingerprint(folder, other, SETTING, "ViT-B/16")
 
 
-def test_folders_without_a_record_are_not_judged(tmp_path):
+def test_folders_without_a_record_are_not_checked(tmp_path):
     check_clip_fingerprint(str(tmp_path), toy_clip(), SETTING, "ViT-B/16")
     write_json({"method": "CoOp"}, tmp_path / "checkpoint.json")
     check_clip_fingerprint(str(tmp_path), toy_clip(), SETTING, "ViT-B/16")
 
 
-def test_all_sampled_numbers_are_of_the_weight():
+def test_samples_are_values_of_the_weight():
     weight = torch.arange(12.0).view(3, 4)
     fingerprint = clip_fingerprint({"text_projection": weight, "visual.proj": weight})
     numbers = "0.00000 2.00000 4.00000 6.00000 8.00000 10.00000"

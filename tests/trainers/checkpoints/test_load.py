@@ -1,4 +1,4 @@
-"""Checkpoints of ours, of CoOp and of the authors' release, and every way they can be wrong."""
+"""Load checkpoints of this project, of CoOp and of the authors' release, and report errors."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def load(model, folder, epoch=4):
 
 
 def naive_refined(clip_model, classnames, ctx, cache, extractor, alpha=0.2):
-    """T' of method.md, one class at a time, from the raw arrays."""
+    """Compute T' of method.md from the raw arrays, one class at a time."""
     rows = []
     for name in classnames:
         ids = clip.tokenize(f"a photo of a {name.replace('_', ' ')}.")[0]
@@ -54,7 +54,7 @@ def release_clip(release_run):
     return clip.load(str(release_run / "clip_tiny.pt"), device="cpu")[0].requires_grad_(False)
 
 
-def test_release_folder_gives_the_releases_refined_features(release_run, release_clip):
+def test_release_folder_reproduces_the_releases_refined_features(release_run, release_clip):
     names = [str(name) for name in np.load(DATA / "release_eval.npz")["new/classnames"]]
     model = load(build(release_clip, names), release_run / "release_run")
     raw = {
@@ -75,7 +75,7 @@ def test_release_folder_gives_the_releases_refined_features(release_run, release
 
 
 def as_release_folder(folder, trace, clip_model):
-    """The last state of a recorded run, written as the authors' release writes it."""
+    """Write the last state of a recorded run in the layout of the authors' release."""
 
     def tensor(key):
         return torch.from_numpy(np.array(trace[key]))
@@ -99,7 +99,7 @@ def as_release_folder(folder, trace, clip_model):
         torch.save({**content, "epoch": 10}, folder / name / "model.pth.tar-10")
 
 
-def test_recorded_final_state_loads_and_gives_the_recorded_features(tmp_path):
+def test_recorded_final_state_reproduces_the_recorded_features(tmp_path):
     trace = np.load(DATA / "coop.npz")
     weights = {k[5:]: torch.from_numpy(np.array(trace[k])) for k in trace.files if k[:5] == "clip/"}
     clip_model = clip.build_model(weights).float().requires_grad_(False)
@@ -134,7 +134,7 @@ def test_our_own_layout_round_trips_and_is_small(toy, tmp_path):
     assert size < 100_000, "nothing of CLIP belongs into a checkpoint"
 
 
-def test_cops_checkpoint_with_class_buffers_loads(toy, tmp_path):
+def test_coop_checkpoint_with_class_buffers_loads(toy, tmp_path):
     ctx = torch.randn(4, 64)
     state = {
         "ctx": ctx,
@@ -181,7 +181,7 @@ def test_every_key_is_accounted_for(toy, tmp_path, name, change, message):
         load(build(toy), tmp_path)
 
 
-def test_refined_checkpoint_in_a_plain_trainer_and_the_reverse(toy, tmp_path):
+def test_refined_checkpoint_in_a_plain_trainer_and_vice_versa(toy, tmp_path):
     save_own(build(toy), tmp_path)
     with pytest.raises(
         SettingsError, match="contains checkpoints of Memory, prompt_learner, but this "
@@ -207,7 +207,7 @@ def test_release_checkpoint_of_another_clip_is_named(release_run, release_clip):
         load(build(other), release_run / "release_run")
 
 
-def test_missing_epoch_says_what_is_there(toy, tmp_path):
+def test_missing_epoch_lists_the_available_checkpoints(toy, tmp_path):
     save_own(build(toy), tmp_path)
     with pytest.raises(SettingsError, match=r"contains model.pth.tar-4: choose an epoch"):
         load(build(toy), tmp_path, epoch=7)

@@ -15,7 +15,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folders(world, tmp_path_factory):
-    """Trainer -> (a trainer with weights that no other has, its folder in the public layout)."""
+    """Return, by name, a trainer with unique weights and its folder in the public layout."""
     made = {}
     for name, write in LAYOUTS.items():
         folder = tmp_path_factory.mktemp(name)
@@ -46,7 +46,7 @@ def test_a_public_folder_loads(world, folders, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_key_too_many_is_named(world, folders, name, tmp_path):
+def test_unexpected_key_is_named(world, folders, name, tmp_path):
     _, folder = folders[name]
     for file in sorted(folder.rglob("model.pth.tar*")):
         content = torch.load(file)
@@ -58,7 +58,7 @@ def test_a_key_too_many_is_named(world, folders, name, tmp_path):
         world.build(name, tmp_path / "out").load_model(str(tmp_path / "spoiled"), epoch=EPOCH)
 
 
-def test_a_published_teacher_may_hold_buffers_of_both_class_groups(world, folders, tmp_path):
+def test_published_teacher_may_contain_buffers_of_both_class_groups(world, folders, tmp_path):
     file = folders["PromptSRC"][1] / "VLPromptLearner" / f"model.pth.tar-{EPOCH}"
     content = torch.load(file)
     for key in ("token_prefix", "token_suffix"):

@@ -1,4 +1,4 @@
-"""The teacher's text features beside a student's checkpoints: tests that need no teacher."""
+"""The teacher's text features are saved with the student, so that tests need no teacher."""
 
 import os
 import shutil
@@ -26,26 +26,26 @@ def world(tmp_path_factory):
 
 @pytest.fixture
 def student(world, tmp_path):
-    """A copy of the output folder of a student that saw the base classes, to be damaged."""
+    """Return a copy, which may be modified, of the folder of a student of the base classes."""
     return str(shutil.copytree(world.folder / "PromptKD", tmp_path / "student"))
 
 
 def keep(folder, *names):
-    """Take all other class names out of the file in ``folder``."""
+    """Remove all other class names from the file in ``folder``."""
     text = read_teacher_text(folder)
     write_teacher_text(text._replace(features={n: text.features[n] for n in names}), folder)
 
 
 @pytest.mark.parametrize("name", TRAINERS)
 @pytest.mark.parametrize("classes", ["base", "new", "all"])
-def test_a_test_needs_no_teacher(world, name, classes, tmp_path, capsys):
+def test_testing_needs_no_teacher(world, name, classes, tmp_path, capsys):
     folder, part = str(world.folder / name), ("DATASET.SUBSAMPLE_CLASSES", classes)
     with_teacher = world.build(name, tmp_path / "a", *part)
     capsys.readouterr()
     without = world.build(name, tmp_path / "b", *part, *GONE, "MODEL_DIR", folder)
     count = len(without.dm.dataset.classnames)
-    said = f'Teacher: not loaded; the text features of {count} class names come from "{folder}'
-    assert said in capsys.readouterr().out
+    expected = f'Teacher: not loaded; the text features of {count} class names come from "{folder}'
+    assert expected in capsys.readouterr().out
     assert without.model.learner.teacher is None
     image = torch.randn(3, 3, 32, 32)
     for trainer in (with_teacher, without):
@@ -57,7 +57,7 @@ def test_a_test_needs_no_teacher(world, name, classes, tmp_path, capsys):
     torch.testing.assert_close(found, expected)
 
 
-def test_the_file_holds_every_class_of_the_data_set_and_says_whose_it_is(world):
+def test_file_contains_every_class_of_the_dataset_and_the_teacher(world):
     text = read_teacher_text(str(world.folder / "PromptKD"))
     assert sorted(text.features) == sorted(name.replace("_", " ") for name in world.classnames)
     assert (text.teacher, text.weights) == (world.teacher_clip, world.teacher)
@@ -66,7 +66,7 @@ def test_the_file_holds_every_class_of_the_data_set_and_says_whose_it_is(world):
         torch.testing.assert_close(row.norm(), torch.tensor(1.0))
 
 
-def test_other_names_are_asked_of_the_teacher(world, student, tmp_path, capsys):
+def test_features_of_other_names_are_computed_by_the_teacher(world, student, tmp_path, capsys):
     base, new = world.classnames[:3], world.classnames[3:]
     keep(student, *(name.replace("_", " ") for name in base))
     built = world.build("PromptKD", tmp_path / "run", *NEW, "MODEL_DIR", student)
@@ -77,7 +77,7 @@ def test_other_names_are_asked_of_the_teacher(world, student, tmp_path, capsys):
     assert torch.equal(built.model.learner.teacher_text, plain.model.learner.teacher_text)
 
 
-def test_other_names_without_a_teacher_are_named(world, student, tmp_path):
+def test_missing_names_without_a_teacher_are_named(world, student, tmp_path):
     keep(student, *(name.replace("_", " ") for name in world.classnames[:3]))
     message = f"no text features for {', '.join(world.classnames[3:])} .*no teacher at gone.tar"
     with pytest.raises(SettingsError, match=message):
@@ -92,21 +92,21 @@ def another_teacher(folder):
     return ("TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(path))
 
 
-def test_another_teacher_is_refused(world, student, tmp_path):
+def test_another_teacher_raises(world, student, tmp_path):
     keep(student, world.classnames[0].replace("_", " "))
     given = another_teacher(tmp_path)
     message = f"was distilled from another teacher.*{world.teacher}.*than the one in {given[1]}"
     with pytest.raises(SettingsError, match=message):
         world.build("PromptKD", tmp_path / "run", *NEW, *given, "MODEL_DIR", student)
     with pytest.raises(SettingsError, match=message):
-        world.trained("PromptKD", student, *given)  # 3 epochs: it would go on
+        world.trained("PromptKD", student, *given)  # 3 epochs: it would resume
     os.remove(f"{student}/VLPromptLearner/checkpoint")
-    world.trained("PromptKD", student, *given, "OPTIM.MAX_EPOCH", 1)  # it starts anew
+    world.trained("PromptKD", student, *given, "OPTIM.MAX_EPOCH", 1)  # it starts from scratch
     assert read_teacher_text(student).weights == given[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_a_damaged_file_is_one_sentence(world, student, content, tmp_path):
+def test_damaged_file_is_reported_in_one_sentence(world, student, content, tmp_path):
     path = os.path.join(student, FILE)
     if content is None:
         torch.save({"classnames": ["cat"]}, path)
@@ -119,14 +119,14 @@ def test_a_damaged_file_is_one_sentence(world, student, content, tmp_path):
         world.build("PromptKD", tmp_path / "run", "MODEL_DIR", student)
 
 
-def test_a_folder_without_the_file_needs_the_teacher(world, student, tmp_path):
+def test_folder_without_the_file_needs_the_teacher(world, student, tmp_path):
     os.remove(os.path.join(student, FILE))
     assert world.build("PromptKD", tmp_path, "MODEL_DIR", student).model.learner.teacher is not None
     with pytest.raises(SettingsError, match=r"there is no teacher at gone.tar: train one"):
         world.build("PromptKD", tmp_path, *GONE, "MODEL_DIR", student)
 
 
-def test_a_model_for_a_test_is_not_trained(world, tmp_path):
+def test_model_built_for_testing_cannot_be_trained(world, tmp_path):
     built = world.build("PromptKD", tmp_path, "MODEL_DIR", str(world.folder / "PromptKD"))
     with pytest.raises(SettingsError, match=r"the teacher was not loaded.*leave it out to train"):
         built.train()

@@ -1,4 +1,4 @@
-"""Entries of the array store: found by facts, whole or not at all, checked when they are read."""
+"""Array store: entries are found by their facts, written atomically and checked when read."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ COUNT = 10
 
 
 def parts(seed=0, dtype=torch.float32, sizes=(4, 4, 2)):
-    """Rows in parts: pooled (n, 3) of ``dtype`` and saliency (n, 5) in float32."""
+    """Return rows in parts: pooled (n, 3) of ``dtype`` and saliency (n, 5) in float32."""
     generator = torch.Generator().manual_seed(seed)
     for size in sizes:
         yield {
@@ -41,7 +41,7 @@ def same(first, second):
 
 
 def files(store):
-    """Names in the folder; the lock of an entry that was not written may stay."""
+    """Return the file names in the folder, except locks."""
     return [name for name in os.listdir(store.folder) if not name.endswith(".lock")]
 
 
@@ -51,7 +51,7 @@ def store(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
-def test_what_is_stored_comes_back(store, dtype):
+def test_stored_arrays_are_read_back(store, dtype):
     computed = store.get(FACTS, COUNT, lambda: parts(dtype=dtype))
     again = store.get(FACTS, COUNT, never)
     assert same(computed, whole(dtype=dtype))
@@ -62,11 +62,11 @@ def test_what_is_stored_comes_back(store, dtype):
 def test_an_entry_is_a_safetensors_file(store):
     store.get(FACTS, COUNT, lambda: parts(dtype=torch.float16))
     with safe_open(store.path(FACTS), "pt") as file:
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     assert same(found, whole(dtype=torch.float16))
 
 
-def test_nothing_but_entries_is_left(store):
+def test_only_entries_remain_in_the_folder(store):
     store.get(FACTS, COUNT, parts)
     assert os.listdir(store.folder) == [store.path(FACTS).name]
 
@@ -79,7 +79,7 @@ def test_other_facts_are_another_entry(store, changed):
     assert same(store.get(FACTS, COUNT, never), whole())
 
 
-def test_an_outdated_entry_is_named(store, capsys):
+def test_outdated_entry_is_named(store, capsys):
     store.get(FACTS, COUNT, parts)
     store.get({**FACTS, "weights": "b"}, COUNT, parts)
     assert "is outdated" not in capsys.readouterr().out
@@ -120,14 +120,14 @@ def leave_the_header_only(path):
     path.write_bytes(path.read_bytes()[:64])
 
 
-def tell_of_other_facts(path):
+def change_the_facts(path):
     path.write_bytes(
         path.read_bytes().replace(b'\\"weights\\": \\"a\\"', b'\\"weights\\": \\"b\\"')
     )
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (truncate, "it cannot be read"),
         (flip_a_bit_at_the_end, "checksum of its saliency array"),
@@ -136,10 +136,10 @@ def tell_of_other_facts(path):
         (put_text_there, "it cannot be read"),
         (empty, "it cannot be read"),
         (leave_the_header_only, "it cannot be read"),
-        (tell_of_other_facts, "header contains other facts"),
+        (change_the_facts, "header contains other facts"),
     ],
 )
-def test_a_damaged_entry_is_said_and_computed_anew(store, damage, said, capsys):
+def test_damaged_entry_is_reported_and_recomputed(store, damage, message, capsys):
     store.get(FACTS, COUNT, parts)
     before = store.path(FACTS).read_bytes()
     damage(store.path(FACTS))
@@ -147,12 +147,12 @@ def test_a_damaged_entry_is_said_and_computed_anew(store, damage, said, capsys):
     assert same(store.get(FACTS, COUNT, parts), whole())
     out = capsys.readouterr().out
     assert f"{store.path(FACTS)} is damaged" in out
-    assert said in out
+    assert message in out
     assert store.path(FACTS).read_bytes() == before
     store.get(FACTS, COUNT, never)
 
 
-def test_an_interrupted_computation_leaves_nothing(store):
+def test_interrupted_computation_leaves_no_files(store):
     def interrupted():
         yield next(parts())
         raise KeyboardInterrupt
@@ -163,13 +163,13 @@ def test_an_interrupted_computation_leaves_nothing(store):
 
 
 @pytest.mark.parametrize("sizes", [(4, 4), (4, 4, 4)])
-def test_too_few_and_too_many_rows_are_a_bug(store, sizes):
+def test_wrong_number_of_rows_raises(store, sizes):
     with pytest.raises(ValueError, match="than the 10 rows of"):
         store.get(FACTS, COUNT, lambda: parts(sizes=sizes))
     assert files(store) == []
 
 
-def test_too_little_space_is_one_sentence(store, monkeypatch, capsys):
+def test_too_little_disk_space_is_reported_in_one_sentence(store, monkeypatch, capsys):
     usage = shutil.disk_usage(".")._replace(free=100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(SettingsError, match=r"A\.KEY .*store has 100 B free.*choose another"):
@@ -178,14 +178,14 @@ def test_too_little_space_is_one_sentence(store, monkeypatch, capsys):
     assert files(store) == []
 
 
-def test_a_folder_that_cannot_be_is_one_sentence(tmp_path):
+def test_unusable_folder_is_reported_in_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"cannot write the features to A\.KEY .*file"):
         ArrayStore(str(tmp_path / "file"), "A.KEY").get(FACTS, COUNT, parts)
 
 
 def fill(folder, record, entered, go):
-    """In another process: compute one entry, slowly, and note that it was computed here."""
+    """Compute one entry slowly and record it; runs in another process."""
 
     def compute():
         entered.set()
@@ -224,7 +224,7 @@ def test_two_processes_compute_an_entry_once_and_the_second_logs_that_it_waits(
 
 
 def die(folder):
-    """In another process: die within a computation."""
+    """Exit during a computation; runs in another process."""
 
     def compute():
         yield next(parts())
@@ -233,7 +233,7 @@ def die(folder):
     ArrayStore(folder, "A.KEY").get(FACTS, COUNT, compute)
 
 
-def test_what_a_killed_process_leaves_is_cleared(store):
+def test_files_of_a_killed_process_are_removed(store):
     worker = multiprocessing.get_context("fork").Process(target=die, args=(str(store.folder),))
     worker.start()
     worker.join(20)

@@ -1,4 +1,4 @@
-"""DATALOADER.FEATURE_STORE: what is computed once, by what it is found again, and who must not."""
+"""DATALOADER.FEATURE_STORE: which features are stored, their keys, and exclusions."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def world(tmp_path_factory):
 
 
 class Lab:
-    """Runs on a store, with counts of the images that are read and that the tower sees."""
+    """Runs with a feature store that count images read and images encoded."""
 
     def __init__(self, world: ToyWorld, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.world = world
@@ -59,7 +59,7 @@ class Lab:
         return sorted(self.store.glob("*")) if self.store.exists() else []
 
     def steps(self, trainer):
-        """Train; the losses of every step."""
+        """Train and return the losses of every step."""
         losses, original = [], trainer.forward_backward
 
         def recording(batch):
@@ -78,7 +78,7 @@ def lab(world, tmp_path, monkeypatch):
 
 
 def evaluated(trainer, split=None):
-    """Logits and labels that an evaluation hands to the evaluator, and its result."""
+    """Evaluate; return the logits and labels passed to the evaluator, and the result."""
     seen, process = [], trainer.evaluator.process
 
     def recording(logits, labels):
@@ -99,7 +99,7 @@ def assert_equal(first, second):
 
 
 @pytest.mark.parametrize("name", [*FROZEN, *TRAINED_TOWER])
-def test_a_second_evaluation_reads_no_image_and_finds_the_same(lab, name, capsys):
+def test_second_evaluation_reads_no_images_and_is_identical(lab, name, capsys):
     unstored = evaluated(lab.build(name, stored=False))
     assert lab.entries() == []
     first = evaluated(lab.build(name))
@@ -141,7 +141,7 @@ def other_list(lab):
 @pytest.mark.parametrize(
     "change", [other_weights, other_transform, other_normalization, other_list]
 )
-def test_what_features_depend_on_is_noticed(lab, change):
+def test_changes_that_affect_features_are_detected(lab, change):
     lab.build("CoOp").test()
     changed = evaluated(lab.build("CoOp", *change(lab)))
     assert lab.encoded == 12
@@ -149,7 +149,7 @@ def test_what_features_depend_on_is_noticed(lab, change):
     assert len(lab.entries()) == 2
 
 
-def test_a_touched_file_is_noticed(lab, capsys):
+def test_modified_file_is_detected(lab, capsys):
     trainer = lab.build("CoOp")
     trainer.test()
     path = trainer.dm.dataset.test[3].impath
@@ -165,7 +165,7 @@ def test_a_touched_file_is_noticed(lab, capsys):
     assert lab.encoded == 0
 
 
-def test_finished_models_of_other_weights_do_not_meet(lab):
+def test_models_with_different_weights_do_not_share_features(lab):
     first = evaluated(lab.build("MaPLe", "SEED", 1))
     second = evaluated(lab.build("MaPLe", "SEED", 2))
     assert lab.encoded == 12
@@ -186,7 +186,7 @@ def test_selection_runs_a_frozen_encoder_once(lab):
     )
 
 
-def test_selection_keeps_nothing_of_a_trained_tower(lab, capsys):
+def test_selection_does_not_store_features_of_a_trained_encoder(lab, capsys):
     lab.build("MaPLe", *BEST).train()
     out = capsys.readouterr().out
     assert "used to test a finished model; MaPLe trains its image encoder" in out
@@ -202,8 +202,8 @@ def test_selection_keeps_nothing_of_a_trained_tower(lab, capsys):
         ("TextRefinerCoCoOp", VIEWS),
     ],
 )
-def test_training_on_stored_features_is_the_unstored_run(lab, name, setting):
-    # To the bit on a CPU: the features are computed in batches of the same size.
+def test_training_on_stored_features_equals_training_without_a_store(lab, name, setting):
+    # Bit-identical on a CPU, since features are computed in batches of the same size.
     unstored = lab.build(name, *setting, stored=False)
     expected = lab.steps(unstored)
     first = lab.build(name, *setting)
@@ -225,15 +225,15 @@ def test_training_on_stored_features_is_the_unstored_run(lab, name, setting):
 
 
 @pytest.mark.parametrize("setting", [PLAIN, VIEWS], ids=["no augmentation", "views"])
-def test_the_teacher_sees_an_image_once(lab, setting):
+def test_teacher_encodes_each_image_once(lab, setting):
     expected = lab.steps(lab.build("TextRefinerPromptKD", *setting, stored=False))
     for seen in (12, 0):
-        trainer, asked = lab.build("TextRefinerPromptKD", *setting), []
-        tower = trainer.model.learner.teacher.clip_model.visual
-        tower.ln_pre.register_forward_pre_hook(lambda _, x, asked=asked: asked.extend(x[0]))
+        trainer, encoded = lab.build("TextRefinerPromptKD", *setting), []
+        visual = trainer.model.learner.teacher.clip_model.visual
+        visual.ln_pre.register_forward_pre_hook(lambda _, x, encoded=encoded: encoded.extend(x[0]))
         losses = lab.steps(trainer)
         views = 1 if setting is PLAIN else 2
-        assert len(asked) == seen * views
+        assert len(encoded) == seen * views
         assert lab.encoded == 36  # the student's
         for step, reference in zip(losses, expected, strict=True):
             for key, value in reference.items():
@@ -250,14 +250,14 @@ def test_fresh_augmentations_are_not_stored(lab, capsys):
 
 
 @pytest.mark.parametrize("name", ["MaPLe", "PromptSRC"])
-def test_a_trained_tower_trains_on_images(lab, name):
+def test_trained_encoder_is_not_stored(lab, name):
     expected = lab.steps(lab.build(name, *PLAIN, stored=False))
     assert lab.steps(lab.build(name, *PLAIN)) == expected
     assert lab.encoded >= 36
     assert lab.entries() == []
 
 
-def test_an_interrupted_run_on_views_ends_the_same(lab):
+def test_interrupted_run_on_views_is_identical(lab):
     options = [*VIEWS, "TRAIN.CHECKPOINT_FREQ", 1]
     straight = lab.build("TextRefinerCoOp", *options, "OUTPUT_DIR", str(lab.folder / "straight"))
     straight.train()
@@ -272,7 +272,7 @@ def test_an_interrupted_run_on_views_ends_the_same(lab):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp"])
-def test_precisions_do_not_meet(lab, precision):
+def test_precisions_do_not_share_features(lab, precision):
     options = [*PLAIN, "TRAINER.COOP.PREC", precision]
     lab.steps(lab.build("TextRefinerCoOp", *PLAIN, "TRAINER.COOP.PREC", "fp32"))
     expected = lab.steps(lab.build("TextRefinerCoOp", *options, stored=False))
@@ -283,7 +283,7 @@ def test_precisions_do_not_meet(lab, precision):
             assert torch.equal(losses[key], value)
 
 
-def test_a_learner_with_an_image_path_of_its_own_is_not_taken_for_frozen(lab):
+def test_learner_with_a_custom_encode_image_is_not_treated_as_frozen(lab):
     with pytest.raises(TypeError, match="Silent overrides encode_image: set frozen_image_encoder"):
         type("Silent", (CoOpLearner,), {"encode_image": CoOpLearner.encode_image})
 
@@ -315,7 +315,7 @@ def a_transform(trainer):
 
 
 @pytest.mark.parametrize("change", [a_wrapper, a_transform])
-def test_images_that_cannot_be_known_are_not_stored(lab, change, capsys):
+def test_images_that_cannot_be_identified_are_not_stored(lab, change, capsys):
     trainer = lab.build("CoOp", stored=False)
     reason = change(trainer)
     trainer.cfg.defrost()

@@ -1,4 +1,4 @@
-"""Prompts, token by token, against lists put together by hand."""
+"""Compare prompts, token by token, with lists written by hand."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def model():
 
 
 def whole(prompts):
-    """(C, L, W) of a TextPrompts, prefix included."""
+    """Return embeddings (C, L, W) of a TextPrompts including its prefix."""
     if prompts.prefix is None:
         return prompts.embeddings
     prefix = prompts.prefix.expand(prompts.embeddings.shape[0], -1, -1)
@@ -46,7 +46,7 @@ def test_layout(model, position, class_specific, n_ctx):
         torch.testing.assert_close(whole(prompts)[c, : len(rows)], torch.stack(rows))
 
 
-def test_context_init_gives_count_and_values(model, capsys):
+def test_context_init_sets_count_and_values(model, capsys):
     learner = ContextPrompts(model, NAMES, 16, "a_photo of a", class_specific=True)
     assert "N_CTX and CSC are ignored" in capsys.readouterr().out
     ids = clip.tokenize("a photo of a")[0, 1:5]
@@ -58,13 +58,13 @@ def test_context_init_gives_count_and_values(model, capsys):
 
 
 @pytest.mark.parametrize("words", ["a photo of a ", " a  photo of a", "a_photo_of_a"])
-def test_white_space_in_the_initial_words_does_not_count(model, words):
+def test_whitespace_in_the_initial_words_is_ignored(model, words):
     learner = ContextPrompts(model, NAMES, ctx_init=words)
     plain = ContextPrompts(model, NAMES, ctx_init="a photo of a")
     torch.testing.assert_close(whole(learner()), whole(plain()))
 
 
-def test_blank_initial_words_are_none(model):
+def test_blank_initial_words_are_ignored(model):
     assert ContextPrompts(model, NAMES, 3, ctx_init=" ").n_ctx == 3
 
 
@@ -80,13 +80,13 @@ def test_words_of_several_tokens(model, capsys):
         ContextPrompts(model, NAMES, ctx_init=words, position="middle")
 
 
-def test_random_context_has_cops_scale(model):
+def test_random_context_has_coops_scale(model):
     torch.manual_seed(0)
     ctx = ContextPrompts(model, NAMES, 64).ctx
     assert float(ctx.detach().std()) == pytest.approx(0.02, rel=0.05)
 
 
-def test_too_long_a_name_is_explained(model):
+def test_too_long_name_raises_a_clear_error(model):
     with pytest.raises(SettingsError, match=r"has 9\d tokens, but CLIP's context has 77"):
         class_tokens(model, "a photo of a", ["cat", "cat " * 84])
 
@@ -98,7 +98,7 @@ def test_too_long_a_name_is_explained(model):
         ({"n_ctx": 0}, "N_CTX must be at least 1, got 0"),
     ],
 )
-def test_impossible_contexts_are_refused(model, arguments, message):
+def test_invalid_contexts_raise(model, arguments, message):
     with pytest.raises(SettingsError, match=message):
         ContextPrompts(model, NAMES, **arguments)
 

@@ -1,4 +1,4 @@
-"""Prompts in rows: every token once, at its position, and it sees its own prompt alone."""
+"""Packed prompts: every token occurs once and attends only to its own prompt."""
 
 import random
 
@@ -17,7 +17,7 @@ def lengths_of(count, seed=0):
 
 @pytest.mark.parametrize("lengths", [[5], [3, 77], lengths_of(40), lengths_of(300, 1), [70] * 4])
 @pytest.mark.parametrize("start", [0, 5])
-def test_every_token_lies_in_one_place_and_sees_its_own_past(lengths, start):
+def test_every_token_occurs_once_and_attends_to_earlier_tokens_of_its_prompt(lengths, start):
     part = PackedPart(lengths, start, COLUMNS, first=2)
     rows, size = part.take.shape
     slots = part.slots.shape[1]
@@ -39,7 +39,7 @@ def test_every_token_lies_in_one_place_and_sees_its_own_past(lengths, start):
     assert rows * size <= 1.15 * sum(lengths) + max(lengths)
 
 
-def test_parts_hold_at_most_what_they_may():
+def test_parts_do_not_exceed_their_limit():
     packing = Packing([8] * 10, start=5, max_prompts=4)
     assert [len(part.order) for part in packing] == [4, 4, 2]
     assert packing.groups == 1
@@ -50,7 +50,7 @@ def test_parts_hold_at_most_what_they_may():
     assert not packing.state_dict(), "class names are no part of a checkpoint"
 
 
-def test_a_long_name_among_many_costs_its_own_tokens_only():
+def test_long_name_adds_only_its_own_tokens():
     part = PackedPart([3] * 999 + [12], 5, 12, 0)
     assert part.take.numel() <= 1.05 * (999 * 3 + 12)
     assert part.take.dtype == torch.long

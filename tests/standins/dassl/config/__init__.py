@@ -1,10 +1,10 @@
-"""get_cfg_default with the keys that the trainers read; the original's values."""
+"""get_cfg_default with the keys that the trainers read, and the original's values."""
 
 from yacs.config import CfgNode
 
 
 def get_cfg_default():
-    """A new config tree; as the original's, it knows no trainer of the CoOp family."""
+    """Return a new config tree; like the original's, it has no sections of CoOp-style trainers."""
     return CfgNode(
         {
             "OUTPUT_DIR": "./output",

@@ -1,4 +1,4 @@
-"""DatasetWrapper with the original's arguments; the test's loaders do not use it."""
+"""DatasetWrapper with the original's arguments; it is not used by the test's loaders."""
 
 from torch.utils.data import Dataset
 

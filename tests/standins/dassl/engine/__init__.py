@@ -1,4 +1,4 @@
-"""TRAINER_REGISTRY and the trainers' base classes, with the original's methods and no other."""
+"""TRAINER_REGISTRY and the trainers' base classes, with the original's methods only."""
 
 import os.path as osp
 from collections import OrderedDict
@@ -99,7 +99,7 @@ class SimpleTrainer(TrainerBase):
         pass
 
     def build_data_loader(self):
-        raise NotImplementedError("the test gives loaders of its own")
+        raise NotImplementedError("the test replaces the data loaders")
 
     def train(self):
         super().train(self.start_epoch, self.max_epoch)

@@ -1,4 +1,4 @@
-"""build_optimizer and build_lr_scheduler: SGD and a cosine are enough here."""
+"""build_optimizer and build_lr_scheduler, with SGD and a cosine schedule only."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Registry, checkpoints and JSON by the original's names."""
+"""Registry, checkpoints and JSON, with the original's names."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import torch
 
 
 class Registry:
-    """Names -> classes."""
+    """A mapping of names to classes."""
 
     def __init__(self, name):
         self._name = name
