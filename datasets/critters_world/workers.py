@@ -1,8 +1,7 @@
 """Run jobs in worker processes."""
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
 Job = TypeVar("Job")
@@ -14,17 +13,14 @@ def run_unordered(
 ) -> Iterator[Result]:
     """Yield ``function(job)`` for every job, in the order in which they finish.
 
-    After the last job the workers exit on their own. Leaving ``Pool`` without ``close`` and
-    ``join`` sends them SIGTERM instead. If the parent process has a Python handler for SIGTERM, as
-    the commands in scripts/ do, forked workers inherit it; the signal is then lost if it arrives
-    just before a worker blocks on its queue, and the parent waits forever. For the same reason the
-    workers restore the default handler: SIGTERM still ends them if a job raises.
+    The workers exit on their own when there is nothing left to do. ``multiprocessing.Pool`` ends
+    them by SIGTERM, which a worker with an inherited Python handler can miss: the parent then waits
+    forever.
     """
-    with multiprocessing.Pool(workers, initializer=_restore_sigterm) as pool:
-        yield from pool.imap_unordered(function, jobs)
-        pool.close()
-        pool.join()
-
-
-def _restore_sigterm() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with ProcessPoolExecutor(workers) as pool:
+        futures = [pool.submit(function, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
