@@ -7,7 +7,6 @@
 Writes <machine>.json (all numbers) and <machine>.md (tables) to benchmarks/results/.
 """
 
-import argparse
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -143,8 +142,8 @@ def measure(world: World, results: dict[str, Any], full: bool, budget: float) ->
     results["machine"]["minutes"] = round((time.perf_counter() - start) / 60, 1)
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; exit with code 2 if it is invalid."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and write the results."""
     parser = command.new_parser(__doc__)
     parser.add_argument("--full", action="store_true", help="all methods, 50 to 1000 classes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -152,12 +151,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "error: PyTorch finds no GPU for --device cuda: use --device cpu\n")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Measure and write the results."""
-    args = parse(argv)
     run = partial(measure, full=args.full, budget=args.budget or (6 if args.full else 15))
     suffix = "-full" if args.full else ""
     command.run("bench", argv, args, run, markdown, suffix, args.device == "cuda")

@@ -26,11 +26,7 @@ __all__ = ["measure"]
 
 
 def measure(world: World, task: str, kind: str, name: str, classes: int, batch: int) -> Any:
-    """Run this module in a new process and return its JSON output.
-
-    Raises:
-        RuntimeError: the process failed.
-    """
+    """Run this module in a new process and return its JSON output."""
     command = [sys.executable, "-m", "benchmarks.child", task, str(world.folder), kind, name]
     command += [str(classes), str(batch), "--threads", str(torch.get_num_threads())]
     command += ["--cuda"] * world.cuda + ["--toy"] * (world.sizes is TOY)

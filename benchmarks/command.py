@@ -43,15 +43,8 @@ def run(
 ) -> dict[str, Any]:
     """Run a benchmark in a temporary folder and write <machine><suffix>.json and .md.
 
-    Args:
-        name: module of the command, in benchmarks/.
-        argv: its command line, None for that of the process.
-        args: the parsed command line.
-        measure: adds its measurements to the results, which contain the command, the commit and
-            the facts about the machine.
-        markdown: renders the results.
-        suffix: end of the file names.
-        cuda: whether the GPU is measured.
+    ``measure`` adds its measurements to the results, which contain the command, the commit and the
+    facts about the machine; ``markdown`` renders them. ``argv`` None is sys.argv[1:].
     """
     torch.set_num_threads(args.threads)
     words = sys.argv[1:] if argv is None else argv
@@ -95,7 +88,6 @@ def machine_facts(cuda: bool) -> dict[str, Any]:
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
+    folder = Path(__file__).parent
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

@@ -9,7 +9,6 @@ the second evaluation is also measured on 5,000 files with random features in th
 time of the first one is projected. Writes <machine>-store.json and .md.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -79,9 +78,8 @@ def fill(world: World, images: Path, store: Path) -> None:
         return ImageTokens(torch.randn(len(image), width), None, None)
 
     path = ImageEncoder(encode, learner.clip_model.visual, {})
-    features = FeatureStore(
-        ArrayStore(str(store), "store"), path, trainer.cfg.DATASET.ROOT, trainer.device
-    )
+    arrays = ArrayStore(str(store), "store")
+    features = FeatureStore(arrays, path, trainer.cfg.DATASET.ROOT, trainer.device)
     with quiet():
         features.features(trainer.test_loader.loader, False, nullcontext())
 
@@ -175,8 +173,9 @@ def markdown(results: dict[str, Any]) -> str:
     if beyond:
         many = beyond["images"]
         rows.append([f"{many:,} (first projected, second measured)", *_cells(beyond)])
-        each = f"{1000 * beyond['second_per_image']:.3f} ms"
-        facts.insert(2, ["second: each image beyond", each])
+        facts.insert(
+            2, ["second: each image beyond", f"{1000 * beyond['second_per_image']:.3f} ms"]
+        )
         parts.append(
             f"The first evaluation of {many:,} images was not run: its time is that of "
             f"{found['images']} images plus {many - found['images']:,} times the time per image, "
@@ -195,19 +194,13 @@ def _yes(truth: bool) -> str:
     return "yes, bit for bit" if truth else "NO"
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line; exit with code 2 if it is invalid."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the results; return 1 if logits differ, else 0."""
     parser = new_parser(__doc__)
     parser.add_argument("--images", type=int, default=200, help="number of images (default: 200)")
     args = parser.parse_args(argv)
     if args.images < 4:
         parser.exit(2, f"error: --images is {args.images}, but at least 4 are needed: try 200\n")
-    return args
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the results; return 1 if logits differ, else 0."""
-    args = parse(argv)
 
     def add(world: World, results: dict[str, Any]) -> None:
         found = results["store"] = measure(world, args.images)

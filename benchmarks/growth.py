@@ -38,10 +38,7 @@ def growth(world: World, budget: float, full: bool) -> list[dict[str, Any]]:
 
     kinds: dict[str, tuple[Sequence[int], Callable[[int], Callable[[], Any]]]] = {
         "text step against classes": ((25, 50, 100, 200, *more), lambda n: text(n, 4)),
-        "text step against context tokens (100 classes)": (
-            (4, 8, 16, 32),
-            lambda n: text(100, n),
-        ),
+        "text step against context tokens (100 classes)": ((4, 8, 16, 32), lambda n: text(100, n)),
         "image tower against batch": ((1, 2, 4, 8), image),
         "cache update against entries (788 tokens)": (
             (25, 100, 400, 1600),

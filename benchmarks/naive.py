@@ -8,7 +8,7 @@ losses. Both compute the same numbers (tests/benchmarks/test_naive.py).
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +27,6 @@ class Step(NamedTuple):
 
     logits: Tensor
     losses: Losses
-
-
-# --- CLIP's encoders ---
 
 
 def _block(block: Any, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -99,9 +96,6 @@ class ClassPrompts:
         return torch.cat([before, learned, after], dim=1)
 
 
-# --- TextRefiner ---
-
-
 @torch.no_grad()
 def update_cache(entries: Tensor, tokens: Tensor, momentum: float) -> Tensor:
     """Return the updated entries (M, d) of a cache (M, d), one at a time, for tokens (N, d)."""
@@ -149,17 +143,8 @@ def _kl(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     return (p * (p.log() - q)).sum() * temperature**2 / logits.numel()
 
 
-# --- the methods ---
-
-
 class Naive(nn.Module):
-    """CoOp, and the base class of the other methods, with the weights of a trainer's model.
-
-    Args:
-        model: `trainers.trainer.RefinedCLIP`; only its modules and settings are used.
-        classnames: C names.
-        context: initial words of the learned tokens.
-    """
+    """CoOp, and the base class of the other methods, with the weights of a trainer's model."""
 
     def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
         super().__init__()
@@ -233,9 +218,7 @@ class Naive(nn.Module):
         flat = local.detach().flatten(0, 1).to(cache.entries.dtype)
         cache.entries = update_cache(cache.entries, flat, cache.momentum)
         salient = _salient(local, saliency, settings.topk)
-        rows = []
-        for k in range(salient.shape[1]):
-            rows.append(self._logits(salient[:, k], text))
+        rows = [self._logits(salient[:, k], text) for k in range(salient.shape[1])]
         logits = torch.stack(rows, dim=1).flatten(0, 1)
         repeated = target.repeat_interleave(salient.shape[1], dim=0)
         regularizer = (_unit(refined) - text).abs().mean()
@@ -250,11 +233,8 @@ class NaiveCoCoOp(Naive):
 
     def text(self, features: Tensor) -> Tensor:
         prompts = self.model.learner.prompts
-        rows = []
-        for shift in prompts.meta_net(features):
-            words = self.words(prompts.ctx + shift)
-            rows.append(encode_text(self.clip_model, words, self.words.ids))
-        return torch.stack(rows)
+        words = (self.words(prompts.ctx + shift) for shift in prompts.meta_net(features))
+        return torch.stack([encode_text(self.clip_model, w, self.words.ids) for w in words])
 
 
 class NaiveMaPLe(Naive):
@@ -262,11 +242,9 @@ class NaiveMaPLe(Naive):
 
     def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         prompts = self.model.learner.prompts
-        visual = [prompts.proj(prompts.ctx)]
-        for layer, prompt in zip(
-            prompts.compound_prompt_projections, prompts.compound_prompts_text, strict=True
-        ):
-            visual.append(layer(prompt))
+        text, layers = prompts.compound_prompts_text, prompts.compound_prompt_projections
+        deeper = (layer(prompt) for layer, prompt in zip(layers, text, strict=True))
+        visual = [prompts.proj(prompts.ctx), *deeper]
         tokens, saliency = encode_image(self.clip_model.visual, image, visual)
         return tokens[:, 0], tokens, saliency
 
@@ -353,10 +331,7 @@ class NaivePromptKD(Naive):
         self, image: Tensor, label: Tensor, text: Tensor
     ) -> tuple[str, float, Tensor, Any]:
         learner = self.model.learner
-
-        def loss(logits: Tensor, target: Tensor) -> Tensor:
-            return _kl(logits, target, learner.temperature)
-
+        loss = partial(_kl, temperature=learner.temperature)
         return "kd", learner.weight, self._taught[0], loss
 
 

@@ -6,7 +6,6 @@ Each is measured in turns with the trainers' default at ViT-B/16 with random wei
 ratio above 1 means that the option is faster. Writes <machine>-options.json and .md.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from trainers.encode import encode_image
 
 from .command import new_parser, run
 from .report import document, table
-from .timing import in_turns
+from .timing import in_turns, seconds
 from .world import World
 
 __all__ = ["main", "measure"]
@@ -61,13 +60,9 @@ def _memory_formats(world: World, budget: float) -> list[dict[str, Any]]:
 
     torch.testing.assert_close(by_product(), by_convolution(), rtol=1e-4, atol=1e-4)
     at = f"batch {BATCH}"
+    runs = partial(encode_image, visual, image), partial(encode_image, visual_last, image_last)
     return [
-        _row(
-            f"channels-last, image tower, {at}",
-            lambda: encode_image(visual, image),
-            lambda: encode_image(visual_last, image_last),
-            budget,
-        ),
+        _row(f"channels-last, image tower, {at}", *runs, budget),
         _row(f"patch embedding alone as a product, {at}", by_convolution, by_product, budget / 4),
     ]
 
@@ -77,13 +72,11 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
     plain, compiled = (world.trainer(name, CLASSES, BATCH) for _ in range(2))
     compile_encoders(compiled.model.learner, {BATCH})
     data = world.batch(BATCH, CLASSES)
-    start = time.perf_counter()
-    compiled.forward_backward(data)
-    seconds = time.perf_counter() - start
+    first_step = seconds(partial(compiled.forward_backward, data), False)
     step = _row(
         f"TRAINER.COMPILE, {name} train step, {size}",
-        lambda: plain.forward_backward(data),
-        lambda: compiled.forward_backward(data),
+        partial(plain.forward_backward, data),
+        partial(compiled.forward_backward, data),
         2 * budget,
     )
     for trainer in (plain, compiled):
@@ -95,7 +88,7 @@ def _compiled(world: World, budget: float) -> list[dict[str, Any]]:
             partial(compiled.inference(), data["img"]),
             budget,
         )
-    return [{**step, "first_step": seconds}, test]
+    return [{**step, "first_step": first_step}, test]
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -24,12 +24,7 @@ CLASSES, BATCH = (100, 500, 1000), 4
 
 
 def cost(world: World, classes: int, batch: int, pairs: int = 9) -> dict[str, Any]:
-    """Return the additional time of a train step and a test batch with TextRefiner, in percent.
-
-    Returns:
-        For "step" and "test": the median over ``pairs`` pairs, the quartiles, and the additional
-        matrix products in percent.
-    """
+    """Return the additional time and matrix products of a step and a test batch, in percent."""
     trainers = [world.trainer(name, classes, batch) for name in ("CoOp", "TextRefinerCoOp")]
     data = world.batch(batch, classes)
     found: dict[str, Any] = {"what": f"{classes} classes, batch {batch}", "pairs": pairs}

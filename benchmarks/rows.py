@@ -27,41 +27,20 @@ __all__ = [
     "train_step",
 ]
 
-METHODS = (
-    "CoOp",
-    "TextRefinerCoOp",
-    "CoCoOp",
-    "TextRefinerCoCoOp",
-    "MaPLe",
-    "TextRefinerMaPLe",
-    "PromptSRC",
-    "TextRefinerPromptSRC",
-    "PromptKD",
-    "TextRefinerPromptKD",
-)
+METHODS = tuple(prefix + name for name in naive.METHODS for prefix in ("", "TextRefiner"))
 
 
 @dataclass
 class Row:
-    """Naive and fast code, measured in turns.
-
-    Attributes:
-        what: description with sizes.
-        naive, fast: median seconds.
-        naive_gflop, fast_gflop: matrix products of one run; 0 if not counted.
-        images: images per run, for the throughput; 0 for none.
-        wanted: the project's target ratio, 0 for none.
-        classes: number of classes, 0 for none.
-        note: remark for the table.
-    """
+    """Naive and fast code, measured in turns; a 0 is a number that does not exist."""
 
     what: str
-    naive: float
+    naive: float  # median seconds
     fast: float
-    naive_gflop: float = 0.0
+    naive_gflop: float = 0.0  # matrix products of one run
     fast_gflop: float = 0.0
-    images: int = 0
-    wanted: float = 0.0
+    images: int = 0  # per run, for the throughput
+    wanted: float = 0.0  # the project's target ratio
     classes: int = 0
     note: str = ""
     ratio: float = field(init=False)
@@ -82,8 +61,7 @@ def _measured(
 def _row(what: str, slow: tuple[float, float], fast: tuple[float, float], **more: Any) -> Row:
     """Return and print the row of (seconds, GFLOP) of both."""
     row = Row(what, slow[0], fast[0], slow[1], fast[1], **more)
-    times = f"naive {row.naive:.3g} s, fast {row.fast:.3g} s"
-    print(f"{what}: {times}, {row.ratio:.2f}x", flush=True)
+    print(f"{what}: naive {row.naive:.3g} s, fast {row.fast:.3g} s, {row.ratio:.2f}x", flush=True)
     return row
 
 
@@ -122,10 +100,7 @@ def _beside_naive(
     world: World,
     budget: float,
 ) -> tuple[dict[str, tuple[float, float]], str]:
-    """Return seconds and GFLOP of ``runs`` and of naive, and a note on the latter.
-
-    Naive is extrapolated instead of run if there are two rows of ``fewer`` classes.
-    """
+    """Return seconds and GFLOP of ``runs`` and of naive, and a note on the latter."""
     if not fewer:
         return _measured({"naive": slow, **runs}, world, budget), ""
     low, high = fewer
@@ -156,8 +131,7 @@ def train_step(
 ) -> Row:
     """Measure one optimization step by the trainer's `forward_backward`.
 
-    Args:
-        fewer: two rows with fewer classes, from which naive is extrapolated.
+    Naive is extrapolated instead of run if there are two rows of ``fewer`` classes.
     """
     trainer, slow = _pair(world, name, classes)
     trainer.set_model_mode("train")
@@ -182,9 +156,7 @@ def eval_batch(
 ) -> list[Row]:
     """Measure one test batch; text features independent of images are computed beforehand.
 
-    Args:
-        wanted: target ratio of each precision, one row each; naive is measured once, in fp32.
-        fewer: as for `train_step`.
+    Each precision in ``wanted`` has one row; naive is measured once, in fp32.
     """
     wanted = wanted or {"fp32": 0.0}
     trainer, slow = _pair(world, name, classes)
@@ -198,8 +170,7 @@ def eval_batch(
 
     runs: dict[str, Callable[[], Any]] = {}
     for precision in wanted:
-        same = precision == "fp32"
-        each = trainer if same else world.trainer(name, classes, 4, precision)
+        each = trainer if precision == "fp32" else world.trainer(name, classes, 4, precision)
         each.set_model_mode("eval")
         runs[precision] = partial(fast, each, each.inference())
     found, note = _beside_naive(runs, partial(slow, image), fewer, classes, world, budget)

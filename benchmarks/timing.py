@@ -37,13 +37,8 @@ def in_turns(
 ) -> dict[str, float]:
     """Return the median seconds of each run, alternated A B A B ... after one warm-up of each.
 
-    Args:
-        runs: functions by name.
-        cuda: whether they run on a GPU.
-        budget: seconds after which no new turn begins.
-        most: maximum number of turns.
-        least: minimum number of turns, regardless of ``budget``.
-        warm: whether the functions have run before, so that the warm-up is skipped.
+    No turn begins after ``budget`` seconds, except the first ``least``. There is no warm-up if
+    the functions are ``warm`` already.
     """
     if not warm:
         for run in runs.values():

@@ -79,13 +79,7 @@ class BenchmarkImages(DatasetBase):
 
 
 class World:
-    """A folder with weights, images and a teacher, and the trainers that use them.
-
-    Args:
-        folder: output folder; takes about 1.2 GB at the real sizes.
-        sizes: `SIZES` or `TOY`.
-        cuda: whether to use the GPU.
-    """
+    """A folder (1.2 GB) with weights, images and a teacher, and the trainers that use them."""
 
     def __init__(self, folder: Path, sizes: dict[str, tuple[int, ...]], cuda: bool) -> None:
         self.folder = folder
@@ -109,10 +103,6 @@ class World:
         model.load_state_dict(torch.load(self.weights(name)))
         return model.float().eval().requires_grad_(False).to(self.device)
 
-    def _images(self) -> Path:
-        folder = self.folder / "images"
-        return folder if folder.exists() else write_images(folder, 16)
-
     def _teacher(self) -> Path:
         """Return a checkpoint of a PromptSRC teacher: 4 + 4 prompts in up to 9 blocks."""
         path = self.folder / "teacher.pth.tar"
@@ -121,9 +111,8 @@ class World:
             _, _, blocks, vision, *_, text, _, _ = self.sizes["ViT-L/14"]
             widths = {"prompt_learner.ctx": text, "image_encoder.VPT": vision}
             for block in range(1, min(9, blocks)):
-                for encoder, width in (("text", text), ("image", vision)):
-                    key = f"{encoder}_encoder.transformer.resblocks.{block}.VPT_shallow"
-                    widths[key] = width
+                key = f"transformer.resblocks.{block}.VPT_shallow"
+                widths |= {f"text_encoder.{key}": text, f"image_encoder.{key}": vision}
             state = {k: torch.randn(4, w, generator=generator) * 0.02 for k, w in widths.items()}
             torch.save({"state_dict": state, "epoch": 20}, path)
         return path
@@ -131,15 +120,12 @@ class World:
     def trainer(
         self, name: str, classes: int, batch: int, precision: str = "fp32", *options: Any
     ) -> Any:
-        """Build a trainer as train.py does, ready for `forward_backward`, without its log.
-
-        Args:
-            name: value of TRAINER.NAME.
-            classes, batch, precision: number of classes, batch size and PREC.
-            options: names and values of further config options.
-        """
+        """Build a trainer as train.py does, ready for `forward_backward`, without its log."""
         if "PromptKD" in name:
             self.weights("ViT-L/14")
+        images = self.folder / "images"
+        if not images.exists():
+            write_images(images, 16)
         cfg = get_cfg_default()
         trainers.extend_cfg(cfg)
         cfg.DATASET.CLASSES = classes  # read by BenchmarkImages alone
@@ -150,7 +136,7 @@ class World:
             "USE_CUDA": self.cuda,
             "TRAINER.NAME": name,
             "MODEL.BACKBONE.NAME": str(self.weights("ViT-B/16")),
-            "DATASET.ROOT": str(self._images()),
+            "DATASET.ROOT": str(images),
             "DATASET.NAME": "BenchmarkImages",
             "DATASET.DISTILL_ON": "few_shot",
             "DATALOADER.NUM_WORKERS": 2,

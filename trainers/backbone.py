@@ -67,21 +67,16 @@ def in_half(clip_model: Any, dtype: torch.dtype) -> None:
 def log_tf32(device: torch.device) -> None:
     """Log whether CUDA multiplies float32 in TF32 (10 bits of mantissa); torch decides."""
     if device.type == "cuda":
-        matmul = torch.get_float32_matmul_precision() != "highest"
-        states = [
-            f"{what} {'on' if on else 'off'}"
-            for what, on in (("matmul", matmul), ("convolutions", torch.backends.cudnn.allow_tf32))
-        ]
-        print(f"TF32 in float32: {', '.join(states)} (torch's settings)")
+        matmul = "on" if torch.get_float32_matmul_precision() != "highest" else "off"
+        convolutions = "on" if torch.backends.cudnn.allow_tf32 else "off"
+        print(f"TF32 in float32: matmul {matmul}, convolutions {convolutions} (torch's settings)")
 
 
 def check_normalization(cfg: Any, preprocess: Any) -> None:
     """Warn if images are normalized differently than in the backbone's training."""
     own = preprocess.transforms[-1]
-    for key, value, trained in (
-        ("PIXEL_MEAN", cfg.INPUT.PIXEL_MEAN, own.mean),
-        ("PIXEL_STD", cfg.INPUT.PIXEL_STD, own.std),
-    ):
+    for key, trained in (("PIXEL_MEAN", own.mean), ("PIXEL_STD", own.std)):
+        value = cfg.INPUT[key]
         if not torch.allclose(torch.tensor(value), torch.tensor(trained), atol=1e-3):
             print(
                 f"warning: INPUT.{key} is {list(value)}, but the backbone was trained with "
@@ -103,23 +98,19 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compile_encoders(learner: Any, batch_sizes: Collection[int], backend: str = "inductor") -> None:
-    """Replace the learner's `encode_image` and `encode_text` by compiled functions.
+    """Replace a `PromptLearner`'s `encode_image` and `encode_text` by compiled functions.
 
-    Args:
-        learner: a `PromptLearner`.
-        batch_sizes: of the loaders; batches of other sizes are not compiled.
-        backend: of torch.compile.
+    Image batches of other sizes than ``batch_sizes`` are not compiled.
     """
     plain_image, plain_text = learner.encode_image, learner.encode_text
     compiled_image = torch.compile(plain_image, dynamic=False, backend=backend)
     compiled_text = torch.compile(plain_text, dynamic=False, backend=backend)
 
     def encode_image(image: Tensor, local: bool) -> ImageTokens:
-        known = len(image) in batch_sizes
-        return compiled_image(image, local) if known else plain_image(image, local)
+        encode = compiled_image if len(image) in batch_sizes else plain_image
+        return encode(image, local)
 
     def encode_text(features: Tensor | None = None) -> Tensor:
-        training = torch.is_grad_enabled()
-        return compiled_text(features) if training else plain_text(features)
+        return compiled_text(features) if torch.is_grad_enabled() else plain_text(features)
 
     learner.encode_image, learner.encode_text = encode_image, encode_text

@@ -39,12 +39,7 @@ class ConditionalPrompts(ContextPrompts):
 
 
 class CoCoOpLearner(CoOpLearner):
-    """The context ctx_b = ctx + meta_net(g_b) in front of the class names.
-
-    Args:
-        clip_model: the frozen CLIP.
-        prompts: the learned context and meta-net.
-    """
+    """The context ctx_b = ctx + meta_net(g_b) in front of the class names."""
 
     text_per_image = True
     prompts: ConditionalPrompts

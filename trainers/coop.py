@@ -17,12 +17,7 @@ __all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
 
 
 class CoOpLearner(PromptLearner):
-    """A learned context around the class names, shared by all images.
-
-    Args:
-        clip_model: the frozen CLIP.
-        prompts: the learned context.
-    """
+    """A learned context around the class names, shared by all images."""
 
     def __init__(self, clip_model: Any, prompts: ContextPrompts) -> None:
         super().__init__(clip_model)

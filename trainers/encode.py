@@ -174,12 +174,7 @@ def _prefix_keys_values(clip_model: Any, prefix: Tensor, prompts: Sequence[Tenso
 
 
 def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Past]) -> Tensor:
-    """Run the encoder on one part of the prompts after G prefixes; return (G, n, d).
-
-    Args:
-        flat: (C L, W), the embeddings of all prompts.
-        past: per block the keys and values of the prefixes, or nothing.
-    """
+    """Run the encoder on one part of all prompts (C L, W) after G prefixes; return (G, n, d)."""
     groups = len(past[0][0]) if past[0] else 1
     rows = len(part.take)
     x = flat[part.take] + clip_model.positional_embedding.to(flat.dtype)[part.position]

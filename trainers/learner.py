@@ -43,18 +43,10 @@ class PromptLearner(nn.Module):
     a frozen image encoder with cross-entropy. One that overrides `encode_image` must set
     ``frozen_image_encoder`` in its own body, so that features of a trained encoder are never
     stored as those of a frozen one.
-
-    Args:
-        clip_model: the frozen CLIP.
-
-    Attributes:
-        frozen_image_encoder: whether `encode_image` depends on ``clip_model.visual`` alone.
-        text_per_image: whether text features depend on the image; otherwise they are computed
-            once per class list at test.
     """
 
-    frozen_image_encoder = True
-    text_per_image = False
+    frozen_image_encoder = True  # whether `encode_image` depends on ``clip_model.visual`` alone
+    text_per_image = False  # whether text features depend on the image, or on class names only
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -105,11 +97,7 @@ class PromptLearner(nn.Module):
     ) -> dict[str, Tensor]:
         """Return named, weighted losses besides the objective's; by default none.
 
-        Args:
-            batch: the training batch.
-            features: g, (B, d).
-            text: the result of `encode_text`.
-            logits: (B, C).
+        ``features`` are g, (B, d), ``text`` is the result of `encode_text`, ``logits`` are (B, C).
         """
         return {}
 
@@ -135,8 +123,7 @@ def tokenizer() -> SimpleTokenizer:
 def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> ClassTokens:
     """Tokenize and embed "<context> <name>."; underscores in names become spaces.
 
-    Raises:
-        SettingsError: a prompt is longer than CLIP's context.
+    Raises SettingsError if a prompt is longer than CLIP's context.
     """
     bpe = tokenizer()
     names = [name.replace("_", " ") for name in classnames]

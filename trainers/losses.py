@@ -25,15 +25,10 @@ def class_logits(features: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 def salient_tokens(local: Tensor, saliency: Tensor, topk: int = TOPK) -> Tensor:
-    """Return S: the CLS row, the ``topk`` most attended patches and the mean of all rows.
+    """Return S (B, topk + 2, d): the CLS row, the ``topk`` most attended patches, the overall mean.
 
-    Args:
-        local: L, (B, 1+P, d), row 0 is CLS.
-        saliency: a, (B, P), attention of CLS over the patches.
-        topk: number of patches, at most P.
-
-    Returns:
-        (B, topk + 2, d).
+    ``local`` is L, (B, 1+P, d), row 0 is CLS; ``saliency`` is a, (B, P), attention of CLS over the
+    patches; ``topk`` is at most P.
     """
     patches = saliency.topk(topk, dim=1).indices + 1  # row 0 of local is CLS
     picked = local.gather(1, patches[..., None].expand(-1, -1, local.shape[-1]))

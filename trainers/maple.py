@@ -30,14 +30,9 @@ class CoupledPrompts(ContextPrompts):
     compound_prompt_projections.N, where N = 0 is the second block.
 
     Args:
-        clip_model: provides widths and the token embedding.
-        classnames: C names.
         n_ctx: n, learned tokens per block, initialized from the first words of ``ctx_init``.
         ctx_init: the initial prompt; its other words remain as fixed text.
         depth: number of blocks with prompts, including the input.
-
-    Raises:
-        SettingsError: the image encoder is a ResNet, or an encoder has fewer blocks.
     """
 
     def __init__(
@@ -68,12 +63,7 @@ class CoupledPrompts(ContextPrompts):
 
 
 class MaPLeLearner(CoOpLearner):
-    """Coupled prompts in both encoders, trained with cross-entropy.
-
-    Args:
-        clip_model: the frozen CLIP.
-        prompts: the learned tokens and maps.
-    """
+    """Coupled prompts in both encoders, trained with cross-entropy."""
 
     frozen_image_encoder = False
     prompts: CoupledPrompts

@@ -27,14 +27,10 @@ class NonFiniteError(SettingsError, FloatingPointError):
 
 
 class LossWatch:
-    """Records the first step with a loss that is not finite, and the losses of that step.
-
-    Args:
-        precision: PREC of the run, for the error message.
-    """
+    """Records the first step with a loss that is not finite, and the losses of that step."""
 
     def __init__(self, precision: str) -> None:
-        self.precision = precision
+        self.precision = precision  # PREC of the run, for the error message
         self._names: Sequence[str] = ()
         self._values: Tensor | None = None
         self._step: Tensor | None = None  # of the first bad loss, or -1
@@ -47,19 +43,14 @@ class LossWatch:
         self._names = names
         fine = self._step < 0
         self._values = torch.where(fine, values, self._values)
-        bad = fine & ~values.isfinite().all()
-        self._step = torch.where(bad, step, self._step)
+        self._step = torch.where(fine & ~values.isfinite().all(), step, self._step)
 
     def check(self, steps_per_epoch: int) -> None:
         """Wait for the device; raise NonFiniteError if a loss was not finite."""
-        if self._values is None or self._step is None:
-            return
-        step = int(self._step)
-        if step < 0:
+        if self._values is None or self._step is None or (step := int(self._step)) < 0:
             return
         values = dict(zip(self._names, self._values.tolist(), strict=True))
-        bad = [name for name in values if not math.isfinite(values[name])]
-        losses = ", ".join(f"{name} is {values[name]}" for name in bad)
+        losses = ", ".join(f"{k} is {v}" for k, v in values.items() if not math.isfinite(v))
         epoch = step // steps_per_epoch + 1
         raise NonFiniteError(f"{losses} at epoch {epoch}, step {step + 1}: {self._advice()}")
 

@@ -5,6 +5,7 @@ a larger teacher reproduce the teacher's logits. It needs no labels.
 """
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,13 +41,8 @@ TEACHER_FEATURES = "teacher_features"  # in a batch: stored pooled features (B, 
 class PromptKDLearner(PromptLearner):
     """Visual prompts and a projector into the teacher's joint space (width d).
 
-    Args:
-        clip_model: the frozen student; its text encoder is not used.
-        prompts: of the student's image encoder.
-        teacher_text: the teacher's frozen text features (C, d).
-        teacher: the frozen teacher; None if it is not needed for a test.
-        weight: K of the distillation loss; the refiner's losses are relative to it.
-        temperature: t.
+    ``teacher_text`` are the frozen teacher's text features (C, d); ``teacher`` is None in tests
+    that do not need it. ``weight`` is K of the distillation loss, and ``temperature`` is t.
     """
 
     frozen_image_encoder = False
@@ -109,10 +105,7 @@ class PromptKDLearner(PromptLearner):
         features = unit(pooled)
         with full_precision(features):
             target = class_logits(features, self.teacher_text, teacher.logit_scale)
-
-        def loss(logits: Tensor, target: Tensor) -> Tensor:
-            return distillation_loss(logits, target, self.temperature)
-
+        loss = partial(distillation_loss, temperature=self.temperature)
         return Objective("kd", self.weight, target, loss)
 
 
@@ -153,8 +146,8 @@ class PromptKD(PromptTrainer):
                 text = teacher.encode_text()
         print("The student has no text prompts: N_CTX_TEXT and PROMPT_DEPTH_TEXT are not used")
         prompts = vision_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION)
-        weights = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
-        return PromptKDLearner(clip_model, prompts, text, teacher, *weights)
+        scales = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
+        return PromptKDLearner(clip_model, prompts, text, teacher, *scales)
 
     def build_model(self) -> None:
         """Build the model; store the teacher's features where training images repeat."""
@@ -212,13 +205,12 @@ class PromptKD(PromptTrainer):
         if self.start_epoch and stored is not None:
             stored.check(teacher.deep, path, folder)
         dataset = self.dm.dataset
-        prompts, context = fingerprint(teacher.deep), settings.CTX_INIT
-        text = TeacherText({}, settings.TEACHER_NAME, path, prompts, context)
+        prompts = fingerprint(teacher.deep)
+        text = TeacherText({}, settings.TEACHER_NAME, path, prompts, settings.CTX_INIT)
         text = text.with_rows(learner.teacher_text, dataset.classnames)
         others = text.missing(getattr(dataset, "all_classnames", dataset.classnames))
         if others:
-            features = text_features(teacher, others, settings.CTX_INIT)
-            text = text.with_rows(features, others)
+            text = text.with_rows(text_features(teacher, others, settings.CTX_INIT), others)
         write_teacher_text(text, self.cfg.OUTPUT_DIR)
         print(
             f"Saved the teacher's text features of {len(text.features)} class names to "
@@ -227,7 +219,6 @@ class PromptKD(PromptTrainer):
 
 
 def _some(names: list[str]) -> str:
-    """Return the first names and their number, for messages."""
     return f"{', '.join(names[:3])}{', ...' if names[3:] else ''} ({len(names)} class names)"
 
 

@@ -41,9 +41,8 @@ class AggregatedPrompts(IndependentPrompts):
 
     def __init__(self, clip_model: Any, classnames: Sequence[str], settings: Any) -> None:
         super().__init__(clip_model, classnames, settings)
-        self.register_buffer(
-            "aggregate", torch.zeros_like(parameters_to_vector(self.parameters()).detach())
-        )
+        values = parameters_to_vector(self.parameters()).detach()
+        self.register_buffer("aggregate", torch.zeros_like(values))
 
     @torch.no_grad()
     def add(self, weight: float) -> None:
@@ -57,14 +56,7 @@ class AggregatedPrompts(IndependentPrompts):
 
 
 class PromptSRCLearner(IndependentPromptsLearner):
-    """Prompts of both encoders with losses on the distance to the frozen CLIP.
-
-    Args:
-        clip_model: the frozen CLIP.
-        deep: the prompts.
-        classnames: C names, for the frozen CLIP's text features.
-        text_weight, image_weight: of the distances to the frozen CLIP's features.
-    """
+    """Prompts of both encoders with weighted losses on the distance to the frozen CLIP."""
 
     def __init__(
         self,
@@ -120,10 +112,8 @@ class PromptSRC(PromptTrainer):
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
         super().check_cfg(cfg)
-        if node(cfg, "PROMPTSRC").GPA_STD <= 0:
-            raise SettingsError(
-                f"TRAINER.PROMPTSRC.GPA_STD must be > 0, got {node(cfg, 'PROMPTSRC').GPA_STD}"
-            )
+        if (std := node(cfg, "PROMPTSRC").GPA_STD) <= 0:
+            raise SettingsError(f"TRAINER.PROMPTSRC.GPA_STD must be > 0, got {std}")
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptSRCLearner:
         """Build the learner from cfg.TRAINER.PROMPTSRC."""

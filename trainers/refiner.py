@@ -210,13 +210,9 @@ class TextRefiner(nn.Module):
         self.aggregate = nn.Linear(2 * dim, dim, bias=False)
 
     def forward(self, text: Tensor) -> Tensor:
-        """Return T' = T + alpha W [T ; R(T)] in float32, not re-normalized.
+        """Return T' = T + alpha W [T ; R(T)] in float32, of T's shape and not re-normalized.
 
-        Args:
-            text: T, L2-normalized, (C, d) or (B, C, d).
-
-        Returns:
-            T' of the same shape.
+        ``text`` is T, L2-normalized, (C, d) or (B, C, d).
         """
         with full_precision(text):
             text = text.to(self.aggregate.weight.dtype)

@@ -13,14 +13,7 @@ from yacs.config import CfgNode
 
 from . import losses, refiner
 
-__all__ = [
-    "RefinerSettings",
-    "SettingsError",
-    "add_node",
-    "extend_cfg",
-    "map_release_keys",
-    "node",
-]
+__all__ = ["RefinerSettings", "SettingsError", "add_node", "extend_cfg", "map_release_keys", "node"]
 
 PRECISIONS = ("fp32", "amp", "bf16", "fp16")
 
@@ -43,9 +36,7 @@ class RefinerSettings:
 
     The switches are aliases: ``cache=False`` is ``cache_size=0``, ``local=False`` is
     ``local_weight=0`` and ``reg=False`` is ``reg_weight=0``. A loss of weight 0 is not computed.
-
-    Raises:
-        SettingsError: a value is outside its range.
+    Values outside their range raise SettingsError.
     """
 
     cache_size: int = refiner.CACHE_SIZE
@@ -75,8 +66,7 @@ class RefinerSettings:
     def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
         """Read the node; weights in the learner's own node replace those of TEXTREFINER.
 
-        Raises:
-            SettingsError: a value is outside its range, or a replaced weight is set.
+        Raises SettingsError for a value outside its range, or a weight that is not used.
         """
         values, own = node(cfg, "TEXTREFINER"), node(cfg, learner)
         for key in ("LOCAL_WEIGHT", "REG_WEIGHT"):
@@ -105,7 +95,6 @@ _BOUNDS = {
     "reg_weight": (0, math.inf),
 }
 _SWITCHES = {"cache": "cache_size", "local": "local_weight", "reg": "reg_weight"}
-
 
 _DEEP_PROMPTS: dict[str, Any] = {
     "N_CTX_VISION": 4,
@@ -222,13 +211,11 @@ def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
     """Map TRAINER.TF values to TRAINER.TEXTREFINER, and return the mapped keys.
 
     BALANCE (--loss-factor) divides the local loss, so LOCAL_WEIGHT is its inverse.
-
-    Raises:
-        SettingsError: a value is not a number, or BALANCE is not positive.
     """
-    given = {key: value for key, value in cfg.TRAINER.TF.items() if value is not None}
     mapped = []
-    for key, value in given.items():
+    for key, value in list(cfg.TRAINER.TF.items()):
+        if value is None:
+            continue
         kinds = (int,) if key == "MEMORY_SIZE" else (int, float)
         number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
         if not number:
@@ -253,9 +240,6 @@ def text_chunk(cfg: CfgNode, learner: str) -> tuple[int, str]:
     """Return the limit of prompts in the text encoder at once, 0 for automatic, and its key.
 
     MAX_PROMPTS of the learner's node takes precedence over TRAINER.TEXT_CHUNK.
-
-    Raises:
-        SettingsError: the value is negative.
     """
     found = {
         f"TRAINER.{learner}.MAX_PROMPTS": node(cfg, learner).get("MAX_PROMPTS", 0),

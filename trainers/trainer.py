@@ -19,7 +19,7 @@ from dassl.utils import load_pretrained_weights
 from .backbone import autocast_type, check_compiler, compile_encoders, load_clip, log_tf32
 from .checkpoints.fingerprints import check_clip_fingerprint, clip_fingerprint
 from .checkpoints.layouts import MEMORY
-from .checkpoints.load import BACKBONE, load_trained
+from .checkpoints.load import load_trained
 from .encode import ImageTokens, is_vision_transformer, unit
 from .feature_store.features import image_encoder_of
 from .feature_store.loaders import enable_stored_tests, use_feature_store
@@ -50,13 +50,7 @@ class StepLosses(NamedTuple):
 
 
 class RefinedCLIP(nn.Module):
-    """A prompt learner, and the refiner of its text features if there is one.
-
-    Args:
-        learner: computes image and text features and its own losses.
-        refiner: the TextRefiner module, or None for the plain method.
-        settings: weights of the refiner's losses; required with a refiner.
-    """
+    """A prompt learner, and the refiner of its text features with its settings, if there is one."""
 
     def __init__(
         self,
@@ -86,9 +80,7 @@ class RefinedCLIP(nn.Module):
 
     def tokens(self, image: Tensor | ImageTokens, local: bool) -> ImageTokens:
         """Return the tokens of images (B, 3, H, W); stored tokens are returned as they are."""
-        if isinstance(image, ImageTokens):
-            return image
-        return self.learner.encode_image(image, local)
+        return image if isinstance(image, ImageTokens) else self.learner.encode_image(image, local)
 
     def forward(self, image: Tensor | ImageTokens, text: Tensor | None = None) -> Tensor:
         """Return the logits (B, C) of images (B, 3, H, W); does not write to the cache.
@@ -152,10 +144,9 @@ class RefinedCLIP(nn.Module):
 
 
 def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextRefiner:
-    """Return a refiner for the image tokens of ``clip_model`` and text features of width ``dim``.
+    """Return a refiner for CLIP's image tokens and text features of width ``dim``.
 
-    Raises:
-        SettingsError: the backbone has no patch tokens, or fewer than TOPK.
+    Raises SettingsError if the backbone has no patch tokens, or fewer than TOPK.
     """
     visual = clip_model.visual
     if not is_vision_transformer(visual):
@@ -180,23 +171,14 @@ def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextR
 
 
 class PromptTrainer(TrainerX):
-    """Base class of the trainers: subclasses name the config node and build the learner.
+    """Base class of the trainers: subclasses name the config node and build the learner."""
 
-    Attributes:
-        config_node: the section of cfg.TRAINER with the learner's settings.
-        refined: whether TextRefiner is added.
-        distils: whether the method trains without labels, on the images of DATASET.DISTILL_ON.
-        can_store: whether DATALOADER.FEATURE_STORE is supported.
-        parallel: whether several processes may train one model, each on a part of every batch.
-        refiner_settings: cfg.TRAINER.TEXTREFINER where TextRefiner is added.
-    """
-
-    config_node: str
-    refined = False
-    distils = False
-    can_store = True
-    parallel = True
-    refiner_settings: RefinerSettings | None = None
+    config_node: str  # the section of cfg.TRAINER with the learner's settings
+    refined = False  # whether TextRefiner is added
+    distils = False  # whether it trains without labels, on the images of DATASET.DISTILL_ON
+    can_store = True  # whether DATALOADER.FEATURE_STORE is supported
+    parallel = True  # whether several processes may train one model, each on a part of every batch
+    refiner_settings: RefinerSettings | None = None  # cfg.TRAINER.TEXTREFINER if ``refined``
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
@@ -209,8 +191,8 @@ class PromptTrainer(TrainerX):
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
-        precision = node(cfg, self.config_node).PREC
-        check_choice(f"TRAINER.{self.config_node}.PREC", precision, PRECISIONS)
+        key = f"TRAINER.{self.config_node}.PREC"
+        check_choice(key, node(cfg, self.config_node).PREC, PRECISIONS)
         check_images(cfg, self.distils)
         text_chunk(cfg, self.config_node)
         if self.refined:
@@ -250,8 +232,8 @@ class PromptTrainer(TrainerX):
             optimization = (self.optim, self.sched) if position == 0 else (None, None)
             self.register_model(name, module, *optimization)
         self.amp = self.precision == "amp"
-        fp16_gradients = self.amp and self.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=fp16_gradients)
+        scaled = self.amp and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.watch = LossWatch(self.precision)
         needs_tokens = settings is not None and settings.needs_tokens
         use_feature_store(self, image_encoder_of(learner), needs_tokens)
@@ -269,8 +251,6 @@ class PromptTrainer(TrainerX):
         sizes = {loaders.TRAIN_X.BATCH_SIZE, loaders.TEST.BATCH_SIZE}
         compile_encoders(learner, sizes)
         print(f"Encoders compiled by torch.compile at their first batches (batch sizes {sizes})")
-
-    # --- training ---
 
     def before_train(self) -> None:
         """Stop storing test features where training changes the image encoder."""
@@ -324,8 +304,6 @@ class PromptTrainer(TrainerX):
             for key, value in batch.items()
         }
 
-    # --- evaluation ---
-
     def inference(self, split: str | None = None) -> Callable[[Tensor], Tensor]:
         """Return a function from images to logits (B, C) with text features computed once.
 
@@ -358,8 +336,6 @@ class PromptTrainer(TrainerX):
         """Return split -> group of classes, where the dataset evaluates groups separately."""
         return getattr(self.dm.dataset, "class_groups", {})
 
-    # --- checkpoints ---
-
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load trained modules from an output folder of ours, of CoOp or of the release.
 
@@ -368,8 +344,8 @@ class PromptTrainer(TrainerX):
         if not directory:
             print("No --model-dir given: the model keeps its initial weights")
             return
-        clip_model = self.model.learner.clip_model
-        check_clip_fingerprint(directory, clip_model, BACKBONE, self.cfg.MODEL.BACKBONE.NAME)
+        clip_model, key = self.model.learner.clip_model, "MODEL.BACKBONE.NAME"
+        check_clip_fingerprint(directory, clip_model, key, self.cfg.MODEL.BACKBONE.NAME)
         load_trained(self.model.trainable_modules(), directory, epoch, clip_model)
 
     def describe(self) -> dict[str, Any]:

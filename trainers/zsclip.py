@@ -39,9 +39,6 @@ def template_features(
     """Return the normalized mean of text features over templates, (C, d).
 
     ``normalize``: whether to normalize each template's features before the mean.
-
-    Raises:
-        SettingsError: a prompt is longer than CLIP's context.
     """
     names = [name.replace("_", " ") for name in classnames]
     total: Any = 0
@@ -82,8 +79,8 @@ class ZeroshotCLIP(TrainerX):
         self.clip_model = clip_model.to(self.device)
         templates = self.templates()
         print(f"Prompts: {templates}")
-        classnames = list(self.dm.dataset.classnames)
-        self.text_features = template_features(self.clip_model, templates, classnames)
+        names = self.dm.dataset.classnames
+        self.text_features = template_features(self.clip_model, templates, names)
         use_feature_store(self, ImageEncoder(self.encode_image, self.clip_model.visual, {}), False)
 
     def encode_image(self, image: Tensor, local: bool = False) -> ImageTokens:
@@ -117,6 +114,5 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         # Imported here because it takes seconds and only this trainer needs it.
         from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
 
-        templates = [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES]
         own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
-        return templates + own
+        return [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES] + own

@@ -38,15 +38,8 @@ Checkpoints = dict[str, dict[str, Any]]  # model -> content of its file
 def to_ours(source: Path, target: Path, backbone: str) -> str:
     """Write the learned tensors of a public folder, and checkpoint.json; return the method.
 
-    Args:
-        source: an output folder of CoOp, CoCoOp, MaPLe, PromptSRC, PromptKD or TextRefiner's
-            release.
-        target: a folder that does not exist or is empty.
-        backbone: CLIP by name or path, compared with the CLIP weights in the files; "" compares
-            nothing.
-
-    Raises:
-        SettingsError: the folder is incomplete, keys are unknown, or the target exists.
+    ``target`` must be missing or empty. The CLIP ``backbone`` (name or path) is compared with the
+    CLIP weights in the files, unless it is "". A `SettingsError` names what prevents a conversion.
     """
     if (source / RECORD).is_file():
         raise SettingsError(f"{source} has a {RECORD}: it is in our layout already")
@@ -60,7 +53,10 @@ def to_ours(source: Path, target: Path, backbone: str) -> str:
             learned = {k: v for content in contents.values() for k, v in content.learned.items()}
             method = method_of(str(source), states, learned)
             check_keys(str(source / file), method, learned)
-            own = {name: _below(name, learned) for name in states}
+            own: dict[str, dict[str, Tensor]] = {name: {} for name in states}
+            for key, value in learned.items():
+                model, _, parameter = key.partition(".")
+                own[model][parameter] = value
             for name, state in states.items():
                 _save({"state_dict": own[name], **_progress(state)}, folder / name / file)
             progress = _progress(next(iter(states.values())))
@@ -90,14 +86,8 @@ def to_ours(source: Path, target: Path, backbone: str) -> str:
 def to_release(source: Path, target: Path, backbone: str) -> str:
     """Write one of our folders of TextRefiner on CoOp or PromptKD as its release does.
 
-    Args:
-        source: with a checkpoint.json.
-        target: a folder that does not exist or is empty.
-        backbone: CLIP by name or path; "" for the one named in checkpoint.json.
-
-    Raises:
-        SettingsError: another method or backbone, no backbone or class names, an incomplete
-            folder, or an existing target.
+    ``target`` must be missing or empty. ``backbone`` is a name or path; "" uses the CLIP named in
+    checkpoint.json. A `SettingsError` names what prevents a conversion.
     """
     if not (source / RECORD).is_file():
         raise SettingsError(f"{source} has no {RECORD}, which names the backbone and the classes")
@@ -135,9 +125,6 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
                 _save({**content, **_progress(states[model])}, folder / model / file)
         _copy_pointers(source, folder, states)
     return method
-
-
-# --- folders ---
 
 
 @contextmanager
@@ -198,17 +185,7 @@ def _progress(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: state[key] for key in ("epoch", "val_result") if key in state}
 
 
-def _below(name: str, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of one model, without its name."""
-    prefix = f"{name}."
-    return {k[len(prefix) :]: v for k, v in learned.items() if k.startswith(prefix)}
-
-
-# --- the settings recorded in checkpoint.json ---
-
-
 def _load_clip(name: str) -> Any:
-    """Load CLIP in float32, by name or path."""
     return clip.load(name, device="cpu")[0].float().eval().requires_grad_(False)
 
 

@@ -24,8 +24,7 @@ NUMBERS = 6
 def clip_fingerprint(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """Return the fingerprint of a CLIP, {weight: {"shape": "512 x 512", "sample": "0.012 ..."}}.
 
-    Args:
-        state: its state dict by OpenAI's names; missing weights are left out.
+    Weights missing in ``state``, a state dict by OpenAI's names, are left out.
     """
     found = {}
     for name in WEIGHTS:
@@ -33,22 +32,17 @@ def clip_fingerprint(state: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
             weight = state[name].detach().flatten()
             step = max(1, len(weight) // NUMBERS)
             numbers = weight[::step][:NUMBERS].float().tolist()
-            shape = " x ".join(map(str, state[name].shape))
-            found[name] = {"shape": shape, "sample": " ".join(f"{n:.5f}" for n in numbers)}
+            found[name] = {
+                "shape": " x ".join(map(str, state[name].shape)),
+                "sample": " ".join(f"{n:.5f}" for n in numbers),
+            }
     return found
 
 
 def check_clip_fingerprint(folder: str, clip_model: Any, setting: str, value: str) -> None:
-    """Compare a CLIP with the fingerprint in ``folder``/checkpoint.json, if there is one.
+    """Raise SettingsError if ``folder``/checkpoint.json exists and records another CLIP.
 
-    Args:
-        folder: an output folder.
-        clip_model: the CLIP in use.
-        setting: the config key that names it, for the error.
-        value: of this key.
-
-    Raises:
-        SettingsError: the checkpoints in ``folder`` were trained with another CLIP.
+    ``setting`` is the config key that names the CLIP in use, and ``value`` its value.
     """
     path = os.path.join(folder, RECORD)
     if not os.path.isfile(path):

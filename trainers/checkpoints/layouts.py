@@ -80,20 +80,12 @@ _CLIP = re.compile(
 )
 
 
-# --- reading a file ---
-
-
 class Content(NamedTuple):
-    """The tensors of one checkpoint file.
+    """The tensors of one checkpoint file."""
 
-    learned: by our names, "<model>.<parameter>".
-    clip: CLIP's weights, by the names in the file, which `clip_name` translates.
-    class_buffers: by their last name.
-    """
-
-    learned: dict[str, Tensor]
-    clip: dict[str, Tensor]
-    class_buffers: dict[str, Tensor]
+    learned: dict[str, Tensor]  # by our names, "<model>.<parameter>"
+    clip: dict[str, Tensor]  # by the names in the file, which `clip_name` translates
+    class_buffers: dict[str, Tensor]  # by their last name
 
 
 def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
@@ -140,15 +132,8 @@ def _leaf(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-# --- methods and their keys ---
-
-
 def method_of(source: str, models: Iterable[str], keys: Iterable[str]) -> str:
-    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>".
-
-    Raises:
-        SettingsError: the models are those of no method, or the refiner is missing.
-    """
+    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>"."""
     names, keys = set(models), list(keys)
     plain = names - {MEMORY}
     if len(plain) != 1 or not plain <= METHODS.keys():
@@ -165,13 +150,7 @@ def method_of(source: str, models: Iterable[str], keys: Iterable[str]) -> str:
 
 
 def check_keys(path: str, method: str, learned: Mapping[str, Any]) -> None:
-    """Raise SettingsError if learned keys "<model>.<parameter>" are missing or unexpected.
-
-    Args:
-        path: of the checkpoint, for the message.
-        method: its trainer.
-        learned: by our names.
-    """
+    """Raise SettingsError if learned keys "<model>.<parameter>" are missing or unexpected."""
     expected = set(_expected(method.removeprefix("TextRefiner"), list(learned)))
     if method.startswith("TextRefiner"):
         with torch.device("meta"):
@@ -215,11 +194,8 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         else:
             yield f"{VL_PROMPT_LEARNER}.{PROMPT_LEARNER}.ctx"
             yield from numbered(text + block, leaf, 1)
-            optional = f"{VL_PROMPT_LEARNER}.aggregate"  # only our files contain it
-            yield from (key for key in keys if key == optional)
-
-
-# --- writing the release's files ---
+            if (optional := f"{VL_PROMPT_LEARNER}.aggregate") in keys:  # only our files contain it
+                yield optional
 
 
 def release_files(
@@ -227,11 +203,8 @@ def release_files(
 ) -> dict[str, dict[str, Any]]:
     """Return the release's files as {model: {"state_dict": ..., ["memory_item": ...]}}.
 
-    Args:
-        learned: of TextRefinerCoOp or TextRefinerPromptKD, by our names, "<model>.<parameter>".
-        clip_model: in the precision of the run; the files contain its weights.
-        context: initial words before the class names; unused for PromptKD.
-        classnames: C names; unused for PromptKD.
+    The files contain the weights of ``clip_model``, which must have the precision of the run.
+    PromptKD does not use the initial words ``context`` and the class names.
     """
     ctx = learned.get(f"{PROMPT_LEARNER}.ctx")
     owner = VL_PROMPT_LEARNER if ctx is None else PROMPT_LEARNER
@@ -239,8 +212,14 @@ def release_files(
     state = {"logit_scale": weights["logit_scale"]}
     if ctx is not None:
         state[f"{PROMPT_LEARNER}.ctx"] = ctx
-        buffers = _class_buffers(clip_model, context, classnames, ctx.shape[-2])
-        state |= {f"{PROMPT_LEARNER}.{key}": value for key, value in buffers.items()}
+        with torch.no_grad():
+            ids = class_tokens(clip_model, context, classnames).ids
+            embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
+        state |= {
+            f"{PROMPT_LEARNER}.token_prefix": embeddings[:, :1].clone(),
+            f"{PROMPT_LEARNER}.token_suffix": embeddings[:, 1 + ctx.shape[-2] :].clone(),
+            f"{PROMPT_LEARNER}.tokenized_prompts": ids.long(),
+        }
     for key, value in weights.items():
         if key.startswith("visual."):
             state[f"{IMAGE_ENCODER}.{key.removeprefix('visual.')}"] = value
@@ -259,18 +238,4 @@ def release_files(
     return {
         owner: {"state_dict": state},
         MEMORY: {"memory_item": learned[f"{MEMORY}.cache.entries"], "state_dict": memory},
-    }
-
-
-@torch.no_grad()
-def _class_buffers(
-    clip_model: Any, context: str, classnames: Sequence[str], n_ctx: int
-) -> dict[str, Tensor]:
-    """Return CoOp's buffers: embeddings before and after the context, and ids (C, L)."""
-    ids = class_tokens(clip_model, context, classnames).ids
-    embeddings = clip_model.token_embedding(ids).to(clip_model.dtype)
-    return {
-        "token_prefix": embeddings[:, :1].clone(),
-        "token_suffix": embeddings[:, 1 + n_ctx :].clone(),
-        "tokenized_prompts": ids.long(),
     }

@@ -20,10 +20,7 @@ from .layouts import Content, check_clip_names, clip_name, read_content
 
 __all__ = ["check_clip", "load_module", "load_trained", "read_tensors"]
 
-BACKBONE = "MODEL.BACKBONE.NAME"
-
-# State of a training that public files do not contain.
-TRAINING_STATE = ("aggregate",)
+TRAINING_STATE = {"aggregate"}  # public files do not contain it
 
 
 def load_trained(
@@ -31,19 +28,13 @@ def load_trained(
 ) -> None:
     """Load ``modules`` (checkpoint name -> module) from ``directory``/<name>/model...
 
-    Args:
-        modules: the trained modules.
-        directory: an output folder.
-        epoch: the epoch to load, or None for the best-validation checkpoint.
-        clip_model: the frozen CLIP, compared with the CLIP weights in the files.
-
-    Raises:
-        SettingsError: a file or key is missing, unknown, of another shape, or of another CLIP.
+    ``epoch`` None loads the best-validation checkpoint. A file or key that is missing, unknown, of
+    another shape, or of another CLIP than the frozen ``clip_model`` raises a `SettingsError`.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for name in _check_folder(modules, directory):
         path = _checkpoint_path(directory, name, epoch)
-        for key, value in _read(name, path, clip_model, BACKBONE).items():
+        for key, value in _read(name, path, clip_model, "MODEL.BACKBONE.NAME").items():
             owner, _, parameter = key.partition(".")
             found.setdefault(owner, {})[parameter] = value
     for name, module in modules.items():
@@ -59,14 +50,8 @@ def load_trained(
 def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
     """Return the learned tensors of the model ``name`` from a checkpoint file, by our names.
 
-    Args:
-        name: of the registered model.
-        path: the file.
-        clip_model: the frozen CLIP, compared with the CLIP weights in the file.
-        setting: the config key that names this CLIP, for the error.
-
-    Raises:
-        SettingsError: the file belongs to another CLIP, or contains keys of another model.
+    A file of another CLIP than ``clip_model``, which the config key ``setting`` names, or with keys
+    of another model raises a `SettingsError`.
     """
     check_clip_fingerprint(os.path.dirname(os.path.dirname(path)), clip_model, setting, "another")
     found = _read(name, path, clip_model, setting)
@@ -77,7 +62,6 @@ def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[st
 
 
 def _read(name: str, path: str, clip_model: Any, setting: str) -> dict[str, Tensor]:
-    """Return the learned tensors of a file as "<module>.<parameter>"."""
     checkpoint = load_checkpoint(path)
     if "state_dict" not in checkpoint or "epoch" not in checkpoint:
         raise SettingsError(
@@ -121,16 +105,9 @@ def _checkpoint_path(directory: str, name: str, epoch: int | None) -> str:
 
 
 def check_clip(clip_model: Any | None, content: Content, path: str, setting: str) -> None:
-    """Compare the CLIP weights in a public file with the CLIP in use.
+    """Raise SettingsError if CLIP weights in a public file differ from the CLIP in use.
 
-    Args:
-        clip_model: the CLIP in use; None compares the names of the weights alone.
-        content: of the file.
-        path: of the file, for the error.
-        setting: the config key that names the CLIP, for the error.
-
-    Raises:
-        SettingsError: a weight is unknown, missing in the CLIP in use, or different.
+    ``clip_model`` None checks only their names. ``setting`` is the config key of the CLIP.
     """
     check_clip_names(path, content.clip)
     own = {} if clip_model is None else clip_model.state_dict()
@@ -154,8 +131,8 @@ def check_clip(clip_model: Any | None, content: Content, path: str, setting: str
 def load_module(name: str, module: nn.Module, state: dict[str, Tensor], directory: str) -> None:
     """Load a state dict strictly, or raise a SettingsError that names the first difference."""
     own = module.state_dict()
-    missing = sorted(own.keys() - state.keys() - set(TRAINING_STATE))
-    extra = sorted(state.keys() - own.keys() - set(TRAINING_STATE))
+    missing = sorted(own.keys() - state.keys() - TRAINING_STATE)
+    extra = sorted(state.keys() - own.keys() - TRAINING_STATE)
     if missing or extra:
         problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
         raise SettingsError(

@@ -23,17 +23,12 @@ CONTEXT = f"{PROMPT_LEARNER}.ctx"
 
 
 def teacher_path(cfg: CfgNode) -> str:
-    """Return TRAINER.PROMPTKD.TEACHER_WEIGHTS, or the default path of PromptKD's public code.
-
-    Raises:
-        SettingsError: the file does not exist.
-    """
+    """Return TRAINER.PROMPTKD.TEACHER_WEIGHTS, or the default path of PromptKD's public code."""
     given, cross = node(cfg, "PROMPTKD").TEACHER_WEIGHTS, cfg.TRAINER.get("MODAL") == "cross"
     if cross:
-        parts = ["ImageNet-xd", f"{VL_PROMPT_LEARNER}_large", "model.pth.tar-20"]
+        public = f"teacher_model/ImageNet-xd/{VL_PROMPT_LEARNER}_large/model.pth.tar-20"
     else:
-        parts = [cfg.DATASET.NAME, VL_PROMPT_LEARNER, "model-best.pth.tar"]
-    public = os.path.join("teacher_model", *parts)
+        public = f"teacher_model/{cfg.DATASET.NAME}/{VL_PROMPT_LEARNER}/model-best.pth.tar"
     path = given or public
     if not os.path.isfile(path):
         script = "teacher_xd.sh imagenet SEED" if cross else "teacher.sh DATASET SEED"
@@ -50,11 +45,6 @@ def check_classes(path: str, classnames: Collection[str], dataset: str) -> None:
     """Raise SettingsError if checkpoint.json shows that a teacher learned another dataset.
 
     In PromptKD's base2novel protocol the teacher is trained on base classes of the same dataset.
-
-    Args:
-        path: the teacher's checkpoint.
-        classnames: all classes of the dataset.
-        dataset: its name, for the error.
     """
     record = os.path.join(os.path.dirname(os.path.dirname(path)), RECORD)
     learned = read_json(record)["classes"] if os.path.isfile(record) else []
@@ -73,14 +63,9 @@ def load_teacher(
 ) -> IndependentPromptsLearner:
     """Return the frozen teacher for these classes, with the prompts in a file.
 
-    Args:
-        clip_model: the teacher's CLIP, of any width.
-        classnames: C names, which may differ from those of the teacher's training.
-        path: a checkpoint of PromptSRC, ours or in the public layout.
-        ctx_init: the initial words of its context; some may remain as fixed text after it.
-
-    Raises:
-        SettingsError: the file is not a checkpoint of PromptSRC, or belongs to another CLIP.
+    ``path`` is a checkpoint of PromptSRC for ``clip_model``, ours or in the public layout, of these
+    or other classes. Some of the initial words ``ctx_init`` may remain as fixed text after the
+    context. Other files raise a `SettingsError`.
     """
     state = read_tensors(VL_PROMPT_LEARNER, path, clip_model, "TRAINER.PROMPTKD.TEACHER_NAME")
     context = state.get(CONTEXT)

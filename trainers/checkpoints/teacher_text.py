@@ -22,21 +22,13 @@ FILE = "teacher_text.pt"
 
 
 class TeacherText(NamedTuple):
-    """Text features by class name, and the teacher that computed them.
+    """Text features by class name, and the teacher that computed them."""
 
-    Attributes:
-        features: class name, as in a prompt -> (d,), of unit norm.
-        teacher: the name or path of the teacher's CLIP.
-        weights: the checkpoint of its prompts.
-        fingerprint: of these prompts, to compare teachers.
-        context: the initial words of its context.
-    """
-
-    features: dict[str, Tensor]
-    teacher: str
-    weights: str
-    fingerprint: str
-    context: str
+    features: dict[str, Tensor]  # class name, as in a prompt -> (d,), of unit norm
+    teacher: str  # name or path of the teacher's CLIP
+    weights: str  # checkpoint of its prompts
+    fingerprint: str  # of these prompts, to compare teachers
+    context: str  # initial words of its context
 
     def with_rows(self, rows: Tensor, classnames: Sequence[str]) -> "TeacherText":
         """Return a copy with further features (C, d), in the order of ``classnames``."""
@@ -52,13 +44,7 @@ class TeacherText(NamedTuple):
         return torch.stack([self.features[_in_prompt(name)] for name in classnames])
 
     def check(self, prompts: nn.Module, path: str, folder: str) -> None:
-        """Raise SettingsError unless the teacher with ``prompts`` computed these features.
-
-        Args:
-            prompts: a teacher's.
-            path: their checkpoint.
-            folder: the folder of these features.
-        """
+        """Raise SettingsError unless the teacher with ``prompts`` computed these features."""
         if fingerprint(prompts) != self.fingerprint:
             raise SettingsError(
                 f"the student in {folder} was distilled from another teacher ({self.teacher} with "
@@ -68,7 +54,6 @@ class TeacherText(NamedTuple):
 
 
 def _in_prompt(classname: str) -> str:
-    """Return a class name as in a prompt."""
     return classname.replace("_", " ")
 
 
@@ -100,11 +85,7 @@ def write_teacher_text(text: TeacherText, folder: str) -> None:
 
 
 def read_teacher_text(folder: str) -> TeacherText | None:
-    """Load ``folder``/teacher_text.pt; return None if it does not exist.
-
-    Raises:
-        SettingsError: the file is corrupt, or was not written by `write_teacher_text`.
-    """
+    """Load ``folder``/teacher_text.pt; return None if it does not exist."""
     path = os.path.join(folder, FILE)
     if not os.path.isfile(path):
         return None

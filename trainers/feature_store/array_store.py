@@ -36,19 +36,13 @@ class DamagedError(Exception):
 
 
 class ArrayStore:
-    """A folder of entries.
-
-    Args:
-        folder: created when the first entry is written.
-        key: the setting that names it, for messages.
-    """
+    """A folder of entries, created with the first one; the setting ``key`` names it."""
 
     def __init__(self, folder: str, key: str) -> None:
         self.folder = Path(os.path.expanduser(folder))
         self.key = key
 
     def path(self, facts: Facts) -> Path:
-        """Return the path of the entry with these facts."""
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{facts['what']}-{digest[:32]}.safetensors"
 
@@ -57,15 +51,9 @@ class ArrayStore:
     ) -> dict[str, Tensor]:
         """Return the arrays of an entry, each of ``count`` rows; compute and store it if missing.
 
-        The arrays are memory-mapped, so rows take no memory until they are read.
-
-        Args:
-            facts: everything the arrays depend on; ``facts["what"]`` begins the file's name.
-            count: N, the first size of every array.
-            compute: yields the rows in order, in parts {name: (n, ...)} with N rows in total.
-
-        Raises:
-            SettingsError: the folder cannot be written, or has not enough space.
+        ``compute`` yields the rows in order, in parts {name: (n, ...)}. ``facts["what"]`` begins
+        the file's name. The arrays are memory-mapped, so rows take no memory until they are read.
+        A folder that cannot be written or has not enough space raises a `SettingsError`.
         """
         path = self.path(facts)
         if (found := self._load(path, facts)) is not None:
@@ -180,7 +168,6 @@ class _Writer:
         return len(text).to_bytes(8, "little") + text
 
     def write(self, stream: BinaryIO, rows: Rows) -> None:
-        """Append a part."""
         for name, layout in self.layout.items():
             content = tensor_bytes(rows[name])
             begin, end = layout["data_offsets"]
@@ -209,7 +196,6 @@ def tensor_bytes(tensor: Tensor) -> memoryview:
 
 
 def _digest(code: str, shape: list[int]) -> Any:
-    """Return a sha256 of an array's type and shape, to be updated with its bytes."""
     return hashlib.sha256(f"{code} {shape}\0".encode())
 
 

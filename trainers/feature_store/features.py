@@ -30,16 +30,11 @@ PACKAGES = ("torch", "torchvision", "pillow")  # they decode, resize and compute
 
 
 class ImageEncoder(NamedTuple):
-    """A function from images to features, and the modules that it depends on.
+    """A function from images to features, and the modules that it depends on."""
 
-    encode: (images (B, 3, H, W), whether to return local tokens) -> `ImageTokens`.
-    visual: CLIP's image encoder.
-    trainable_modules: trained modules that ``encode`` may use besides it.
-    """
-
-    encode: Callable[[Tensor, bool], ImageTokens]
-    visual: nn.Module
-    trainable_modules: Mapping[str, nn.Module]
+    encode: Callable[[Tensor, bool], ImageTokens]  # images (B, 3, H, W), with local tokens or not
+    visual: nn.Module  # CLIP's image encoder
+    trainable_modules: Mapping[str, nn.Module]  # that ``encode`` may use besides it
 
     @property
     def frozen(self) -> bool:
@@ -54,14 +49,7 @@ def image_encoder_of(learner: PromptLearner) -> ImageEncoder:
 
 
 class FeatureStore:
-    """The stored features of one image encoder.
-
-    Args:
-        store: the folder.
-        encoder: computes the features.
-        root: cfg.DATASET.ROOT; files below it are identified by their relative paths.
-        device: of the encoder.
-    """
+    """The stored features of one image encoder; files below ``root`` have relative paths."""
 
     def __init__(
         self, store: ArrayStore, encoder: ImageEncoder, root: str, device: torch.device
@@ -76,12 +64,9 @@ class FeatureStore:
     def features(self, loader: Any, local: bool, half: AbstractContextManager[Any]) -> ImageTokens:
         """Return the features of all images of ``loader``, row i of image i, on the CPU.
 
-        The image files are checked for changes once per object.
-
-        Args:
-            loader: of Dassl; if it has views, that of the current epoch.
-            local: whether to include local tokens and saliency.
-            half: the autocast context in which a run without a store encodes these images.
+        A loader with views has that of the current epoch. ``local`` adds local tokens and saliency.
+        ``half`` is the autocast context in which a run without a store encodes these images. Image
+        files are checked for changes once per object.
         """
         view = loader.view if getattr(loader, "augmented", False) else None
         with torch.no_grad(), half:
@@ -153,12 +138,9 @@ class FeatureStore:
             generator=torch.Generator(),
         )
         left = count
+        hidden = not sys.stdout.isatty()
         with tqdm(
-            total=count,
-            desc="image features",
-            unit="image",
-            leave=False,
-            disable=not sys.stdout.isatty(),
+            total=count, desc="image features", unit="image", leave=False, disable=hidden
         ) as progress:
             for batch in images:
                 tokens = self.encoder.encode(batch["img"].to(self.device), local)

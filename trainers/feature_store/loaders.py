@@ -18,14 +18,10 @@ KEY = "DATALOADER.FEATURE_STORE"
 
 
 class StoredLoader:
-    """The batches of a loader with `ImageTokens` in place of the images.
+    """The batches of a loader with `ImageTokens` in place of the images, which are not read.
 
-    Args:
-        loader: of Dassl; only its order is used, no image is read. Other attributes are its own.
-        features: called when a pass starts; returns row i for image i.
-
-    Attributes:
-        enabled: False yields the loader's own batches.
+    ``features`` is called when a pass starts and returns row i for image i. Where ``enabled`` is
+    False, the batches are the loader's own, as are all other attributes.
     """
 
     def __init__(self, loader: Any, features: Callable[[], ImageTokens]) -> None:
@@ -60,12 +56,7 @@ class StoredLoader:
 
 
 class AnnotatedLoader(StoredLoader):
-    """The batches of a loader, and pooled features (B, d) of their images under ``key``.
-
-    Args:
-        loader, features: as in `StoredLoader`, but the images are read.
-        key: of a batch.
-    """
+    """The batches of a loader, and pooled features (B, d) of their images under ``key``."""
 
     def __init__(self, loader: Any, features: Callable[[], ImageTokens], key: str) -> None:
         super().__init__(loader, features)
@@ -85,17 +76,14 @@ def open_store(trainer: Any, encoder: ImageEncoder) -> FeatureStore | None:
         if loader is not None and (reason := _why_unusable(loader.dataset)):
             print(f"Feature store: {KEY} {folder} is not used because {reason}")
             return None
-    store = ArrayStore(folder, KEY)
-    return FeatureStore(store, encoder, trainer.cfg.DATASET.ROOT, trainer.device)
+    root = trainer.cfg.DATASET.ROOT
+    return FeatureStore(ArrayStore(folder, KEY), encoder, root, trainer.device)
 
 
 def use_feature_store(trainer: Any, encoder: ImageEncoder, local: bool) -> None:
     """Replace a trainer's loaders by stored ones where possible, and log which.
 
-    Args:
-        trainer: with loaders, a device, and `autocast` if it trains.
-        encoder: of its images.
-        local: whether training uses local tokens.
+    ``local`` states whether training uses local tokens.
     """
     store = open_store(trainer, encoder)
     if store is None:
@@ -127,13 +115,8 @@ def enable_stored_tests(trainer: Any, enabled: bool) -> None:
 def store_beside_images(trainer: Any, encoder: ImageEncoder, key: str, name: str) -> None:
     """Add stored features of another, frozen model to a trainer's training batches.
 
-    This applies only where images repeat: without augmentation, or with DATALOADER.VIEWS.
-
-    Args:
-        trainer: with a training loader, a device and `autocast`.
-        encoder: of the other model; its trained modules must not change.
-        key: of the features in a batch.
-        name: of the other model, for the log.
+    This applies only where images repeat: without augmentation, or with DATALOADER.VIEWS. ``key``
+    names the features in a batch, and ``name`` the other model in the log.
     """
     train = trainer.train_loader_x
     if not getattr(train, "views", 0) or (store := open_store(trainer, encoder)) is None:
@@ -152,7 +135,6 @@ def _views(count: int) -> str:
 
 
 def _describe(trainer: Any, encoder: ImageEncoder, views: int) -> str:
-    """Return where the store is used and where it is not, for the log."""
     if not encoder.frozen:
         return (
             f"used to test a finished model; {type(trainer).__name__} trains its image encoder, so "

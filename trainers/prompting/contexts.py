@@ -31,8 +31,6 @@ class ContextPrompts(nn.Module):
     names are buffers outside it, so a context trained on some classes loads with others.
 
     Args:
-        clip_model: provides the token embedding.
-        classnames: C names.
         n_ctx: number of context tokens if ``ctx_init`` is empty.
         ctx_init: initial words; as in CoOp, their number replaces ``n_ctx``, and
             ``class_specific`` is ignored.
@@ -87,9 +85,8 @@ class ContextPrompts(nn.Module):
                 [_token_order(length, n_ctx, before, name) for name in tokens.name_lengths]
             )
         self.register_buffer("order", order, persistent=False)
-        shares_prefix = order is None and self.ctx.dim() == 2
-        lengths = [eot + 1 for eot in tokens.eot.tolist()]
-        self.packing = Packing(lengths, 1 + n_ctx if shares_prefix else 0)
+        shared = 1 + n_ctx if order is None and self.ctx.dim() == 2 else 0
+        self.packing = Packing([eot + 1 for eot in tokens.eot.tolist()], shared)
 
     @property
     def n_ctx(self) -> int:
@@ -116,13 +113,9 @@ class ContextPrompts(nn.Module):
 
 
 def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -> None:
-    """Limit the prompts in the text encoder at once, if ``learner`` has text prompts.
+    """Limit the prompts in the text encoder at once to ``chunk``, where 0 is `automatic_chunk`.
 
-    Args:
-        learner: with ``prompts`` and ``clip_model``.
-        chunk: prompts at once, 0 for `automatic_chunk`.
-        origin: the config key of the limit, for the log.
-        device: of the training.
+    Learners without text prompts remain as they are. ``origin`` is the config key of the limit.
     """
     prompts = learner.prompts
     if not isinstance(prompts, ContextPrompts):
@@ -141,12 +134,8 @@ def _initial_tokens(context: str, learned: int | None, position: str) -> int:
     """Return the number of learned context tokens taken from CTX_INIT, and log it.
 
     The family counts words, not tokens. If words have several tokens, the last tokens remain as
-    fixed text after the learned ones, so the class name cannot be among them.
-
-    Args:
-        context: CTX_INIT.
-        learned: the number of words to learn; None for all.
-        position: of the class name.
+    fixed text after the learned ones, so the class name cannot be among them. ``learned`` None
+    means all words.
     """
     words, tokens = len(context.split()), len(tokenizer().encode(context))
     if learned is None:
@@ -176,7 +165,5 @@ def _token_order(length: int, n_ctx: int, before: int, name: int) -> list[int]:
 
     ``before`` context tokens precede the name of ``name`` tokens, the others follow it.
     """
-    context = list(range(1, 1 + n_ctx))
-    names = list(range(1 + n_ctx, 1 + n_ctx + name))
-    rest = list(range(1 + n_ctx + name, length))
-    return [0, *context[:before], *names, *context[before:], *rest]
+    split, start, end = 1 + before, 1 + n_ctx, 1 + n_ctx + name
+    return [*range(split), *range(start, end), *range(split, start), *range(end, length)]

@@ -23,11 +23,8 @@ __all__ = ["DeepPrompts", "IndependentPrompts", "IndependentPromptsLearner", "vi
 class DeepPrompts(nn.Module):
     """The prompts of one encoder, in the state dict ``VPT`` and ``transformer...N.VPT_shallow``.
 
-    Args:
-        length: n, tokens per block.
-        width: of the encoder.
-        depth: number of blocks with prompts, including the input.
-        with_input: False where another module has the input's prompts (the learned context).
+    ``depth`` blocks have ``length`` tokens each. The first block is the input, which has prompts
+    ``with_input`` only; otherwise they are in another module (the learned context).
     """
 
     def __init__(self, length: int, width: int, depth: int, with_input: bool) -> None:
@@ -60,11 +57,7 @@ def _normal(length: int, width: int) -> nn.Parameter:
 
 
 def vision_prompts(clip_model: Any, length: int, depth: int) -> DeepPrompts:
-    """Return new prompts of the image encoder.
-
-    Raises:
-        SettingsError: a ResNet, no token, or more blocks than the encoder has.
-    """
+    """Return new prompts of the image encoder, or raise SettingsError if it cannot have them."""
     visual = clip_model.visual
     require_vision_transformer(visual)
     _check("VISION", length, depth, 0, len(visual.transformer.resblocks))
@@ -86,10 +79,7 @@ class IndependentPrompts(nn.Module):
 
     prompt_learner.ctx, image_encoder.VPT, {image,text}_encoder.transformer.resblocks.N.VPT_shallow.
 
-    Args:
-        clip_model: provides widths and the token embedding.
-        classnames: C names.
-        settings: N_CTX_VISION, N_CTX_TEXT, CTX_INIT, PROMPT_DEPTH_VISION, PROMPT_DEPTH_TEXT.
+    ``settings`` has N_CTX_VISION, N_CTX_TEXT, CTX_INIT, PROMPT_DEPTH_VISION, PROMPT_DEPTH_TEXT.
     """
 
     def __init__(self, clip_model: Any, classnames: Sequence[str], settings: CfgNode) -> None:
@@ -107,12 +97,7 @@ class IndependentPrompts(nn.Module):
 
 
 class IndependentPromptsLearner(PromptLearner):
-    """Independent prompts in both encoders (IVLP), as PromptSRC and PromptKD's teachers use them.
-
-    Args:
-        clip_model: the frozen CLIP.
-        deep: the prompts.
-    """
+    """Independent prompts in both encoders (IVLP), for PromptSRC and PromptKD's teachers."""
 
     frozen_image_encoder = False
 

@@ -28,25 +28,16 @@ CPU_MEMORY = 8 * 2**30
 class PackedPart(nn.Module):
     """R rows of S tokens with the prompts ``first`` to ``first + n``, after a shared prefix.
 
-    Args:
-        lengths: tokens of each of the n prompts after the prefix, including EOT.
-        start: p, tokens of the prefix.
-        columns: L, tokens of a prompt in the tensor (C, L, W) of embeddings.
-        first: index of the first prompt among the C.
-
-    Attributes:
-        take: (R, S), the index of each token among all C L embeddings; padding is a real token.
-        position: (R, S), the position of each token in its own prompt.
-        mask: (R, 1, S, p + S), True for the prefix and the preceding tokens of the same prompt.
-        slots: (R, Q), the columns of the EOT tokens of each row; rows with fewer repeat column 0.
-        order: (n,), the index of each prompt's EOT in the R Q slots.
+    The prefix has ``start`` (p) tokens, the n prompts have ``lengths`` after it, including EOT, and
+    the tensor of embeddings (C, L, W) has ``columns`` (L).
     """
 
+    # (R, S), the index of each token among all C L embeddings; padding is a real token.
     take: Tensor
-    position: Tensor
-    mask: Tensor
-    slots: Tensor
-    order: Tensor
+    position: Tensor  # (R, S), of each token in its own prompt
+    mask: Tensor  # (R, 1, S, p + S), True for the prefix and preceding tokens of the same prompt
+    slots: Tensor  # (R, Q), columns of the EOT tokens; rows with fewer repeat column 0
+    order: Tensor  # (n,), the index of each prompt's EOT in the R Q slots
 
     def __init__(self, lengths: Sequence[int], start: int, columns: int, first: int) -> None:
         super().__init__()
@@ -69,20 +60,16 @@ class PackedPart(nn.Module):
                 begin = end
         mask = (owner[:, :, None] == owner[:, None, :]) & torch.ones(size, size).tril().bool()
         seen = torch.ones(len(rows), size, start, dtype=torch.bool)
-        self.register_buffer("take", take, persistent=False)
-        self.register_buffer("position", position, persistent=False)
-        self.register_buffer("mask", torch.cat([seen, mask], 2)[:, None], persistent=False)
-        self.register_buffer("slots", slots, persistent=False)
-        self.register_buffer("order", order, persistent=False)
+        mask = torch.cat([seen, mask], 2)[:, None]
+        buffers = {"take": take, "position": position, "mask": mask, "slots": slots, "order": order}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
 
 
 class Packing(nn.Module):
     """C prompts in one or several parts, each run through the text encoder at once.
 
-    Args:
-        lengths: tokens of each prompt, from SOS to EOT.
-        start: p, tokens of the prefix that all prompts share; 0 if they share none.
-        max_prompts: prompts at once; None for all.
+    ``lengths`` count the tokens of each prompt from SOS to EOT, ``start`` those of a shared prefix.
     """
 
     def __init__(
@@ -151,12 +138,8 @@ def _best_fit(lengths: Sequence[int], size: int) -> list[list[int]]:
 def automatic_chunk(clip_model: Any, tokens: float, device: torch.device) -> int:
     """Return the largest power of two of prompts with activations in half of the free memory.
 
-    The other half is for images, text features, the refiner and errors of the estimate.
-
-    Args:
-        clip_model: its text encoder determines the size of an activation.
-        tokens: of a prompt, without the prefix.
-        device: a GPU with its free memory, or a CPU, for which it is `CPU_MEMORY`.
+    The other half is for images, text features, the refiner and errors of the estimate. ``tokens``
+    is the length of a prompt without the prefix; a CPU has `CPU_MEMORY`.
     """
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else CPU_MEMORY
     width = clip_model.ln_final.weight.shape[0]
