@@ -117,11 +117,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def make_chains(args: argparse.Namespace, workspace: Workspace) -> list[tuple[str, list[Job]]]:
-    """Return the jobs of each variant and seed: training and test on the new classes.
-
-    Raises:
-        UsageError: an unknown dataset, or an option that belongs to a variant.
-    """
+    """Return the jobs of each variant and seed: training and test on the new classes."""
     pairs = parse_pairs(args.set)
     own = {key for name in args.variants for key in VARIANTS[name].options} & set(pairs)
     if own:

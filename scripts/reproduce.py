@@ -77,11 +77,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 
 
 def make_parts(args: argparse.Namespace, workspace: Workspace) -> list[Part]:
-    """Return all parts, the seeds slowest, so a run that is stopped early has complete columns.
-
-    Raises:
-        UsageError: an unknown name, or nothing is left to run.
-    """
+    """Return all parts, the seeds slowest, so a run that is stopped early has complete columns."""
     for name in args.protocols:
         if name not in PROTOCOLS:
             raise UsageError(f"unknown protocol {name!r}: {nearest(name, PROTOCOLS)}")

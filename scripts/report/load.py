@@ -24,13 +24,8 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 class Run:
     """One test of one model: its setting and its score, with the fields of result.json.
 
-    Attributes:
-        classes: all, base or new.
-        source: the training dataset if the test is on another one, else None.
-        selection: which checkpoint was tested: last_step, best_val, best_test, best (if the
-            training left no record), "epoch 5", untrained or zero-shot.
-        settings: the trainer's options by their config keys.
-        folder: the folder of result.json.
+    ``selection`` is the rule that chose the checkpoint: last_step, best_val, best_test, best (if
+    the training left no record), "epoch 5", untrained or zero-shot.
     """
 
     trainer: str
@@ -38,8 +33,8 @@ class Run:
     config: str
     seed: int
     shots: int
-    classes: str
-    source: str | None
+    classes: str  # all, base or new
+    source: str | None  # the training dataset if the test is on another one
     backbone: str
     selection: str
     epoch: int | None
@@ -47,7 +42,7 @@ class Run:
     total: int
     correct: int
     split: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # the trainer's options by their config keys
     folder: Path
 
     @property
@@ -76,9 +71,8 @@ class Run:
 class Found:
     """The runs below a folder, and the folders with a log but without a result.
 
-    Attributes:
-        without_result: the reason by folder: "unfinished" if the job failed, was stopped or is
-            still running, "finished without a test" after TEST.NO_TEST.
+    ``without_result`` has the reason by folder: "unfinished" (failed, stopped or still running) or
+    "finished without a test" (TEST.NO_TEST).
     """
 
     runs: list[Run] = field(default_factory=list)

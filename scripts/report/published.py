@@ -19,26 +19,17 @@ OPTIONAL_KEYS = {"trained_on"}
 
 @dataclass(frozen=True)
 class Published:
-    """One method in one table of a paper.
-
-    Attributes:
-        images: the training images, as in `Run.images`; "none" without training.
-        shots: DATASET.NUM_SHOTS; None without training.
-        trained_on: the source dataset of a cross-dataset row, else None.
-        results: base, new and H, or the one accuracy, in percent, by dataset or "average".
-        averaged: the datasets of a base2new average.
-        source: paper, table and address.
-    """
+    """One method in one table of a paper."""
 
     method: str
     protocol: str
     backbone: str
-    images: str
-    shots: int | None
-    trained_on: str | None
-    results: Mapping[str, tuple[float, ...]]
-    averaged: frozenset[str]
-    source: str
+    images: str  # of the training, as in `Run.images`; "none" without training
+    shots: int | None  # DATASET.NUM_SHOTS; None without training
+    trained_on: str | None  # the source dataset of a cross-dataset row
+    results: Mapping[str, tuple[float, ...]]  # base, new, H or one accuracy, by dataset, in percent
+    averaged: frozenset[str]  # the datasets of a base2new average
+    source: str  # paper, table and address
 
     def is_comparable(self, protocol: str, runs: Sequence[Run]) -> bool:
         """Return whether the entry may be put beside ``runs``, the runs of one table.

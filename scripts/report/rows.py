@@ -32,17 +32,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Options:
-    """How rows are made.
+    """How rows are made."""
 
-    Attributes:
-        seeds: the seeds that each row should have; if empty, all seeds in its table.
-        name: returns the name of a run's method, or None to use the trainer's name.
-        published: rows of papers that are added where the setting is the same.
-    """
-
-    seeds: Sequence[int] = ()
-    name: Callable[[Run], str | None] = lambda run: None
-    published: Sequence[Published] = ()
+    seeds: Sequence[int] = ()  # that each row should have; if empty, all seeds in its table
+    name: Callable[[Run], str | None] = lambda run: None  # of a method; None: the trainer's name
+    published: Sequence[Published] = ()  # rows of papers, added where the setting is the same
 
 
 def make_rows(

@@ -28,11 +28,7 @@ class Workspace:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], verbose: bool = True) -> "Workspace":
-        """Return the workspace of DATA and OUTPUT, by default data/ and output/ of the repository.
-
-        Args:
-            verbose: print both.
-        """
+        """Return the workspace of DATA and OUTPUT, by default data/ and output/ of this project."""
         folders = []
         for name in ("DATA", "OUTPUT"):
             given = env.get(name)
@@ -43,11 +39,7 @@ class Workspace:
         return cls(ROOT, *folders)
 
     def make_folders(self, dataset: str) -> None:
-        """Make DATA and OUTPUT.
-
-        Raises:
-            UsageError: a folder cannot be made, or DATA is missing and ``dataset`` not synthetic.
-        """
+        """Make DATA and OUTPUT; DATA must exist unless ``dataset`` is synthetic."""
         if not self.data.is_dir() and not self.table.is_synthetic(dataset):
             raise UsageError(
                 f"no data folder {self.data}: set DATA to the folder that contains the datasets "
@@ -87,23 +79,16 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Request:
-    """A method in a protocol on a dataset with a seed.
-
-    Attributes:
-        options: KEY VALUE pairs for train.py, in every job of the protocol.
-        config: a config file other than the protocol's.
-        shots: shots other than the protocol's.
-        source: training dataset of cross-dataset models; empty: from the protocol table.
-    """
+    """A method in a protocol on a dataset with a seed."""
 
     method: str
     protocol: str
     dataset: str
     seed: int
-    options: Mapping[str, str] = field(default_factory=dict)
-    config: str | None = None
-    shots: tuple[int, ...] = ()
-    source: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)  # KEY VALUE pairs, in every job
+    config: str | None = None  # a config file other than the protocol's
+    shots: tuple[int, ...] = ()  # other than the protocol's
+    source: str = ""  # training dataset of cross-dataset models; "": from the protocol table
 
 
 @dataclass(frozen=True)
@@ -116,28 +101,19 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Job:
-    """One train.py process and its output folder.
-
-    Attributes:
-        config: <trainer>/<config> below configs/trainers.
-        folder: the --output-dir.
-        eval_only: whether nothing is trained.
-        model_folder: the folder of a test's model; None for a training or zero-shot job.
-        epoch: the epoch of that model; None for model-best.pth.tar.
-        teacher: of a student.
-    """
+    """One train.py process and its output folder."""
 
     name: str
     trainer: str
     dataset: str
     seed: int
-    config: str
-    folder: Path
+    config: str  # <trainer>/<config> below configs/trainers
+    folder: Path  # the --output-dir
     options: Mapping[str, str]
     eval_only: bool = False
-    model_folder: Path | None = None
-    epoch: int | None = None
-    teacher: Teacher | None = None
+    model_folder: Path | None = None  # of a test's model; None for a training or zero-shot job
+    epoch: int | None = None  # of that model; None for model-best.pth.tar
+    teacher: Teacher | None = None  # of a student
 
     def command(self, workspace: Workspace) -> list[str]:
         """Return the command line, to be run in the repository's root."""
@@ -174,20 +150,13 @@ Chain = Sequence[Job]  # each needs the ones before it
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a job.
-
-    Attributes:
-        status: DONE; SKIPPED, finished before; FAILED.
-        seconds: for which it ran.
-        reason: of a failure, in one sentence.
-        code: the exit code of a failure.
-    """
+    """The outcome of a job."""
 
     job: Job
-    status: str
+    status: str  # DONE; SKIPPED, finished before; FAILED
     seconds: float = 0.0
-    reason: str = ""
-    code: int = 0
+    reason: str = ""  # of a failure, in one sentence
+    code: int = 0  # the exit code of a failure
 
 
 def _flatten(pairs: Mapping[str, str]) -> list[str]:

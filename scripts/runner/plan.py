@@ -71,11 +71,8 @@ def plan_grid(
 ) -> list[list[Job]]:
     """Return a chain of jobs for each seed, protocol, dataset and method, the seeds slowest.
 
-    A sweep that is stopped early then has complete columns of its table.
-
-    Args:
-        methods: entries of configs/protocols.yaml, or their registered trainers' names.
-        options: KEY VALUE pairs for every job.
+    A sweep that is stopped early then has complete columns of its table. ``methods`` are entries of
+    configs/protocols.yaml, or their registered trainers' names.
     """
     names = [workspace.table.method(name) for name in methods]
     chains = [
@@ -110,11 +107,7 @@ def published_teacher(dataset: str, cross: bool, workspace: Workspace) -> Path:
 
 
 class Planner:
-    """The jobs of one request, by protocol.
-
-    Args:
-        request: with its source filled in.
-    """
+    """The jobs of one request, which has a source, by protocol."""
 
     def __init__(self, request: Request, workspace: Workspace) -> None:
         self.request = request

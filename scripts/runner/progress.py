@@ -20,10 +20,7 @@ class Progress:
 
     The remaining jobs are expected to take as long as finished ones of their kind (trainer and
     dataset, training or test), or of the nearest kind, with as many at a time as so far.
-
-    Args:
-        jobs: a job that is in several chains counts once.
-        log: returns the file that contains a job's output.
+    A job that is in several chains counts once. ``log`` returns the file of a job's output.
     """
 
     def __init__(self, jobs: Sequence[Job], log: Callable[[Job], Path]) -> None:

@@ -16,18 +16,11 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Measurement:
-    """The resources that a finished job used.
+    """The resources that a finished job used."""
 
-    Attributes:
-        seconds: from the start of train.py to its end; of the last part of a resumed job.
-        host_bytes: peak resident memory of train.py, without the workers of its data loader.
-        cuda_bytes: peak memory that PyTorch reserved on the GPU; None on a CPU.
-        folder: of the job.
-    """
-
-    seconds: float
-    host_bytes: int
-    cuda_bytes: int | None
+    seconds: float  # of train.py; of the last part of a resumed job
+    host_bytes: int  # peak resident memory of train.py, without the workers of its data loader
+    cuda_bytes: int | None  # peak memory that PyTorch reserved on the GPU; None on a CPU
     folder: Path
 
 
