@@ -23,7 +23,7 @@ from datasets.critters_world import (
     render,
 )
 from datasets.critters_world.folder import WORLD_VERSION
-from datasets.critters_world.workers import run_unordered
+from datasets.critters_world.workers import run_jobs
 
 SIZE, GRID = 64, 8  # pixels and patches along an edge
 CAPTIONS = 4  # per image
@@ -127,7 +127,7 @@ def make_pool(folder: Path, images: int, seed: int, workers: int = 2) -> None:
     }
     jobs = [(seed, i, min(i + _CHUNK, images)) for i in range(0, images, _CHUNK)]
     with tqdm(total=images, desc="rendering", unit="image", dynamic_ncols=True) as bar:
-        for start, chunk, texts in run_unordered(_chunk, jobs, workers):
+        for start, chunk, texts in run_jobs(_chunk, jobs, workers):
             tokens = clip.tokenize(texts, context_length=LENGTH).numpy()
             chunk["tokens"] = tokens.reshape(-1, CAPTIONS, LENGTH)
             for name, rows in chunk.items():

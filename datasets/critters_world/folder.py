@@ -23,7 +23,7 @@ from dassl.utils import UsageError, atomic_path
 from .looks import LOOKS
 from .renderer import render
 from .species import BACKGROUNDS, SPECIES
-from .workers import run_unordered
+from .workers import run_jobs
 
 # Increased whenever the same numbers render to a different image, so that folders of older images
 # are detected.
@@ -133,7 +133,7 @@ def _render_all(
             for count in map(_render_some, jobs):
                 bar.update(count)
             return
-        for count in run_unordered(_render_some, jobs, workers):
+        for count in run_jobs(_render_some, jobs, workers):
             bar.update(count)
 
 

@@ -1,26 +1,36 @@
 """Run jobs in worker processes."""
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def run_unordered(
+def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[Result]:
-    """Yield ``function(job)`` for every job, in the order in which they finish.
+    """Yield ``function(job)`` for every job, in order.
 
-    The workers exit on their own when there is nothing left to do. ``multiprocessing.Pool`` ends
-    them by SIGTERM, which a worker with an inherited Python handler can miss: the parent then waits
-    forever.
+    ``multiprocessing.Pool`` is not used because it ends its workers with SIGTERM. Forked workers
+    inherit Python handlers for SIGTERM, such as that of the commands in scripts/, and can miss the
+    signal; the pool then waits for them forever.
     """
-    with ProcessPoolExecutor(workers) as pool:
-        futures = [pool.submit(function, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with ProcessPoolExecutor(workers, initializer=_exit_with_parent) as executor:
+        yield from executor.map(function, jobs)
+
+
+def _exit_with_parent() -> None:
+    """Start a thread that ends this worker if its parent process is killed."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

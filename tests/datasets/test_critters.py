@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing.process
-import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from dassl.utils import UsageError
 from datasets.critters import Critters
 from datasets.critters_world import SHIFTS, SPECIES, downstream_species
 from datasets.critters_world.folder import Plan, prepare_folder
-from datasets.critters_world.workers import run_unordered
 
+ROOT = Path(__file__).parents[2]
 SMALL = Plan(species=(3, 40, 71), shift="morph50", train=3, val=2, test=2)
 
 
@@ -73,26 +73,34 @@ def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
     assert len(one) == 21 + 2  # images, world.json, split_critters.json
 
 
-def test_a_sigterm_handler_of_the_parent_cannot_block_the_workers(monkeypatch):
-    """A worker that inherits a Python handler may miss the signal and never exit."""
-    terminated = []
-    monkeypatch.setattr(multiprocessing.process.BaseProcess, "terminate", terminated.append)
-    previous = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        results = list(run_unordered(abs, [-1, -2, -3, -4], workers=2))
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    assert sorted(results) == [1, 2, 3, 4]
-    assert terminated == []
+def run_workers(*statements: str) -> subprocess.CompletedProcess:
+    """Run statements in a process of their own; return once it and its workers have ended."""
+    code = "\n".join(
+        [
+            "import os, signal",
+            "from datasets.critters_world.workers import run_jobs",
+            "signal.signal(signal.SIGTERM, lambda *_: None)  # workers inherit this",
+            *statements,
+        ]
+    )
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def fail(_: int) -> None:
-    raise ValueError("a job that fails")
+def test_workers_end_after_the_last_job():
+    assert run_workers("print(*run_jobs(chr, [65, 66, 67], 2))").stdout == "A B C\n"
 
 
-def test_error_in_a_worker_is_raised():
-    with pytest.raises(ValueError, match="a job that fails"):
-        list(run_unordered(fail, range(4), workers=2))
+def test_workers_end_after_an_error():
+    ran = run_workers("list(run_jobs(chr, [65, -1, 66], 2))")
+    assert ran.stderr.splitlines()[-1].startswith("ValueError: chr()")
+
+
+def test_workers_end_when_their_parent_is_killed():
+    ran = run_workers(
+        "for _ in run_jobs(chr, [65, 66, 67], 2):", "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert ran.returncode == -9
 
 
 def test_files_match_the_plan(tmp_path):
