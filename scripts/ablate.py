@@ -121,9 +121,7 @@ def make_chains(args: argparse.Namespace, workspace: Workspace) -> list[tuple[st
     pairs = parse_pairs(args.set)
     own = {key for name in args.variants for key in VARIANTS[name].options} & set(pairs)
     if own:
-        raise UsageError(
-            f"--set {', '.join(sorted(own))} is set by some of the variants: leave it out"
-        )
+        raise UsageError(f"some variants set {', '.join(sorted(own))} themselves: leave out --set")
     chains = []
     for seed in args.seeds:
         for name in args.variants:

@@ -16,9 +16,8 @@ def run_jobs(
 ) -> Iterator[Result]:
     """Yield ``function(job)`` for every job, in order.
 
-    ``multiprocessing.Pool`` is not used because it ends its workers with SIGTERM. Forked workers
-    inherit Python handlers for SIGTERM, such as that of the commands in scripts/, and can miss the
-    signal; the pool then waits for them forever.
+    ``multiprocessing.Pool`` would end its workers with SIGTERM, which they can miss if they inherit
+    a Python handler, such as that of the commands in scripts/; the pool then waits forever.
     """
     with ProcessPoolExecutor(workers, initializer=_exit_with_parent) as executor:
         yield from executor.map(function, jobs)

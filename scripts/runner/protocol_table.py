@@ -17,7 +17,6 @@ from dassl.config.merge import LOADER
 from dassl.utils import UsageError, nearest
 
 PROTOCOLS = ("base2new", "xd", "fewshot", "zeroshot", "teacher", "teacher_xd")
-# Top-level keys of the file.
 SECTIONS = ("every_method", "synthetic_datasets", "methods", "cross_datasets", "domains")
 SYNTHETIC = ("pattern", "config")
 
