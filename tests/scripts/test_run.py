@@ -74,8 +74,8 @@ def test_protocol_runs_its_jobs_and_skips_them_next_time(
     ]
     assert first.count("  estimate: none") == 2
     assert [line.split()[0] for line in first.splitlines()[6:] if line[0].islower()] == [
-        *("run", "the", "done"),
-        *("run", "the", "done"),
+        *("run", "output", "done"),
+        *("run", "output", "done"),
     ]
     assert cli.main(words, {}) == 0
     assert capfd.readouterr().out.count("skip  coop base2new") == 2
