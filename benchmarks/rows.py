@@ -32,7 +32,7 @@ METHODS = tuple(prefix + name for name in naive.METHODS for prefix in ("", "Text
 
 @dataclass
 class Row:
-    """Naive and fast code, measured in turns; a 0 is a number that does not exist."""
+    """Naive and fast code, measured in turns; optional numbers are 0 where they do not apply."""
 
     what: str
     naive: float  # median seconds

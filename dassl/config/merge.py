@@ -1,6 +1,8 @@
 """Merge YAML files and KEY VALUE pairs into a config."""
 
+import copy
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ def with_bases(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
+        values = copy.deepcopy(_parse_yaml(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise UsageError(f"no config file at {str(path)!r}{_suggest_files(path)}") from None
     except OSError as error:
@@ -86,6 +88,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(f"{str(path)!r} must have KEY: value lines, got {_type_name(values)}")
     return values
+
+
+@cache  # planning reads the same few files for every job; an edited file is another text
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=LOADER)
 
 
 def _suggest_files(path: Path) -> str:

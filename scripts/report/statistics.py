@@ -14,16 +14,11 @@ COLLAPSE = 15.0
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies in percent by seed.
-
-    Attributes:
-        missing: expected seeds without a result.
-        conflicting: seeds with two different results; ``values`` has none of these seeds.
-    """
+    """Accuracies in percent by seed."""
 
     values: Mapping[int, float]
-    missing: tuple[int, ...] = ()
-    conflicting: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()  # expected seeds without a result
+    conflicting: tuple[int, ...] = ()  # seeds with two different results, none of them in values
 
     @property
     def is_complete(self) -> bool:

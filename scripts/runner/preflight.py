@@ -10,9 +10,10 @@ from typing import Any
 
 import datasets
 from clip import openai
+from clip.weights import available_models
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine.run_records import is_finished
-from scripts.runner.job import ROOT, Job, Workspace
+from scripts.runner.job import Job, Workspace
 
 _REGISTERED = datasets  # imported for its registrations
 
@@ -32,15 +33,10 @@ FILES = {
 
 @dataclass(frozen=True)
 class Need:
-    """One missing thing and the jobs that wait for it.
+    """One missing thing and the jobs that wait for it."""
 
-    Attributes:
-        line: what is missing and where to get it.
-        blocks: whether its jobs cannot run; otherwise it will be downloaded or trained.
-    """
-
-    line: str
-    blocks: bool
+    line: str  # what is missing and where to get it
+    blocks: bool  # whether its jobs cannot run; otherwise it will be downloaded or trained
     jobs: Sequence[Job]
 
 
@@ -77,8 +73,7 @@ def _data(job: Job, workspace: Workspace) -> Iterator[tuple[str, bool]]:
 
 def _weights(name: str, workspace: Workspace) -> Iterator[tuple[str, bool]]:
     """Check for the CLIP weights ``name`` in the places of clip/weights.py."""
-    embedded = ROOT / "assets" / "critters" / f"{name}.safetensors"
-    if not name or embedded.is_file() or (workspace.root / Path(name).expanduser()).is_file():
+    if not name or (workspace.root / Path(name).expanduser()).is_file():
         return
     if name in openai.MODELS:
         file = openai.MODELS[name].rsplit("/", 1)[-1]
@@ -88,7 +83,7 @@ def _weights(name: str, workspace: Workspace) -> Iterator[tuple[str, bool]]:
             yield f"weights: {name} will be downloaded to {source}", False
     elif ":" in name:
         yield f"weights: {name} will be downloaded by open_clip unless it has them", False
-    else:
+    elif name not in available_models():  # what is left there is part of this repository
         yield f"weights: there is no model and no file {name!r}", True
 
 
