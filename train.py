@@ -14,8 +14,9 @@ CPU-sized, on the embedded dataset and model::
         --config-file configs/trainers/TextRefinerCoOp/critters.yaml \\
         --output-dir output/critters DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
 
-The same command resumes an interrupted training. Exit codes: 0 done, 2 wrong usage or settings (one
-sentence), 75 another run is using the output folder, 130 interrupted with Ctrl-C.
+The same command resumes an interrupted training. Exit codes: 0 done, 2 wrong usage, settings or
+files, 74 the machine failed (disk, permissions, memory), 75 another run is using the output folder,
+130 interrupted with Ctrl-C. After 2, 74 and 75 one sentence says what is wrong and what to do.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from yacs.config import CfgNode
 from dassl.config import get_cfg_default, merge_file, merge_opts
 from dassl.engine import run_records
 from dassl.utils import UsageError
+from dassl.utils.failures import run_program
 
 # torch and all that imports it is imported where it is used, so that --help answers at once.
 
@@ -224,14 +226,6 @@ def train_or_test(trainer: Any, args: argparse.Namespace) -> None:
         trainer.train()
 
 
-def error_sentence(error: Exception) -> str:
-    """Return the error's one sentence, without the traceback of a data loader's worker."""
-    text = str(error)
-    if "DataLoader worker process" not in text:
-        return text
-    return text.strip().splitlines()[-1].split("Error: ", 1)[-1]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     began = time.monotonic()
@@ -239,18 +233,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from trainers.settings import SettingsError
 
-    try:
-        run(args, began)
-    except run_records.FolderInUseError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return run_records.IN_USE
-    except (UsageError, SettingsError) as error:
-        print(f"error: {error_sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
-    return 0
+    def command() -> int:
+        try:
+            run(args, began)
+        except run_records.FolderInUseError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return run_records.IN_USE
+        return 0
+
+    resumed = "the same command resumes from the last checkpoint"
+    return run_program(command, resumed, usage=(SettingsError,))
 
 
 if __name__ == "__main__":

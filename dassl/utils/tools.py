@@ -23,14 +23,20 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     A reader sees the old file or the complete new one. Missing folders are created.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept, since savers choose their format by it.
     temporary = target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            yield temporary
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)) or error.errno is None:
+            raise
+        # A failed write knows no path, and that of the temporary file is of no use to the reader.
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def mkdir_if_missing(dirname: PathLike) -> None:
@@ -48,13 +54,9 @@ def check_isfile(fpath: PathLike) -> bool:
 
 def read_json(fpath: PathLike) -> Any:
     """Load a JSON file; raise a UsageError if it is missing or not JSON."""
-    try:
-        with open(fpath, encoding="utf-8") as file:
-            return json.load(file)
-    except FileNotFoundError:
-        raise UsageError(f"no JSON file at {str(fpath)!r}") from None
-    except ValueError as error:
-        raise UsageError(f"{str(fpath)!r} is not valid JSON: {error}") from error
+    from . import schema  # imports this module
+
+    return schema.read_json(fpath)
 
 
 def write_json(obj: Any, fpath: PathLike) -> None:

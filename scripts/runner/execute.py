@@ -22,6 +22,7 @@ from typing import Any
 
 from dassl.engine.run_records import read_run_record
 from dassl.utils import UsageError
+from dassl.utils.failures import run_program
 from scripts.runner.files import make_folder
 from scripts.runner.job import DONE, FAILED, ROOT, SKIPPED, Chain, Job, Result, Workspace
 from scripts.runner.progress import Progress
@@ -297,16 +298,12 @@ def _check_reachable(address: str) -> None:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run a command-line program and return its exit code: 2 after UsageError, 130 after Ctrl-C.
+    """Run a command-line program as `run_program` does; SIGTERM raises SystemExit meanwhile.
 
-    SIGTERM raises SystemExit, so running jobs are ended.
+    So running jobs are ended.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return command()
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues where this one stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return run_program(command, "the same command continues where this one stopped")
+    finally:
+        signal.signal(signal.SIGTERM, before)

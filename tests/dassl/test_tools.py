@@ -123,7 +123,7 @@ def test_json_round_trip_and_errors(tmp_path):
     with pytest.raises(UsageError, match="no JSON file at"):
         read_json(tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(UsageError, match="not valid JSON"):
+    with pytest.raises(UsageError, match="is not valid"):
         read_json(tmp_path / "broken.json")
 
 
