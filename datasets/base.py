@@ -60,7 +60,7 @@ class SplitDataset(DatasetBase):
         self.name = type(self).__name__
         self.root = cfg.DATASET.ROOT
         root = os.path.abspath(os.path.expanduser(self.root))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
+        self.dataset_dir = os.path.normpath(os.path.join(root, self.dataset_dir))
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
         self.prepare()
         splits = self.read_splits()

@@ -28,6 +28,11 @@ class ImageFolder(SplitDataset):
     images_url = "your own collection"
     mirror = ""
 
+    @property
+    def display_name(self) -> str:
+        """Name of the folder, since two folders of your own are two datasets."""
+        return os.path.basename(self.dataset_dir) or self.name
+
     def read_splits(self) -> Splits:
         if os.path.isfile(os.path.join(self.dataset_dir, SPLIT_FILE)):
             return super().read_splits()

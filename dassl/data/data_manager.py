@@ -272,7 +272,7 @@ class DataManager:
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Print the sizes of the dataset."""
-        rows = {"Dataset": cfg.DATASET.NAME}
+        rows = {"Dataset": self.dataset.display_name}
         if cfg.DATASET.SOURCE_DOMAINS:
             rows["Source"] = ", ".join(cfg.DATASET.SOURCE_DOMAINS)
         if cfg.DATASET.TARGET_DOMAINS:

@@ -76,6 +76,11 @@ class DatasetBase:
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
 
     @property
+    def display_name(self) -> str:
+        """Name of the dataset in logs, records and tables: DATASET.NAME."""
+        return type(self).__name__
+
+    @property
     def train_x(self) -> Sequence[Datum]:
         return self._train_x
 
