@@ -1,6 +1,6 @@
 """The contents of the records, which are checked whenever one is read."""
 
-from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -41,7 +41,7 @@ class RunRecord(TypedDict, total=False):
 
     status: Literal["running", "finished", "failed"]
     command: str
-    settings: Required[dict[str, Any]]
+    settings: dict[str, Any]
     model: str | None  # when the training of the tested model finished
     data: DataRecord | None
     clip: dict[str, WeightRecord]
