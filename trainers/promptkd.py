@@ -72,6 +72,11 @@ class PromptKDLearner(PromptLearner):
         return {VL_PROMPT_LEARNER: nn.ModuleDict(modules)}
 
     @property
+    def text_clip(self) -> Any:
+        """The teacher's CLIP, or None if the teacher was not loaded."""
+        return None if self.teacher is None else self.teacher.clip_model
+
+    @property
     def text_dim(self) -> int:
         """d, the teacher's joint width."""
         return self.teacher_text.shape[1]
@@ -148,6 +153,10 @@ class PromptKD(PromptTrainer):
         prompts = vision_prompts(clip_model, settings.N_CTX_VISION, settings.PROMPT_DEPTH_VISION)
         scales = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
         return PromptKDLearner(clip_model, prompts, text, teacher, *scales)
+
+    def text_backbone(self) -> tuple[str, str]:
+        """Return the key and the name of the teacher's CLIP."""
+        return "TRAINER.PROMPTKD.TEACHER_NAME", node(self.cfg, "PROMPTKD").TEACHER_NAME
 
     def build_model(self) -> None:
         """Build the model; store the teacher's features where training images repeat."""
