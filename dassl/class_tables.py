@@ -115,7 +115,7 @@ def _save_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 def _save_json(path: Path, head: Mapping[str, Any], key: str, rows: Sequence[Any]) -> None:
     """Write the items of ``head``, and ``rows`` under ``key`` with one line for each."""
-    start = json.dumps(dict(head), indent=1).removesuffix("\n}")
+    start = ",\n ".join(f'"{name}": {json.dumps(value)}' for name, value in head.items())
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     with atomic_path(path) as temporary:
-        temporary.write_text(f'{start},\n "{key}": [\n  {lines}\n ]\n}}\n', encoding="utf-8")
+        temporary.write_text(f'{{\n {start},\n "{key}": [\n  {lines}\n ]\n}}\n', encoding="utf-8")

@@ -197,23 +197,3 @@ def test_weights_that_are_not_numbers(
     assert "/caltech-101/101_ObjectCategories/Faces/image_0013.jpg' (and of 4 more of 5" in error
     assert "tested images) are NaN or infinite" in error
     assert not (tmp_path / "out" / "result.json").exists()
-
-
-@pytest.mark.parametrize("trainer", ["CoOp", "TextRefinerPromptKD", "ZeroshotCLIP"])
-@pytest.mark.parametrize(
-    ("key", "value", "remedy"),
-    [
-        ("DATALOADER.K_TRANSFORMS", "3", "reads one transformed copy of each image: set it to 1"),
-        ("INPUT.NO_TRANSFORM", "True", "reads images as tensors: set it to False"),
-    ],
-)
-def test_batches_that_are_not_tensors(
-    command: list[str],
-    capsys: pytest.CaptureFixture[str],
-    trainer: str,
-    key: str,
-    value: str,
-    remedy: str,
-) -> None:
-    argv = [*swap(command, "--trainer", trainer), "DATASET.DISTILL_ON", "few_shot", key, value]
-    assert f"{key} is {value}, but {trainer} {remedy}" in sentence(argv, capsys)

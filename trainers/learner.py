@@ -14,33 +14,10 @@ from clip.simple_tokenizer import SimpleTokenizer
 from .encode import ImageTokens, encode_image
 from .settings import SettingsError
 
-__all__ = [
-    "Batch",
-    "ClassTokens",
-    "Objective",
-    "PromptLearner",
-    "check_batches",
-    "class_tokens",
-    "tokenizer",
-]
+__all__ = ["Batch", "ClassTokens", "Objective", "PromptLearner", "class_tokens", "tokenizer"]
 
 # A batch of Dassl's loaders: "img" (B, 3, H, W), or its `ImageTokens`; "label" (B,), and others.
 Batch = Mapping[str, Any]
-
-
-def check_batches(cfg: Any) -> None:
-    """Raise SettingsError if "img" of a batch would not be a tensor."""
-    copies = cfg.DATALOADER.get("K_TRANSFORMS", 1)
-    if copies != 1:
-        raise SettingsError(
-            f"DATALOADER.K_TRANSFORMS is {copies}, but {cfg.TRAINER.NAME} reads one transformed "
-            "copy of each image: set it to 1"
-        )
-    if cfg.INPUT.get("NO_TRANSFORM", False):
-        raise SettingsError(
-            f"INPUT.NO_TRANSFORM is True, but {cfg.TRAINER.NAME} reads images as tensors: set it "
-            "to False, and INPUT.TRANSFORMS to [normalize] for images that are only resized"
-        )
 
 
 class Objective(NamedTuple):

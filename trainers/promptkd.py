@@ -198,7 +198,8 @@ class PromptKD(PromptTrainer):
             known = getattr(dataset, "all_classnames", dataset.classnames)
             check_classes(path, known, self.cfg.DATASET.NAME)
         print(f"Teacher: {settings.TEACHER_NAME}")
-        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, settings.TEACHER_NAME)
+        name = settings.TEACHER_NAME
+        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, name, self.warn)
         teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT).to(self.device)
         if stored is not None:
             stored.check(teacher.deep, path, directory)

@@ -29,7 +29,7 @@ from .class_names import (
 from .encode import ImageTokens, is_vision_transformer, unit
 from .feature_store.features import image_encoder_of
 from .feature_store.loaders import enable_stored_tests, use_feature_store
-from .learner import Batch, Objective, PromptLearner, check_batches
+from .learner import Batch, Objective, PromptLearner
 from .losses import class_logits, regularizer, salient_tokens, semantic_loss
 from .nonfinite import LossWatch
 from .parallel import all_reduce_gradients
@@ -206,7 +206,6 @@ class PromptTrainer(WarningList, TrainerX):
         key = f"TRAINER.{self.config_node}.PREC"
         check_choice(key, node(cfg, self.config_node).PREC, PRECISIONS)
         check_images(cfg, self.distils)
-        check_batches(cfg)
         text_chunk(cfg, self.config_node)
         if self.refined:
             self.refiner_settings = RefinerSettings.from_cfg(cfg, self.config_node)
@@ -220,10 +219,9 @@ class PromptTrainer(WarningList, TrainerX):
                 "class must derive from datasets.base.SplitDataset of this project"
             )
         precision = node(cfg, self.config_node).PREC
-        clip_model, self.precision = load_clip(cfg, precision, self.device)
+        clip_model, self.precision = load_clip(cfg, precision, self.device, warn=self.warn)
         log_tf32(self.device)
         learner = self.build_learner(clip_model, list(self.dm.dataset.classnames))
-        self._warn_about_classes(learner)
         limit_prompts(learner, *text_chunk(cfg, self.config_node), self.device)
         refiner = None
         if settings is not None:
@@ -249,20 +247,11 @@ class PromptTrainer(WarningList, TrainerX):
         scaled = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.watch = LossWatch(self.precision)
+        self._warn_about_classes(learner)
         needs_tokens = settings is not None and settings.needs_tokens
         use_feature_store(self, image_encoder_of(learner), needs_tokens)
         if cfg.TRAINER.get("COMPILE", False):
             self._compile(learner)
-
-    def _warn_about_classes(self, learner: PromptLearner) -> None:
-        """Warn about class names and class lists with which an accuracy means little."""
-        names, found = list(self.dm.dataset.classnames), []
-        if learner.text_clip is not None:
-            table = learner.text_clip.token_embedding.weight
-            found = word_warnings(names, table, *self.text_backbone())
-        groups = [group.labels for group in self._class_groups().values()]
-        for text in (*name_warnings(names), *single_class_warnings(names, groups), *found):
-            self.warn(text)
 
     def _compile(self, learner: PromptLearner) -> None:
         """Compile the encoders at the batch sizes of the loaders (TRAINER.COMPILE)."""
@@ -359,6 +348,16 @@ class PromptTrainer(WarningList, TrainerX):
             return super().test(split)
         finally:
             del self.model_inference
+
+    def _warn_about_classes(self, learner: PromptLearner) -> None:
+        """Warn about class names and class lists with which an accuracy means little."""
+        names, found = list(self.dm.dataset.classnames), []
+        if learner.text_clip is not None:
+            table = learner.text_clip.token_embedding.weight
+            found = word_warnings(names, table, *self.text_backbone())
+        groups = [group.labels for group in self._class_groups().values()]
+        for text in (*name_warnings(names), *single_class_warnings(names, groups), *found):
+            self.warn(text)
 
     def _class_groups(self) -> Mapping[str, Any]:
         """Return split -> group of classes, where the dataset evaluates groups separately."""

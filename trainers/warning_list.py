@@ -2,7 +2,12 @@
 
 from functools import cached_property
 
-__all__ = ["WarningList"]
+__all__ = ["WarningList", "print_warning"]
+
+
+def print_warning(text: str) -> None:
+    """Print "warning: text"."""
+    print(f"warning: {text}")
 
 
 class WarningList:
@@ -17,4 +22,4 @@ class WarningList:
         """Print "warning: text" and keep the text, unless it was given before."""
         if text not in self.warnings:
             self.warnings.append(text)
-            print(f"warning: {text}")
+            print_warning(text)

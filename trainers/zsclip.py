@@ -19,7 +19,6 @@ from .class_names import (
 from .encode import ImageTokens, encode_image, encode_text, unit
 from .feature_store.features import ImageEncoder
 from .feature_store.loaders import use_feature_store
-from .learner import check_batches
 from .losses import class_logits
 from .prompting.packing import Packing
 from .settings import DEFAULTS, SettingsError, check_images
@@ -74,7 +73,6 @@ class ZeroshotCLIP(WarningList, TrainerX):
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
         check_images(cfg, distils=False)
-        check_batches(cfg)
 
     def templates(self) -> list[str]:
         """Return the prompt templates of the dataset."""
@@ -84,7 +82,7 @@ class ZeroshotCLIP(WarningList, TrainerX):
     def build_model(self) -> None:
         """Load CLIP and encode the class names once."""
         half = "fp16" if self.device.type == "cuda" else "fp32"
-        clip_model, self.precision = load_clip(self.cfg, half, self.device)
+        clip_model, self.precision = load_clip(self.cfg, half, self.device, warn=self.warn)
         self.clip_model = clip_model.to(self.device)
         templates = self.templates()
         print(f"Prompts: {templates}")

@@ -24,9 +24,20 @@ CRITTERS = [species.name for species in SPECIES]
 KEY = "MODEL.BACKBONE.NAME"
 
 
+class FittingWorld(ToyWorld):
+    """A world with the settings of its CLIP, so that only class names give warnings."""
+
+    def build(self, trainer, output, *opts):
+        mean = ("INPUT.PIXEL_MEAN", [0.48145466, 0.4578275, 0.40821073])
+        std = ("INPUT.PIXEL_STD", [0.26862954, 0.26130258, 0.27577711])
+        nodes = ("COOP", "COCOOP", "PROMPTKD")
+        precision = [part for name in nodes for part in (f"TRAINER.{name}.PREC", "fp32")]
+        return super().build(trainer, output, *mean, *std, *precision, *opts)
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return ToyWorld(tmp_path_factory.mktemp("world"))
+    return FittingWorld(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module", params=["critters-vit-t", "critters-vit-s"])
@@ -171,3 +182,13 @@ def test_words_of_a_teacher(world, tmp_path, monkeypatch):
     trainer.warnings.clear()
     trainer._warn_about_classes(trainer.model.learner)
     assert trainer.warnings == []
+
+
+def test_warnings_of_the_backbone_are_kept_once(tmp_path, capsys):
+    """The toy configs have ImageNet's normalization, and fp16, for student and teacher."""
+    trainer = ToyWorld(tmp_path).build("PromptKD", tmp_path)
+    starts = ("INPUT.PIXEL_MEAN is", "INPUT.PIXEL_STD is", "PREC fp16 is not supported on cpu")
+    out = capsys.readouterr().out
+    for start, text in zip(starts, trainer.warnings, strict=True):
+        assert text.startswith(start)
+        assert out.count(f"warning: {text}\n") == 1

@@ -31,6 +31,7 @@ ENSEMBLE = [
     "art of the {}.",
     "a photo of the small {}.",
 ]
+MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
 def templates_of(trainer, dataset):
@@ -72,7 +73,8 @@ def test_ensemble_equals_a_loop(normalize):
 )
 def test_a_precision_that_is_not_used(tmp_path, value, used):
     """Zero-shot CLIP is in fp32 on a CPU; fp16 is the default of every trainer."""
-    trainer = ToyWorld(tmp_path).build("ZeroshotCLIP", tmp_path, "TRAINER.COCOOP.PREC", value)
+    options = ("INPUT.PIXEL_MEAN", MEAN, "INPUT.PIXEL_STD", STD, "TRAINER.COCOOP.PREC", value)
+    trainer = ToyWorld(tmp_path).build("ZeroshotCLIP", tmp_path, *options)
     assert trainer.precision == "fp32"
     expected = (
         f"TRAINER.COCOOP.PREC {value} is not used: ZeroshotCLIP computes in fp16 on CUDA and in "
