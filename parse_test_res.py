@@ -155,17 +155,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--test-log", action="store_true", help="the runs only test")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments")
     parser.add_argument("--keyword", default="accuracy", help="accuracy, error or macro_f1")
-    args = parser.parse_args(argv)
+    return run_program(lambda: parse(parser.parse_args(argv)))
+
+
+def parse(args: argparse.Namespace) -> int:
+    """Print the averages and return exit code 0; raise UsageError for logs that have none."""
+    if not args.directory.is_dir():
+        raise UsageError(f"no directory {args.directory}")
     end_signals = END_OF_TEST if args.test_log else END_OF_TRAINING
-    parse = parse_experiments if args.multi_exp else parse_directory
-
-    def run() -> int:
-        if not args.directory.is_dir():
-            raise UsageError(f"no directory {args.directory}")
-        parse(args.directory, end_signals, args.keyword, args.ci95)
-        return 0
-
-    return run_program(run, "the same command reads the logs again")
+    read = parse_experiments if args.multi_exp else parse_directory
+    read(args.directory, end_signals, args.keyword, args.ci95)
+    return 0
 
 
 if __name__ == "__main__":

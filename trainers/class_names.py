@@ -70,10 +70,12 @@ def word_warnings(classnames: Sequence[str], table: Tensor, key: str, backbone: 
     names = [
         name for name in classnames if not set(words).isdisjoint(name.replace("_", " ").split())
     ]
+    plural = "s" if len(words) > 1 else ""
     return [
-        f"{backbone} has never seen the words {_some(map(repr, words))} (in {len(names):,} of "
-        f"{len(classnames):,} class names: {_some(map(repr, names))}), because the bundled models "
-        f"are for Critters only: set {key} to a CLIP for all words, such as ViT-B/16"
+        f"{backbone} has never seen the word{plural} {_some(map(repr, words))} (in "
+        f"{len(names):,} of {len(classnames):,} class names: {_some(map(repr, names))}), "
+        f"because the bundled models are for Critters only: set {key} to a CLIP for "
+        "all words, such as ViT-B/16"
     ]
 
 
