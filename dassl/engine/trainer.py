@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 
 from ..data import DataManager
 from ..evaluation import build_evaluator
+from ..logit_check import LogitCheck
 from ..modeling import refuse
 from ..utils import distributed
 from ..utils.checkpoint import BEST
@@ -251,6 +252,9 @@ class SimpleTrainer(TrainerBase):
 
         Returns:
             The evaluator's first result, which selects models.
+
+        Raises:
+            UsageError: there is no such split, or the logits of an image are not finite.
         """
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else self.test_loader
@@ -261,12 +265,21 @@ class SimpleTrainer(TrainerBase):
             )
         self.set_model_mode("eval")
         self.evaluator.reset()
+        self.evaluator.split = split
         print(f"Evaluate on the *{split}* set")
+        logits = LogitCheck()
+
+        def outputs() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in bar(loader, len(loader), split):
+                image, label = self.parse_batch_test(batch)
+                output = self.model_inference(image)
+                logits.add(output, batch)
+                yield output, label
+
         with preserved_random_state():
-            batches = map(self.parse_batch_test, bar(loader, len(loader), split))
-            outputs = ((self.model_inference(image), label) for image, label in batches)
-            for output, label in distributed.gather_batches(outputs):
+            for output, label in distributed.gather_batches(outputs()):
                 self.evaluator.process(output, label)
+            logits.check()
             # The first evaluation imports scikit-learn, which draws random numbers.
             results = distributed.broadcast_from_main(self.evaluator.evaluate)
         self.last_test = {"split": split, **results}
