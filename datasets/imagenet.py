@@ -107,7 +107,9 @@ class ImageNet(ClassFolderDataset):
         if not os.path.exists(path):
             return items
         try:
-            ordered = find_images(load_pickle(path).get("train", []), items, self.image_dir)
+            # Its list of test images may be as long.
+            cached = load_pickle(path, 2 * len(items))
+            ordered = find_images(cached.get("train", []), items, self.image_dir)
             if len(ordered) != len(items):
                 raise LookupError(f"it names {len(ordered):,} of {len(items):,} training images")
         except LookupError as error:
