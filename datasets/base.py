@@ -11,9 +11,10 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
-from .cache import check_shots, find_images, load_pickle, save_pickle, shown
+from .cache import check_shots, find_images, load_pickle, save_pickle
 from .locks import remove_temporaries, writing
 from .split import PARTS, check_splits, read_split, save_split, split_trainval, subsample_classes
+from .text import shown
 from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
@@ -118,10 +119,15 @@ class SplitDataset(DatasetBase):
         """Raise a UsageError with the download addresses unless ``folder`` exists."""
         if os.path.isdir(folder):
             return
+        if os.path.exists(folder):
+            raise UsageError(
+                f"{self.name}: {folder} is a file, but must be the folder of its images: get them "
+                f"from {self.sources} and unpack them to that path"
+            )
         parent = os.path.dirname(folder)
         found = ", ".join(sorted(os.listdir(parent))[:5]) if os.path.isdir(parent) else ""
         raise UsageError(
-            f"{self.name}: there is no image folder {folder}"
+            f"{self.name}: there is no image folder {shown(folder)}"
             f"{f' ({parent} contains: {found})' if found else ''}: get the images from "
             f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
             f"{self.root!r}, to the folder that contains your datasets"

@@ -16,6 +16,7 @@ from dassl.data.datasets import Datum
 from dassl.utils import UsageError, atomic_path
 
 from .pickle_scan import check_sizes
+from .text import shown
 
 DATUM = (Datum.__module__, Datum.__qualname__)
 ATTRIBUTES = {"_impath": str, "_label": int, "_domain": int, "_classname": str}
@@ -93,12 +94,6 @@ def load_pickle(path: str, images: int) -> dict[str, list[Datum]]:
             f"{path} has no image lists (Datum) by split: delete it to create it again"
         )
     return lists
-
-
-def shown(text: str) -> str:
-    """Return text of a file for a message: one line, not too long."""
-    shown = text if text.isprintable() else repr(text)
-    return shown if len(shown) <= 160 else f"{shown[:157]}..."
 
 
 def save_pickle(path: str, splits: Mapping[str, Sequence[Datum]]) -> None:
