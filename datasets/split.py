@@ -189,6 +189,7 @@ def split_folders(
     train: Images = []
     val: Images = []
     test: Images = []
+    report_skipped(image_dir)
     folders = [name for name in class_folders(image_dir) if name not in set(ignored)]
     if not folders:
         raise UsageError(f"{image_dir} has no class folders: it must have one folder per class")
