@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from yacs.config import CfgNode
 
@@ -93,6 +94,20 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
                 samples if self.k_tfm > 1 else samples[0]
             )
         return views
+
+
+def collate(items: list[Any]) -> Any:
+    """Return a batch of the items of a dataset, as a DataLoader does.
+
+    Raises:
+        UsageError: the images are not tensors.
+    """
+    if isinstance(items[0], dict) and isinstance(items[0].get("img"), Image.Image):
+        raise UsageError(
+            "a batch consists of tensors, but no transform makes tensors of the images: set "
+            "INPUT.NO_TRANSFORM to False, or end your own transform with ToTensor"
+        )
+    return default_collate(items)
 
 
 def loader_seed(cfg: CfgNode) -> int:
@@ -213,6 +228,7 @@ def build_data_loader(
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         drop_last=drop_last,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         generator=generator,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError, get_random_state
+from dassl.utils.failures import describe_failure
 from dassl.utils.random_state import seeded
 from datasets.caltech101 import Caltech101
 from tests.toy_data import caltech101, data_config
@@ -258,6 +261,41 @@ def test_k_transforms_need_a_transform(root):
 def test_item_without_transform_is_the_image(root):
     dm = manager(root, {"INPUT.NO_TRANSFORM": True})
     assert dm.test_loader.dataset[0]["img"].size == (32, 32)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_without_transform_are_refused(workers, root):
+    dm = manager(root, {"INPUT.NO_TRANSFORM": True, "DATALOADER.NUM_WORKERS": workers})
+    with pytest.raises(UsageError, match=r"set INPUT.NO_TRANSFORM to False"):
+        next(iter(dm.test_loader))
+
+
+def test_killed_worker_is_an_error_of_the_machine(root):
+    class Killed(DatasetWrapper):
+        def __getitem__(self, idx):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dm = manager(root, {"DATALOADER.NUM_WORKERS": 1}, dataset_wrapper=Killed)
+    with pytest.raises(RuntimeError) as error:
+        list(dm.test_loader)
+    text, code = describe_failure(error.value)
+    assert code == 74
+    assert text.startswith("a process that loads images was killed, probably because memory ran")
+    assert "lower DATALOADER.NUM_WORKERS" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_in_a_worker_is_one_sentence(workers, broken):
+    root = broken("image_0001.jpg")
+    options = {"DATALOADER.NUM_WORKERS": workers}
+    dm = manager(root, options, dataset_wrapper=DatasetWrapper)  # not checked before
+    with pytest.raises(UsageError) as error:
+        list(dm.train_loader_x)
+    text, code = describe_failure(error.value)
+    assert code == 2
+    assert text.startswith(f"cannot read the image '{root}/caltech-101")
+    assert "\n" not in text
 
 
 def test_a_list_of_transforms_gives_several_views(root, capsys):
