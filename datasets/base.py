@@ -66,6 +66,12 @@ class SplitDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         self.name = type(self).__name__
         self.root = cfg.DATASET.ROOT
+        # Nothing is read from, or drawn into, the working folder by accident.
+        if not self.root.strip() or "\0" in self.root:
+            raise UsageError(
+                f"DATASET.ROOT (--root) is {self.root!r}: set it to the folder that contains your "
+                "datasets, or '.' for the current one"
+            )
         root = os.path.abspath(os.path.expanduser(self.root))
         self.dataset_dir = os.path.normpath(os.path.join(root, self.dataset_dir))
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
@@ -153,13 +159,13 @@ class SplitDataset(DatasetBase):
         """
         sources: Splits = {part: splits[part] for part in ("train", "val") if part in splits}
         if not sources:
-            print(f"{self.name} is a test set: NUM_SHOTS {shots} is not used")
+            print(f"{self.display_name} is a test set: NUM_SHOTS {shots} is not used")
             return {}
         most = max(Counter(item.label for item in splits["train"]).values())
         if shots > most:
             raise UsageError(
-                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.name} has more than {most} "
-                "training images: set it to at most that, or to 0 for all images"
+                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.display_name} has more than "
+                f"{most} training images: set it to at most that, or to 0 for all images"
             )
         if seed < 0:
             return self._sample_parts(sources, shots)
@@ -208,8 +214,8 @@ class SplitDataset(DatasetBase):
                 check_shots(sampled[part], items, shots_of(part, shots))
         except LookupError as error:
             raise UsageError(
-                f"{cache} does not fit the split of {self.name} ({error}): it was sampled from "
-                "another split, or images are missing; delete it to sample again"
+                f"{cache} does not fit the split of {self.display_name} ({error}): it was sampled "
+                "from another split, or images are missing; delete it to sample again"
             ) from error
         before, now = shown(cached["train"][0].impath), sampled["train"][0].impath
         if before != now:

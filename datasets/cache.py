@@ -150,8 +150,8 @@ def check_shots(sampled: Sequence[Datum], images: Sequence[Datum], shots: int) -
     for label, count in sorted(Counter(item.label for item in images).items()):
         if found[label] != min(shots, count):
             raise LookupError(
-                f"it has {found[label]} images of class {names[label]!r}, but {shots} shots of its "
-                f"{count} images are {min(shots, count)}"
+                f"it has {found[label]} images of class {shown(names[label])!r} instead of "
+                f"{min(shots, count)}"
             )
 
 
