@@ -160,7 +160,7 @@ def test_a_second_process_waits_for_the_images(tmp_path):
     code = f"""
 from pathlib import Path
 from datasets.critters_world.folder import Plan, prepare_folder
-prepare_folder(Plan((3, 40), "morph50", train=30, val=0, test=0), Path({str(tmp_path)!r}), 1)
+prepare_folder(Plan((3, 40), "morph50", train=60, val=0, test=0), Path({str(tmp_path)!r}))
 """
     command = [sys.executable, "-c", code]
     running = [
@@ -169,8 +169,8 @@ prepare_folder(Plan((3, 40), "morph50", train=30, val=0, test=0), Path({str(tmp_
     logs = sorted((process.communicate(timeout=120)[0] for process in running), key=len)
     assert [process.returncode for process in running] == [0, 0]
     rendering = [line for log in logs for line in log.splitlines() if "Rendering" in line]
-    assert rendering == [f"Rendering 60 images of Critters to {tmp_path}/images"]
-    assert len(list(tmp_path.glob("images/*/*"))) == 60
+    assert rendering == [f"Rendering 120 images of Critters to {tmp_path}/images"]
+    assert len(list(tmp_path.glob("images/*/*"))) == 120
 
 
 def test_the_line_of_a_waiting_process(tmp_path, capfd):
