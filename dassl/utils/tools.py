@@ -20,9 +20,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the complete new one. Missing folders are created.
     """
-    target = Path(path)
-    # The suffix is kept, since savers choose their format by it.
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
+    target, temporary = Path(path), temporary_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         try:
@@ -35,6 +33,13 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             raise
         # A failed write knows no path, and that of the temporary file is of no use to the reader.
         raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def temporary_path(path: PathLike) -> Path:
+    """Return a hidden path beside ``path`` for its new content, unique to this process."""
+    target = Path(path)
+    # The suffix is kept, since savers choose their format by it.
+    return target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
 
 
 def mkdir_if_missing(dirname: PathLike) -> None:
@@ -61,6 +66,12 @@ def write_json(obj: Any, fpath: PathLike) -> None:
     """Write `obj` as indented JSON, atomically."""
     with atomic_path(fpath) as temporary, open(temporary, "w", encoding="utf-8") as file:
         json.dump(obj, file, indent=4, separators=(",", ": "))
+
+
+def write_text(text: str, fpath: PathLike) -> None:
+    """Write a text file, atomically."""
+    with atomic_path(fpath) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def download_url(url: str, dst: PathLike) -> None:

@@ -36,6 +36,7 @@ from dassl.utils import (
     tolist_if_not,
     write_json,
 )
+from dassl.utils.failures import MACHINE, describe_failure
 
 
 def test_all_names_exist():
@@ -230,8 +231,11 @@ def test_newest_log_is_log_txt_and_older_logs_are_kept(tmp_path, console):
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nothing"])
 def test_an_unwritable_log_raises_a_clear_error(tmp_path, console, folder):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(UsageError, match=r"cannot write the log .*log\.txt.*--output-dir"):
+    with pytest.raises(OSError, match=r"log\.txt'$") as caught:
         setup_logger(tmp_path / folder)
+    sentence, code = describe_failure(caught.value)
+    assert code == MACHINE
+    assert "log.txt' cannot be used (" in sentence
     assert not isinstance(sys.stdout, Logger)
     assert (tmp_path / "file").read_text() == "kept"
 
