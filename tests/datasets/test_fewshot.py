@@ -242,12 +242,13 @@ MEMO_BOMB = b"\x80\x02" + pickle.EMPTY_DICT + pickle.LONG_BINPUT + b"\xff\xff\xf
         (b"\xff.", "byte 0 is not a pickle's"),
         (b"}" * 2**22, "bytes, too many for"),
         (b"I" + b"9" * 5000 + b"\n.", "is broken"),
+        (b"]" * 400_000 + b"a" * 399_999 + b".", "has no image lists"),
     ],
 )
 def test_pickles_that_take_memory_are_refused_before_loading(content, words, root, monkeypatch):
     cache_path(root).parent.mkdir(exist_ok=True)
     cache_path(root).write_bytes(content)
-    if "is broken" not in words:
+    if words not in ("is broken", "has no image lists"):
         monkeypatch.setattr(cache._DatumUnpickler, "load", lambda self: pytest.fail("loaded"))
     with pytest.raises(UsageError, match=rf"shot_4-seed_1.pkl.*{words}.*delete it"):
         build_dataset(config(root))

@@ -224,6 +224,18 @@ def test_paths_that_leave_the_image_folder(path, tmp_path):
         build_dataset(data_config(tmp_path, "Food101"))
 
 
+@pytest.mark.parametrize("path", ["", "a\0b.jpg", "a\nb.jpg", "x" * 5000, "caf\udce9.jpg"])
+def test_names_of_missing_images_fit_into_one_line(path, tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    split["val"][0][0] = path
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, "Food101"))
+    text = str(error.value)
+    assert text.isprintable()
+    assert len(text) < 1000
+
+
 def test_class_without_training_images(tmp_path):
     split = LAYOUTS["Food101"].make(tmp_path)
     split["train"] = [entry for entry in split["train"] if entry[2] != "baklava"]
