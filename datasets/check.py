@@ -63,7 +63,7 @@ def broken_images(paths: Sequence[Path], name: str) -> Iterator[str]:
     """Decode images in parallel; yield one message for each that cannot be decoded."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(_decode, paths)
-        for problem in tqdm(results, total=len(paths), unit="image", desc=name):
+        for problem in tqdm(results, total=len(paths), unit="image", desc=name, disable=None):
             if problem:
                 yield problem
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from .errors import SourceError
+from .http import naming
 
 
 def download_from_drive(identifier: str, path: Path) -> None:
@@ -15,7 +16,8 @@ def download_from_drive(identifier: str, path: Path) -> None:
     from gdown.exceptions import DownloadError
 
     try:
-        result = gdown.download(id=identifier, output=str(path), resume=True)
+        with naming(path):
+            result = gdown.download(id=identifier, output=str(path), resume=True)
     except (DownloadError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; those of the network have no number

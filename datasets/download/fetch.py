@@ -18,7 +18,7 @@ from .http import download
 from .inventory import Inventory, take_inventory
 from .place import place, repair
 from .sources import Origin, Part, Source
-from .unpack import empty_folder, unpack
+from .unpack import unpacked
 from .verify import verify
 
 WORK = ".fetch"  # folder below the data folder with unfinished downloads and locks
@@ -185,15 +185,12 @@ def _install(archive: Path, part: Part, origin: Origin, folder: Path, work: Path
         shutil.copyfile(archive, archive.with_name(f"{archive.name}.copy"))
         os.replace(archive.with_name(f"{archive.name}.copy"), folder / part.creates[0])
         return
-    unpacked = empty_folder(work / "unpacked")
     try:
-        unpack(archive, unpacked)
-        place(unpacked, folder, origin.place)
+        with unpacked(archive, work / "unpacked") as content:
+            place(content, folder, origin.place)
     except SourceError:
         archive.unlink()  # it is of no use, whatever its checksum
         raise
-    finally:
-        shutil.rmtree(unpacked)
 
 
 def _copy_classnames(part: Part, folder: Path, root: Path) -> bool:

@@ -127,9 +127,16 @@ def _receive(
         make_room(total - start)
     done = start
     with (
-        writing(part),
+        naming(part),
         open(part, "ab" if resumed else "wb") as file,
-        tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
+        tqdm(
+            total=total,
+            initial=start,
+            unit="B",
+            unit_scale=True,
+            desc=part.stem,
+            disable=None,  # a bar on terminals only
+        ) as bar,
     ):
         while True:
             try:
@@ -149,8 +156,8 @@ def _receive(
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Add the path to the OSError of a failed write, which knows none."""
+def naming(path: Path) -> Iterator[None]:
+    """Add a path to an OSError without one, such as that of a failed write."""
     try:
         yield
     except OSError as error:

@@ -5,6 +5,7 @@ in class folders; their classes are in the official devkit, or in any text file 
 name an image and a WordNet id: LOC_val_solution.csv of Kaggle, or valprep.sh.
 """
 
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from dassl.utils import UsageError
 from .errors import FetchError
 from .place import find, merge
 from .sources import Source
-from .unpack import empty_folder, unpack
+from .unpack import unpack, unpacked
 from .verify import verify
 
 ARCHIVES = {
@@ -62,11 +63,10 @@ def prepare_imagenet(folder: Path) -> list[str]:
         archive, target = folder / source.name, images / part
         if archive.is_file() and not target.exists():
             _require(archive, source)
-            unpacked = empty_folder(folder / ".unpacked")
-            unpack(archive, unpacked)
-            if part == "train":
-                _unpack_classes(unpacked)
-            merge(unpacked, target)
+            with unpacked(archive, folder / ".unpacked") as content:
+                if part == "train":
+                    _unpack_classes(content)
+                merge(content, target)
             done.append(f"{archive.name} is unpacked to {target}")
     val = images / "val"
     if val.is_dir() and any(_is_image(path) for path in val.iterdir()):
@@ -113,10 +113,9 @@ def validation_classes(folder: Path) -> dict[str, str]:
     devkit = folder / DEVKIT
     if archive.is_file() and not devkit.is_dir():
         _require(archive, _DEVKIT_TAR)
-        unpacked = empty_folder(folder / ".unpacked")
-        unpack(archive, unpacked)
-        found = find(unpacked, DEVKIT)
-        merge(found if found is not None else unpacked, devkit)
+        with unpacked(archive, folder / ".unpacked") as content:
+            found = find(content, DEVKIT)
+            merge(found if found is not None else content, devkit)
     if devkit.is_dir():
         return _read_devkit(devkit)
     for name in _LABEL_FILES:
@@ -163,14 +162,15 @@ def _read_meta(path: Path) -> dict[int, str]:
     """Return {ILSVRC2012_ID: WordNet id} of the classes without children."""
     import scipy.io
 
+    content = io.BytesIO(path.read_bytes())
     try:
-        synsets = scipy.io.loadmat(str(path), squeeze_me=True)["synsets"]
+        synsets = scipy.io.loadmat(content, squeeze_me=True)["synsets"]
         return {
             int(row["ILSVRC2012_ID"]): str(row["WNID"])
             for row in synsets
             if int(row["num_children"]) == 0
         }
-    except (ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except Exception as error:  # an arbitrary file can make the reader raise anything
         raise FetchError(f"{path} cannot be read ({error}): unpack the devkit again") from error
 
 

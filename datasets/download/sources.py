@@ -7,6 +7,7 @@ from typing import Annotated
 import yaml
 from msgspec import Meta
 
+from dassl.utils import UsageError
 from dassl.utils.schema import Count, Record, check
 
 SOURCES = Path(__file__).parents[1] / "sources.yaml"
@@ -58,7 +59,18 @@ class Origin(Record, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def load_origins(path: Path = SOURCES) -> dict[str, Origin]:
-    """Return the sources of all datasets by the name of their config, such as "dtd"."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Return the sources of all datasets by the name of their config, such as "dtd".
+
+    Raises:
+        UsageError: the file is not YAML, or does not fit.
+    """
     remedy = "restore it with git checkout"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: text, odd numbers
+        raise UsageError(f"{path} is not YAML ({_line(error)}): {remedy}") from error
     return check(content, dict[str, Origin], str(path), remedy)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

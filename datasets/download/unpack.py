@@ -6,7 +6,6 @@ and paths with ".." are refused, and so is an archive that needs more space than
 """
 
 import errno
-import os
 import posixpath
 import shutil
 import stat
@@ -22,7 +21,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from .errors import FetchError, SourceError
-from .http import writing
+from .http import naming
 
 RESERVE = 256 << 20  # bytes that stay free on the disk
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -32,7 +31,11 @@ _DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error,
     NotImplementedError, RuntimeError, UnicodeError, ValueError, IndexError, KeyError,
 )  # fmt: skip
-_CLASHES = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ)
+# Errors of the machine that an archive causes: names that clash or are not allowed, odd offsets.
+_CAUSED = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
+    errno.EOVERFLOW,
+)  # fmt: skip
 
 
 @dataclass
@@ -62,11 +65,24 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     budget = _Budget(archive.name, folder, shutil.disk_usage(folder).free - RESERVE)
-    with _damage_named(archive):
+    with _damage_named(archive), naming(archive):
         if zipfile.is_zipfile(archive):
             _unpack_zip(archive, folder, budget)
         else:
             _unpack_tar(archive, folder, budget)
+
+
+@contextmanager
+def unpacked(archive: Path, folder: Path) -> Iterator[Path]:
+    """Yield ``folder`` with the content of an archive and nothing else; remove it at the end."""
+    if folder.exists():  # of a run that was killed
+        shutil.rmtree(folder)
+    try:
+        unpack(archive, folder)
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 @contextmanager
@@ -81,8 +97,7 @@ def _damage_named(archive: Path) -> Iterator[None]:
     except _DAMAGED as error:
         raise SourceError(f"{archive.name} is damaged or no archive ({_line(error)})") from error
     except OSError as error:
-        # gzip reports damage as an OSError without a number; the others come from odd names.
-        if error.errno is None or error.errno in _CLASHES:
+        if error.errno is None or error.errno in _CAUSED:  # gzip reports damage without a number
             raise SourceError(f"{archive.name} is damaged ({_line(error)})") from error
         raise
 
@@ -153,7 +168,7 @@ def _write(
     """Write a member; ``size`` is what a zip's directory says, which may be a lie."""
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with writing(target), open(target, "wb") as out:
+    with naming(target), open(target, "wb") as out:
         while chunk := content.read(_CHUNK):
             written += len(chunk)
             if size is not None and written > size:
@@ -164,7 +179,8 @@ def _write(
 
 
 def _bar(archive: Path, total: int | None) -> "tqdm[Any]":
-    return tqdm(total=total, unit="B", unit_scale=True, desc=f"unpacking {archive.name}")
+    desc = f"unpacking {archive.name}"
+    return tqdm(total=total, unit="B", unit_scale=True, desc=desc, disable=None)
 
 
 def archive_stem(name: str) -> str | None:
@@ -178,12 +194,3 @@ def archive_stem(name: str) -> str | None:
 def _line(error: BaseException) -> str:
     text = (str(error).strip().splitlines() or [""])[0][:160]
     return text or type(error).__name__
-
-
-def empty_folder(folder: Path) -> Path:
-    """Remove a folder with its content if it exists, and create it."""
-    if folder.is_symlink() or folder.is_file():
-        os.unlink(folder)
-    shutil.rmtree(folder, ignore_errors=False) if folder.exists() else None
-    folder.mkdir(parents=True)
-    return folder

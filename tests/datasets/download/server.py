@@ -17,6 +17,7 @@ class File:
     cut: list[int] = field(default_factory=list)  # of each next answer, the bytes until it breaks
     ranges: bool = True  # whether the Range header is respected
     status: list[int] = field(default_factory=list)  # of each next answer, instead of 200
+    redirect: str = ""  # address to which the client is sent
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Server:
     url: str
     files: dict[str, File] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)  # the Authorization headers
 
     def add(self, path: str, content: bytes, **options: object) -> str:
         """Serve ``content`` at ``path``, and return its address."""
@@ -42,10 +44,17 @@ def serve() -> Iterator[Server]:
         def do_GET(self) -> None:
             path = self.path.split("?")[0]
             server.asked.append((path, self.headers.get("Range")))
+            server.tokens.append(self.headers.get("Authorization"))
             file = server.files.get(path)
             status = 404 if file is None else file.status.pop(0) if file.status else 200
             if file is None or status >= 400:
                 self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            if file.redirect:
+                self.send_response(302)
+                self.send_header("Location", file.redirect)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
