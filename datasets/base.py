@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -114,7 +115,11 @@ class SplitDataset(DatasetBase):
         """The command that fetches the dataset, for error messages; empty if there is none."""
         name = type(self).__module__.rpartition(".")[2]
         known = name in load_origins()
-        return f", or run python -m datasets fetch {name} --root {self.root}" if known else ""
+        return (
+            f", or run python -m datasets fetch {name} --root {shlex.quote(self.root)}"
+            if known
+            else ""
+        )
 
     def require_folder(self, folder: str) -> None:
         """Raise a UsageError with the download addresses unless ``folder`` exists."""

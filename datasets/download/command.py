@@ -10,7 +10,7 @@ from dassl.utils.failures import describe_failure
 
 from .catalog import Entry, catalog, data_root, select, table
 from .errors import FetchError
-from .fetch import Options, fetch, locked, missing_parts
+from .fetch import CLASSNAMES, WORK, Options, fetch, locked, missing_parts
 from .imagenet import instructions, prepare_imagenet
 from .inventory import take_inventory
 from .models import CLIP, TEACHERS, TEACHERS_TEXT, clip_path, clip_source, fetch_clip
@@ -100,19 +100,24 @@ def _fetch_all(entries: Sequence[Entry], models: Sequence[str], options: Options
 
 
 def _fetch_one(entry: Entry, options: Options) -> None:
+    if entry.name == IMAGENET:
+        _prepare_imagenet(entry, options)
     fetch(entry, options)
-    folder = entry.folder(options.root)
-    if entry.name == IMAGENET:
-        with locked(options.root / ".fetch" / IMAGENET):
-            for line in prepare_imagenet(folder):
-                print(line)
     inventory = take_inventory(entry, options.root)
-    if inventory.complete:
-        return
-    if entry.name == IMAGENET:
-        raise FetchError(f"{instructions(folder)} ({'; '.join(inventory.counts) or 'no images'})")
-    what = ", ".join([*inventory.absent, *inventory.missing][:3]) or inventory.note
-    raise FetchError(f"files are still missing: {what}")
+    if not inventory.complete:
+        some = [*inventory.absent, *inventory.counts, *inventory.missing][:3] or [inventory.note]
+        raise FetchError(f"files are still missing: {', '.join(some)}")
+
+
+def _prepare_imagenet(entry: Entry, options: Options) -> None:
+    """Unpack and sort what the user has downloaded, and say what else is needed."""
+    folder = entry.folder(options.root)
+    with locked(options.root / WORK / IMAGENET):
+        for line in prepare_imagenet(folder):
+            print(line)
+    inventory = take_inventory(entry, options.root)
+    if inventory.too_few or set(inventory.absent) - {CLASSNAMES}:
+        print(instructions(folder))
 
 
 def _incomplete(entry: Entry, root: Path) -> bool:

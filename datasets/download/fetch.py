@@ -22,7 +22,7 @@ from .unpack import unpacked
 from .verify import verify
 
 WORK = ".fetch"  # folder below the data folder with unfinished downloads and locks
-_CLASSNAMES = "classnames.txt"
+CLASSNAMES = "classnames.txt"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _fetch_part(entry: Entry, origin: Origin, part: Part, options: Options, work
     if part not in missing_parts(entry, options.root):
         return False
     folder = entry.folder(options.root)
-    if part.creates == [_CLASSNAMES] and _copy_classnames(part, folder, options.root):
+    if part.creates == [CLASSNAMES] and _copy_classnames(part, folder, options.root):
         return True
     reasons: list[str] = []
     sources = part.sources
@@ -172,6 +172,7 @@ def _is_valid(path: Path, source: Source) -> bool:
 
 def _verify(path: Path, source: Source) -> None:
     """Delete a file and raise a SourceError unless it is that of the source."""
+    print(f"{source.name}: verifying {gigabytes(path.stat().st_size)}")
     try:
         verify(path, source)
     except SourceError as error:
@@ -195,14 +196,14 @@ def _install(archive: Path, part: Part, origin: Origin, folder: Path, work: Path
 
 def _copy_classnames(part: Part, folder: Path, root: Path) -> bool:
     """Copy ImageNet's classnames.txt from another dataset's folder if there is one."""
-    for path in sorted(root.glob(f"imagenet*/{_CLASSNAMES}")):
+    for path in sorted(root.glob(f"imagenet*/{CLASSNAMES}")):
         try:
             verify(path, part.sources[0])
         except SourceError as error:
             print(f"{path} is not used: {error}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, folder / _CLASSNAMES)
+        shutil.copyfile(path, folder / CLASSNAMES)
         return True
     return False
 

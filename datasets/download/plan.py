@@ -60,5 +60,6 @@ def require_consent(yes: bool) -> None:
         raise UsageError(
             "the licenses above must be accepted: add --yes to the command if you accept them"
         )
-    if input("Accept these terms and download? [y/N] ").strip().lower() not in ("y", "yes"):
+    print("Accept these terms and download? [y/N] ", end="", flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise UsageError("nothing was downloaded, since the terms were not accepted")

@@ -26,6 +26,7 @@ from .http import naming
 RESERVE = 256 << 20  # bytes that stay free on the disk
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _CHUNK = 1 << 20
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the first bytes of a zip, and of an empty one
 _JUNK = ("__MACOSX", ".DS_Store")  # macOS adds these, and files named ._*
 _DAMAGED = (
     tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, zlib.error,
@@ -66,7 +67,9 @@ def unpack(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     budget = _Budget(archive.name, folder, shutil.disk_usage(folder).free - RESERVE)
     with _damage_named(archive), naming(archive):
-        if zipfile.is_zipfile(archive):
+        with archive.open("rb") as file:
+            magic = file.read(4)
+        if magic in _ZIP:
             _unpack_zip(archive, folder, budget)
         else:
             _unpack_tar(archive, folder, budget)
@@ -132,8 +135,8 @@ def _unpack_tar(archive: Path, folder: Path, budget: _Budget) -> None:
                 continue
             if member.issym() or member.islnk():
                 _check_link(member)
-            elif not member.isreg():
-                raise SourceError(f"{member.name!r} is a device or another special file")
+            elif member.issparse() or not member.isreg():
+                raise SourceError(f"{member.name!r} is a device, a sparse or another special file")
             content = file.extractfile(member)
             if content is None:
                 raise SourceError(f"{member.name!r} is a link to a folder")

@@ -14,8 +14,6 @@ from datasets.download.catalog import Entry, catalog
 from datasets.download.sources import Origin, Part, Source
 from tests.toy_layouts import LAYOUTS
 
-NAMES = {"dtd": "DescribableTextures", "eurosat": "EuroSAT", "stanford_cars": "StanfordCars"}
-
 
 def tar_gz(files: Iterable[tuple[str, bytes]]) -> bytes:
     """Return a tar.gz with files by name."""
@@ -57,7 +55,7 @@ class Toy:
     """A toy dataset: its split file, its images by path, and sources on a server."""
 
     def __init__(self, name: str, scratch: Path) -> None:
-        self.layout = LAYOUTS[NAMES[name]]
+        self.layout = LAYOUTS[catalog()[name].cls.__name__]
         self.name = name
         split = self.layout.make(scratch)
         self.split = json.dumps(split).encode()

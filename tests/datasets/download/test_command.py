@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import subprocess
@@ -129,14 +130,17 @@ def test_fetch_wants_consent_and_leaves_failed_datasets_behind(
     assert "dtd is complete" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("answer", ["n\n", "\n", ""])
 def test_consent_is_asked_on_a_terminal(
+    answer: str,
     entries: dict[str, Entry],
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda question: "n")
+    terminal = io.StringIO(answer)
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
     assert "terms were not accepted" in error_of(capsys, "fetch", "dtd", "--root", root)
 
 

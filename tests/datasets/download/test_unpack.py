@@ -55,6 +55,7 @@ HOSTILE = {
     "tar, device": (special_tar(member("a", tarfile.CHRTYPE)), "special file"),
     "tar, block device": (special_tar(member("a", tarfile.BLKTYPE)), "special file"),
     "tar, pipe": (special_tar(member("a", tarfile.FIFOTYPE)), "special file"),
+    "tar, sparse": (special_tar(member("a", tarfile.GNUTYPE_SPARSE)), "sparse or another special"),
     "tar, link to a folder": (
         special_tar(member("d", tarfile.DIRTYPE), member("a", SYM, "d")),
         "link to a folder",
