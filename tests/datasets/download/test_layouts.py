@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasets.base import Counts
-from datasets.download.catalog import Entry, catalog
+from datasets.download.catalog import Entry, catalog, gigabytes
 from datasets.download.fetch import Options, fetch
 from datasets.download.inventory import take_inventory
 from datasets.download.sources import Origin, Part
@@ -19,6 +19,8 @@ from datasets.download.unpack import unpack
 from tests.datasets.download.archives import Toy, source, tar_gz, zipped
 from tests.datasets.download.server import Server
 from tests.toy_layouts import LAYOUTS
+
+ROOT = Path(__file__).parents[3]
 
 # What the official archive has before the paths in the split file. Caltech101 has an archive in its
 # archive, and StanfordCars two archives; both have tests in test_fetch.py.
@@ -150,3 +152,17 @@ def test_layouts_of_all_downloadable_datasets_are_tested() -> None:
         name for name, entry in catalog().items() if entry.origin is not None
     }
     assert len(OFFICIAL) + 2 == len(LAYOUTS)
+
+
+def test_the_document_has_every_license_and_first_source() -> None:
+    text = (ROOT / "docs/datasets.md").read_text()
+    for name, entry in catalog().items():
+        if entry.origin is None:
+            continue
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} | [")] or [""]
+        if name == "imagenet":
+            assert f"| {entry.origin.license} |" in text
+            continue
+        first = next(part.sources[0] for part in entry.origin.parts if part.unpack)
+        assert f"[{first.name}](" in row
+        assert row.endswith(f"| {gigabytes(entry.download)} | {entry.origin.license} |")
