@@ -71,9 +71,6 @@ def _attempt(
 ) -> bool:
     """Download the rest of the file; return False if it must be downloaded from the start."""
     start = _size(part)
-    if size is not None and start > size:
-        part.unlink()
-        return False
     if start and start == size:
         return True
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})

@@ -105,6 +105,18 @@ def test_a_broken_devkit(folder: Path) -> None:
         prepare_imagenet(folder)
 
 
+@pytest.mark.parametrize("number", ["4", "9", "tench"])  # 4 has children, so it is not a class
+def test_a_ground_truth_of_other_classes(folder: Path, number: str) -> None:
+    files = devkit_files()
+    for name, content in files.items():
+        path = folder / "ILSVRC2012_devkit_t12" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    path.write_text(f"1\n{number}\n")
+    with pytest.raises(FetchError, match=f"line 2 of .* is '{number}', not a class of"):
+        prepare_imagenet(folder)
+
+
 def test_the_official_archives_are_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
