@@ -21,6 +21,7 @@ from tests.toy_data import caltech101, write_image
 from tests.toy_layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[3]
+sys.modules.pop("datasets.__main__")  # other tests run it with runpy, which warns otherwise
 
 
 @pytest.fixture
