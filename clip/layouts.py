@@ -145,8 +145,8 @@ def _check_towers(tensors: Tensors, path: Path) -> None:
     if image or text:
         has, lacks = ("image", "text") if image else ("text", "image")
         raise WeightsError(
-            f"{path}: it has only the {has} encoder of a CLIP, but the {lacks} encoder is needed as "
-            "well: choose a file with the whole model"
+            f"{path}: it has only the {has} encoder of a CLIP, without the {lacks} encoder: choose a "
+            "file with the whole model"
         )
     for name in tensors:
         inner = _FIRST.search(name)
@@ -183,7 +183,8 @@ def _read_config(path: Path, tensors: Mapping[str, torch.Tensor]) -> Settings:
     activations = {"quick_gelu": True, "gelu": False}
     if config.model_type != "clip":
         raise WeightsError(
-            f"{path} describes a {config.model_type!r:.80}, not a 'clip': choose the weights of a CLIP"
+            f"{path} describes a {config.model_type!r:.80}, not a 'clip': choose the weights of a "
+            "CLIP"
         )
     if text.hidden_act != vision.hidden_act or text.hidden_act not in activations:
         raise WeightsError(

@@ -70,8 +70,8 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
     asset = _ASSETS / f"{name}.safetensors"
     if path.is_file():
         return _read_path(path)
-    if path.is_dir() and (file := _file_in(path)):
-        return _read_path(file)
+    if path.is_dir() and (inside := _file_in(path)):
+        return _read_path(inside)
     if asset.is_file():
         return Weights(read_state_dict(asset), source=f"{name} from {asset}")
     if name in openai.MODELS:
@@ -82,7 +82,6 @@ def _find(name: str, download_root: str | Path | None) -> Weights:
         return Weights(read_state_dict(file), source=f"OpenAI's {name} from {file}")
     if ":" in name:
         from . import openclip
-
         from .layouts import to_openai
 
         entry = openclip.find(name)

@@ -28,11 +28,52 @@ from .tools import PathLike
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first object in a file of PyTorch before 1.6
 _NOT_CONTAINERS = 3  # objects in such a file before the content: magic, version, system
 # What PyTorch's restricted unpickler reads; torch.save writes protocol 2.
-_OPCODES = frozenset(
-    "GLOBAL NEWOBJ REDUCE BUILD APPEND APPENDS SETITEM SETITEMS MARK TUPLE TUPLE1 TUPLE2 TUPLE3 "
-    "NONE NEWFALSE NEWTRUE EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET BININT BININT1 BININT2 "
-    "BINFLOAT BINUNICODE SHORT_BINSTRING BINPERSID BINGET LONG_BINGET BINPUT LONG_BINPUT LONG1 "
-    "PROTO STOP".split()
+_OPCODES = {
+    "GLOBAL", "NEWOBJ", "REDUCE", "BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "MARK",
+    "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWFALSE", "NEWTRUE", "EMPTY_TUPLE",
+    "EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET", "BININT", "BININT1", "BININT2", "BINFLOAT",
+    "BINUNICODE", "SHORT_BINSTRING", "BINPERSID", "BINGET", "LONG_BINGET", "BINPUT",
+    "LONG_BINPUT", "LONG1", "PROTO", "STOP",
+}  # fmt: skip
+_CONTAINERS = 3  # objects in such a file before the content: magic, version, system
+# What PyTorch's restricted unpickler reads; torch.save writes protocol 2.
+_OPCODES = tuple(
+    [
+        "GLOBAL",
+        "NEWOBJ",
+        "REDUCE",
+        "BUILD",
+        "APPEND",
+        "APPENDS",
+        "SETITEM",
+        "SETITEMS",
+        "MARK",
+        "TUPLE",
+        "TUPLE1",
+        "TUPLE2",
+        "TUPLE3",
+        "NONE",
+        "NEWFALSE",
+        "NEWTRUE",
+        "EMPTY_TUPLE",
+        "EMPTY_LIST",
+        "EMPTY_DICT",
+        "EMPTY_SET",
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINSTRING",
+        "BINPERSID",
+        "BINGET",
+        "LONG_BINGET",
+        "BINPUT",
+        "LONG_BINPUT",
+        "LONG1",
+        "PROTO",
+        "STOP",
+    ]
 )
 _CONTAINERS = {
     "collections.OrderedDict",
@@ -188,8 +229,9 @@ def _scan_legacy(path: Path, admitted: Collection[str]) -> None:
             if number == 0 and found != _MAGIC:
                 raise TorchFileError("it is not a file of torch.save")
             if number == _NOT_CONTAINERS and scanner.claimed > len(content):
+                size = f"{len(content):,}"
                 raise TorchFileError(
-                    f"its tensors claim {scanner.claimed:,} bytes, but the file has {len(content):,}"
+                    f"its tensors claim {scanner.claimed:,} bytes, but the file has {size}"
                 )
             position += length
 
