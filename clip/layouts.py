@@ -145,8 +145,8 @@ def _check_towers(tensors: Tensors, path: Path) -> None:
     if image or text:
         has, lacks = ("image", "text") if image else ("text", "image")
         raise WeightsError(
-            f"{path}: it has only the {has} encoder of a CLIP, without the {lacks} encoder: choose a "
-            "file with the whole model"
+            f"{path}: it has only the {has} encoder of a CLIP, without the {lacks} encoder: choose "
+            "a file with the whole model"
         )
     for name in tensors:
         inner = _FIRST.search(name)

@@ -35,46 +35,6 @@ _OPCODES = {
     "BINUNICODE", "SHORT_BINSTRING", "BINPERSID", "BINGET", "LONG_BINGET", "BINPUT",
     "LONG_BINPUT", "LONG1", "PROTO", "STOP",
 }  # fmt: skip
-_CONTAINERS = 3  # objects in such a file before the content: magic, version, system
-# What PyTorch's restricted unpickler reads; torch.save writes protocol 2.
-_OPCODES = tuple(
-    [
-        "GLOBAL",
-        "NEWOBJ",
-        "REDUCE",
-        "BUILD",
-        "APPEND",
-        "APPENDS",
-        "SETITEM",
-        "SETITEMS",
-        "MARK",
-        "TUPLE",
-        "TUPLE1",
-        "TUPLE2",
-        "TUPLE3",
-        "NONE",
-        "NEWFALSE",
-        "NEWTRUE",
-        "EMPTY_TUPLE",
-        "EMPTY_LIST",
-        "EMPTY_DICT",
-        "EMPTY_SET",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "BINFLOAT",
-        "BINUNICODE",
-        "SHORT_BINSTRING",
-        "BINPERSID",
-        "BINGET",
-        "LONG_BINGET",
-        "BINPUT",
-        "LONG_BINPUT",
-        "LONG1",
-        "PROTO",
-        "STOP",
-    ]
-)
 _CONTAINERS = {
     "collections.OrderedDict",
     "collections.Counter",
