@@ -1,7 +1,6 @@
 """Read the tensors of a weights file in any common format, without executing any of it."""
 
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dassl.utils.safe_load import inert_classes
-from dassl.utils.torch_file import TorchFileError, read_torch_file
+from dassl.utils.torch_file import TorchFileError, open_archive, read_torch_file
 
 from .errors import WeightsError
 from .torchscript import read_torchscript
@@ -36,7 +35,7 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     path = Path(path)
     try:
         state_dict = _read(path)
-    except (WeightsError, TorchFileError, zipfile.BadZipFile) as error:
+    except (WeightsError, TorchFileError) as error:
         raise WeightsError(f"cannot read CLIP weights from {path}: {error}") from error
     if state_dict and all(name.startswith(_PREFIX) for name in state_dict):
         state_dict = {name.removeprefix(_PREFIX): value for name, value in state_dict.items()}
@@ -61,9 +60,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _read_zip(path: Path) -> dict[str, torch.Tensor]:
-    if not zipfile.is_zipfile(path):
-        raise WeightsError("it is truncated (a zip archive without its end); download it again")
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         members = {name.split("/", 1)[-1] for name in archive.namelist()}
         if "data.pkl" not in members:
             raise WeightsError("it is a zip archive without data.pkl, so not one of PyTorch")

@@ -6,6 +6,7 @@ containers, storages that claim more bytes than the file has for them, and tenso
 elements than their storage has. https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
 
+import errno
 import io
 import math
 import mmap
@@ -13,7 +14,8 @@ import os
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,15 +72,11 @@ def read_torch_file(path: PathLike, admitted: Sequence[Any] = ()) -> Any:
         if os.fstat(file.fileno()).st_size == 0:
             raise TorchFileError("the file is empty")
         zipped = file.read(4) == b"PK\x03\x04"
-    try:
+    with reading():
         if zipped:
             _scan_zip(Path(path), names)
         else:
             _scan_legacy(Path(path), names)
-    except (TorchFileError, OSError, MemoryError):
-        raise
-    except Exception as error:  # pickle documents that damaged data may raise any
-        raise TorchFileError(f"it is damaged ({_first_line(error)})") from error
     try:
         # An open file, because torch.load reads a path called .safetensors in another way.
         with safe_globals(list(admitted)), open(path, "rb") as file:
@@ -87,6 +85,38 @@ def read_torch_file(path: PathLike, admitted: Sequence[Any] = ()) -> Any:
         if describe_failure(error) is not None:  # the machine's, such as too little memory
             raise
         raise TorchFileError(f"PyTorch cannot read it ({_first_line(error)})") from error
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raise a TorchFileError for anything that damaged data raises within the context.
+
+    Errors of the machine, which have another cause, are raised as they are.
+    """
+    try:
+        yield
+    except (UsageError, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise TorchFileError("it is damaged (it refers to bytes before its start)") from error
+    except Exception as error:  # pickle documents that damaged data may raise any
+        raise TorchFileError(f"it is damaged ({_first_line(error)})") from error
+
+
+@contextmanager
+def open_archive(path: PathLike) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive for a context; raise a TorchFileError if it has no valid directory."""
+    with reading():
+        try:
+            archive = zipfile.ZipFile(path)
+        except zipfile.BadZipFile as error:
+            raise TorchFileError(
+                "it is truncated (a zip archive without its end); download it again"
+            ) from error
+        with archive:
+            yield archive
 
 
 def check_pickle(data: bytes, opcodes: Collection[str] | None = None) -> int:
@@ -157,11 +187,7 @@ def check_view(
 
 
 def _scan_zip(path: Path, admitted: Collection[str]) -> None:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise TorchFileError("it is truncated (a zip archive without its end)") from error
-    with archive:
+    with open_archive(path) as archive:
         names = archive.namelist()
         folders = {name.split("/", 1)[0] for name in names}
         if len(folders) != 1 or f"{(folder := folders.pop())}/data.pkl" not in names:
@@ -350,5 +376,7 @@ def _dtypes() -> frozenset[str]:
 def _first_line(error: Exception) -> str:
     """Return the reason in an exception's text, without PyTorch's advice to load it unsafely."""
     text = str(error).rpartition("WeightsUnpickler error:")[2].strip()
-    line = (text.splitlines() or [""])[0].split("weights_only")[0].strip()
+    line = (text.splitlines() or [""])[0]
+    if "weights_only" in line:
+        return type(error).__name__
     return (line[:160] if line else "") or type(error).__name__

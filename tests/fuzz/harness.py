@@ -110,7 +110,7 @@ def fuzz(
         path.write_bytes(content)
         outcome = "read"
         try:
-            with _bounded():
+            with bounded():
                 read(path)
         except allowed as error:
             outcome = type(error).__name__
@@ -129,7 +129,7 @@ def fuzz(
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """Bound memory and time within the context, and forbid executing anything."""
     global _watching
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
