@@ -125,6 +125,7 @@ def fuzz(
                 f"it is kept as {kept}"
             ) from error
         found[outcome] = found.get(outcome, 0) + 1
+    print(f"{count} mutants of {name}: {found}")
     return found
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from dassl.utils import UsageError
 from tests.fuzz.archives import saved
@@ -30,12 +31,10 @@ def write(folder: Path, content: dict) -> None:
 
 def release(model: RefinedCLIP) -> dict:
     content = public(model)
-    prompts = model.learner.prompts
     ids = [[49406, 320, 1125, 539, 320, token, 269, 49407, 0] for token in (1710, 2368, 1929)]
-    import torch
-
-    content["prompt_learner"]["state_dict"]["prompt_learner.tokenized_prompts"] = torch.tensor(ids)
-    content["prompt_learner"]["state_dict"]["logit_scale"] = prompts.ctx.new_tensor(4.6)
+    state = content["prompt_learner"]["state_dict"]
+    state["prompt_learner.tokenized_prompts"] = torch.tensor(ids)
+    state["logit_scale"] = model.learner.clip_model.logit_scale
     return content
 
 
