@@ -230,8 +230,8 @@ def _from_hugging_face(tensors: Tensors, path: Path) -> Tensors:
         shapes = {part: parts[part].shape for part in _QKV if part in parts}
         if len(shapes) < len(_QKV) or len(set(shapes.values())) > 1 or not all(shapes.values()):
             raise WeightsError(
-                f"{path}: the {kind}s of q_proj, k_proj and v_proj of {block} do not fit together: "
-                "get the file again"
+                f"{path}: q_proj.{kind}, k_proj.{kind} and v_proj.{kind} of {block} do not fit "
+                "together: get the file again"
             )
         result[f"{block}.attn.in_proj_{kind}"] = torch.cat([parts[part] for part in _QKV])
     missing = [name for name in (*_HF_NAMES, *_HF_TRANSPOSED) if name not in tensors]
