@@ -18,6 +18,7 @@ _PREFIX = "module."  # added by DataParallel
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 EMBEDDING, ROWS = "token_embedding.weight", "token_embedding.rows"
+MAX_NAME = 200  # characters of a tensor's name
 MAX_VOCABULARY = 1_000_000  # rows; OpenAI's has 49,408
 
 
@@ -37,6 +38,11 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         state_dict = _read(path)
     except (WeightsError, TorchFileError) as error:
         raise WeightsError(f"cannot read CLIP weights from {path}: {error}") from error
+    if long := next((name for name in state_dict if len(name) > MAX_NAME), None):
+        raise WeightsError(
+            f"cannot read CLIP weights from {path}: it has a name of {len(long):,} characters, "
+            f"{long[:20]!r}..., so it is not the file of a model"
+        )
     if state_dict and all(name.startswith(_PREFIX) for name in state_dict):
         state_dict = {name.removeprefix(_PREFIX): value for name, value in state_dict.items()}
     return state_dict

@@ -1,5 +1,6 @@
 """Checkpoints with other values than a run writes, loaded for a test (trainers/checkpoints)."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def test_values(model: RefinedCLIP, tmp_path: Path, layout) -> None:
     content = layout(model)
 
     def read(path: Path) -> None:
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
         for name, value in changed(content, path.read_bytes()).items():
             file = tmp_path / "run" / str(name) / "model.pth.tar-4"
             file.parent.mkdir(parents=True, exist_ok=True)

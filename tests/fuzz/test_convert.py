@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ FILE = "model.pth.tar-4"
 
 
 def write(folder: Path, content: dict) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     for name, value in content.items():
         (folder / str(name)).mkdir(parents=True, exist_ok=True)
         (folder / str(name) / FILE).write_bytes(saved(value))

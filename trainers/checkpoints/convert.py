@@ -29,7 +29,7 @@ from .layouts import (
     release_files,
 )
 from .load import check_clip, check_epochs, read_checkpoint, wrong_values
-from .record import RECORD, read_record
+from .record import MAX_LENGTH, RECORD, read_record
 
 __all__ = ["to_ours", "to_release"]
 
@@ -120,7 +120,10 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
             if settings.get(f"{node}.PREC") == "fp16":
                 convert_weights(clip_model)
             ctx = learned.get(f"{PROMPT_LEARNER}.ctx")
-            words = str(settings.get(f"{node}.CTX_INIT", "")).replace("_", " ").split()
+            init = settings.get(f"{node}.CTX_INIT", "")
+            if not isinstance(init, str) or len(init) > MAX_LENGTH:
+                raise SettingsError(f"{source / RECORD} has no valid {node}.CTX_INIT: restore it")
+            words = init.replace("_", " ").split()
             words = words or ["X"] * (0 if ctx is None else ctx.shape[-2])
             files = release_files(learned, clip_model, " ".join(words), classes or [])
             for model, content in files.items():
@@ -236,7 +239,7 @@ def _words(ids: Tensor, count: int) -> tuple[str, list[str] | None]:
     The names are None if tokenizing the text does not give the same tokens.
     """
     tokenizer = SimpleTokenizer()
-    integers = ids.dim() == 2 and ids.numel() and not (ids.is_floating_point() or ids.is_complex())
+    integers = ids.dim() == 2 and ids.numel() and ids.dtype in (torch.int32, torch.int64)
     if not integers or int(ids.min()) < 0 or int(ids.max()) >= len(tokenizer.encoder):
         return "", None
     rows = [row[1 : int(row.argmax())].tolist() for row in ids]

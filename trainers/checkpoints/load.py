@@ -16,7 +16,7 @@ from dassl.utils import load_checkpoint
 
 from ..settings import SettingsError
 from .fingerprints import check_clip_fingerprint
-from .layouts import Content, check_clip_names, clip_name, read_content
+from .layouts import Content, check_clip_names, clip_name, listed, read_content
 from .record import RECORD, read_record
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "wrong_values",
 ]
 
+MAX_LENGTH = 200  # characters of a tensor's name
 TRAINING_STATE = {"aggregate"}  # public files do not contain it
 
 
@@ -63,10 +64,10 @@ def load_trained(
             _check_classes(directory, f"{name}.{key}", classnames)
         load_module(name, module, found.pop(name, {}), directory)
     if found:
-        keys = ", ".join(f"{owner}.{key}" for owner, state in found.items() for key in state)
+        keys = [f"{owner}.{key}" for owner, state in found.items() for key in state]
         raise SettingsError(
-            f"{directory} contains {keys}, which this trainer does not have: evaluate it with the "
-            "trainer that saved it (--trainer TextRefinerCoOp for a refined CoOp)"
+            f"{directory} contains {listed(keys)}, which this trainer does not have: evaluate it "
+            "with the trainer that saved it (--trainer TextRefinerCoOp for a refined CoOp)"
         )
 
 
@@ -116,7 +117,7 @@ def read_tensors(name: str, path: str, clip_model: Any, setting: str) -> dict[st
     found = _read(name, path, clip_model, setting)
     unknown = [key for key in found if not key.startswith(f"{name}.")]
     if unknown:
-        raise SettingsError(f"{path} contains {', '.join(unknown)}, which {name} does not have")
+        raise SettingsError(f"{path} contains {listed(unknown)}, which {name} does not have")
     return {key[len(name) + 1 :]: value for key, value in found.items()}
 
 
@@ -147,7 +148,8 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 def _is_state_dict(value: Any) -> bool:
     return isinstance(value, Mapping) and all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+        isinstance(name, str) and len(name) <= MAX_LENGTH and isinstance(tensor, Tensor)
+        for name, tensor in value.items()
     )
 
 
@@ -226,9 +228,9 @@ def load_module(name: str, module: nn.Module, state: dict[str, Tensor], director
     missing = sorted(own.keys() - state.keys() - TRAINING_STATE)
     extra = sorted(state.keys() - own.keys() - TRAINING_STATE)
     if missing or extra:
-        problem = f"lacks {', '.join(missing)}" if missing else f"adds {', '.join(extra)}"
+        problem = f"lacks {listed(missing)}" if missing else f"adds {listed(extra)}"
         raise SettingsError(
-            f"the checkpoint of {name} in {directory} {problem}; expected exactly {', '.join(own)}"
+            f"the checkpoint of {name} in {directory} {problem}; expected exactly {listed(own)}"
         )
     state = {key: state.get(key, value) for key, value in own.items()}
     for key, value in own.items():

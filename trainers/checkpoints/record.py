@@ -10,6 +10,7 @@ from ..settings import SettingsError
 __all__ = ["RECORD", "Record", "read_record"]
 
 RECORD = "checkpoint.json"
+MAX_LENGTH = 1000  # characters of a name, a path or a fingerprint
 
 
 class Record(NamedTuple):
@@ -34,7 +35,7 @@ def read_record(folder: str) -> Record | None:
     content = read_json(path)
     checks = {
         "clip": lambda v: _is_table(v) and all(map(_is_fingerprint, v.values())),
-        "backbone": lambda v: isinstance(v, (str, type(None))),
+        "backbone": lambda v: v is None or _is_text(v),
         "classes": lambda v: v is None or (isinstance(v, list) and all(map(_is_text, v))),
         "settings": _is_table,
         "teacher": lambda v: _is_table(v) and all(map(_is_text, v.values())),
@@ -56,7 +57,7 @@ def _invalid(path: str, reason: str) -> SettingsError:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= MAX_LENGTH
 
 
 def _is_table(value: Any) -> bool:
