@@ -45,7 +45,11 @@ _CONTAINERS = {
     "torch.Size",
     "torch.device",
 }
+_ADDING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
 _MAX_DIMS = 64
+_MAX_DEPTH = 100  # of nested containers; checkpoints have about 6
+
+_Memo = dict[int, list[int] | None]
 
 
 class TorchFileError(UsageError):
@@ -123,7 +127,8 @@ def check_pickle(data: bytes, opcodes: Collection[str] | None = None) -> int:
     """Check the instructions of the pickle at the start of ``data``; return its length.
 
     Python's unpickler allocates a table for the largest memo index and buffers for announced
-    lengths, so a file of a few bytes could claim all memory.
+    lengths, so a file of a few bytes could claim all memory. The hash of a tuple in a million
+    others ends the process.
 
     Args:
         opcodes: instructions that are allowed; None allows all.
@@ -132,6 +137,8 @@ def check_pickle(data: bytes, opcodes: Collection[str] | None = None) -> int:
         TorchFileError: an instruction is not allowed or claims more than the data has.
     """
     end = 0
+    stack: list[list[int] | None] = []
+    memo: _Memo = {}
     for opcode, argument, position in pickletools.genops(io.BytesIO(data)):
         name = opcode.name
         if opcodes is not None and name not in opcodes:
@@ -140,8 +147,43 @@ def check_pickle(data: bytes, opcodes: Collection[str] | None = None) -> int:
             )
         if name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= len(data):
             raise TorchFileError(f"its pickle claims {argument:,} entries in {len(data):,} bytes")
+        _follow(opcode, argument, stack, memo)
         end = (position or 0) + 1
     return end
+
+
+def _follow(opcode: Any, argument: Any, stack: list[list[int] | None], memo: _Memo) -> None:
+    """Apply an instruction to a stack of nesting depths, [depth] for an object and None for a mark.
+
+    An object in the memo shares its list with the stack, so that later additions count.
+    """
+    name, before, after = opcode.name, opcode.stack_before, opcode.stack_after
+    if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+        memo[len(memo) if name == "MEMOIZE" else int(argument)] = stack[-1]
+        return
+    if name in ("GET", "BINGET", "LONG_BINGET"):
+        stack.append(memo[int(argument)])
+        return
+    if name == "MARK":
+        stack.append(None)
+        return
+    items: list[list[int]] = []
+    if pickletools.markobject in before:
+        while (item := stack.pop()) is not None:
+            items.append(item)
+        before = before[: before.index(pickletools.markobject)]
+    items += [item for _ in before if (item := stack.pop()) is not None]
+    depth = max((item[0] for item in items), default=0)
+    if name in _ADDING:  # the container is the object below all others
+        container = items.pop()
+        inside = max((item[0] for item in items), default=-1)
+        container[0] = depth = max(container[0], 1 + inside)
+        stack.append(container)
+    else:
+        depth += pickletools.pytuple in after
+        stack += [[depth] for _ in after]
+    if depth > _MAX_DEPTH:
+        raise TorchFileError(f"it has objects nested more than {_MAX_DEPTH} times")
 
 
 def check_members(archive: zipfile.ZipFile, names: Collection[str], size: int) -> None:

@@ -13,6 +13,8 @@ GLOBAL_SYSTEM = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
 MEMO_BOMB = b"\x80\x02Nr" + struct.pack("<I", 2**30) + b"."
 BYTEARRAY_BOMB = b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"."
 TENSOR_CLASS_BOMB = b"\x80\x02ctorch\nFloatTensor\n\x8a\x05" + b"\x00\x00\x00\x00\x10" + b"\x85R."
+DEEP_KEY = b"\x80\x02}(K\x00" + b"\x85" * 10**5 + b"K\x01u."  # {((((0,),),),): 1}
+DEEP_LISTS = b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b"."
 
 
 class Storage:
@@ -58,6 +60,8 @@ PICKLES = {
     "exec": GLOBAL_EXEC,
     "system": GLOBAL_SYSTEM,
     "memo": MEMO_BOMB,
+    "deep key": DEEP_KEY,
+    "deep lists": DEEP_LISTS,
     "bytearray": BYTEARRAY_BOMB,
     "tensor class": TENSOR_CLASS_BOMB,
     "stride 0": STRIDE_BOMB,

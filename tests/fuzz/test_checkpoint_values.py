@@ -65,7 +65,7 @@ def test_values(model: RefinedCLIP, tmp_path: Path, layout) -> None:
     def read(path: Path) -> None:
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
         for name, value in changed(content, path.read_bytes()).items():
-            file = tmp_path / "run" / str(name) / "model.pth.tar-4"
+            file = tmp_path / "run" / str(name)[:50] / "model.pth.tar-4"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(saved(value))
         modules = model.trainable_modules()

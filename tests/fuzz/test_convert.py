@@ -27,8 +27,8 @@ FILE = "model.pth.tar-4"
 def write(folder: Path, content: dict) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for name, value in content.items():
-        (folder / str(name)).mkdir(parents=True, exist_ok=True)
-        (folder / str(name) / FILE).write_bytes(saved(value))
+        (folder / str(name)[:50]).mkdir(parents=True, exist_ok=True)
+        (folder / str(name)[:50] / FILE).write_bytes(saved(value))
 
 
 def release(model: RefinedCLIP) -> dict:
