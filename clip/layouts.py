@@ -159,7 +159,7 @@ def _check_towers(tensors: Tensors, path: Path) -> None:
 
 
 def _from_custom_text(tensors: Tensors, path: Path) -> Tensors:
-    """Return open_clip's CustomTextCLIP, whose text encoder is named "text.", by OpenAI's names."""
+    """Return open_clip's CustomTextCLIP, with its text encoder under "text.", by OpenAI's names."""
     result = {}
     for name, value in tensors.items():
         own = name.removeprefix("text.")

@@ -149,7 +149,7 @@ def test_other_text_encoder_settings_are_reported() -> None:
 
 
 def test_heads_of_another_width_come_from_the_architecture(tmp_path: Path) -> None:
-    """As in ViT-H-14, whose image encoder has heads of 80 channels."""
+    """As in ViT-H-14, which has heads of 80 channels in its image encoder."""
     theirs = new_model("toy-vit-heads")
     save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
     ours, _ = clip.load(f"toy-vit-heads:{tmp_path / 'weights.safetensors'}", device="cpu")

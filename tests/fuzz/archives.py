@@ -38,7 +38,7 @@ class _View:
 
 
 class _Set(_View):
-    """A tensor whose storage is set again, to larger bounds, after it was rebuilt."""
+    """A tensor with a storage that is set again, to larger bounds, after it was rebuilt."""
 
     def __reduce__(self) -> tuple[object, ...]:
         function, arguments = super().__reduce__()
@@ -104,7 +104,7 @@ def legacy_of(pickled: bytes) -> bytes:
 
 
 def zip_bomb(archive: bytes) -> bytes:
-    """Return an archive whose first tensor is 30 MB of zeros, compressed to 30 kB."""
+    """Return an archive with 30 MB of zeros as its first tensor, compressed to 30 kB."""
     content = members(archive)
     return repacked(content, {"data/0": bytes(3 * 10**7)}, zipfile.ZIP_DEFLATED)
 
