@@ -373,7 +373,8 @@ class PromptTrainer(WarningList, TrainerX):
             return
         clip_model, key = self.model.learner.clip_model, "MODEL.BACKBONE.NAME"
         check_clip_fingerprint(directory, clip_model, key, self.cfg.MODEL.BACKBONE.NAME)
-        load_trained(self.model.trainable_modules(), directory, epoch, clip_model)
+        modules, classnames = self.model.trainable_modules(), self.dm.dataset.classnames
+        load_trained(modules, directory, epoch, clip_model, classnames)
 
     def describe(self) -> dict[str, Any]:
         """Return the frozen CLIP's fingerprint and the trained parameters for checkpoint.json."""

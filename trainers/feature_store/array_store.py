@@ -128,7 +128,7 @@ class ArrayStore:
         for path in sorted(self.folder.glob(f"{facts['what']}-*.safetensors")):
             try:
                 with _opened(path) as file:
-                    other = json.loads(file.metadata()["facts"])
+                    other = _facts(file)
             except DamagedError:
                 continue
             changed = {key for key in {*facts, *other} if facts.get(key) != other.get(key)}
@@ -207,8 +207,16 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"it cannot be read: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"it cannot be read: {str(error)[:200]}") from error
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    """Return the facts in the header of an entry."""
+    facts = json.loads(file.metadata()["facts"])
+    if not isinstance(facts, dict):
+        raise DamagedError("its header contains no facts")
+    return facts
 
 
 def _read(path: Path, facts: Facts) -> dict[str, Tensor]:
@@ -216,7 +224,7 @@ def _read(path: Path, facts: Facts) -> dict[str, Tensor]:
     arrays = {}
     with _opened(path) as file:
         metadata = file.metadata()
-        if json.loads(metadata["facts"]) != dict(facts):
+        if _facts(file) != dict(facts):
             raise DamagedError("its header contains other facts")
         for name in file.keys():  # noqa: SIM118  (not a mapping)
             array = arrays[name] = file.get_tensor(name)
