@@ -212,20 +212,19 @@ class PromptKD(PromptTrainer):
 
     def before_train(self) -> None:
         """Save the teacher's text features to OUTPUT_DIR, for tests without the teacher."""
-        super().before_train()
         learner, settings = self.model.learner, node(self.cfg, "PROMPTKD")
-        teacher = learner.require_teacher()
-        path, folder = teacher_path(self.cfg), self.cfg.RESUME or self.cfg.OUTPUT_DIR
-        stored = read_teacher_text(folder)
-        if self.start_epoch:
-            _check_student(folder, stored, teacher, path)
-        dataset = self.dm.dataset
-        prompts = fingerprint(teacher.deep)
+        teacher, path = learner.require_teacher(), teacher_path(self.cfg)
+        prompts, dataset = fingerprint(teacher.deep), self.dm.dataset
         text = TeacherText({}, settings.TEACHER_NAME, path, prompts, settings.CTX_INIT)
         text = text.with_rows(learner.teacher_text, dataset.classnames)
         others = text.missing(getattr(dataset, "all_classnames", dataset.classnames))
-        if others:
+        if others:  # draws random numbers, so it comes before a resumed run restores their state
             text = text.with_rows(text_features(teacher, others, settings.CTX_INIT), others)
+        super().before_train()
+        folder = self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        stored = read_teacher_text(folder)
+        if self.start_epoch:
+            _check_student(folder, stored, teacher, path)
         write_teacher_text(text, self.cfg.OUTPUT_DIR)
         self.teacher_facts = text.facts()
         print(
