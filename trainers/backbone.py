@@ -9,7 +9,7 @@ from torch import Tensor
 from clip import clip
 from clip.model import convert_weights
 
-from .encode import ImageTokens
+from .encode import ImageTokens, check_size
 from .settings import SettingsError
 
 __all__ = ["check_compiler", "compile_encoders", "in_half", "load_clip", "log_tf32"]
@@ -31,6 +31,7 @@ def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") ->
     On a CPU, which is slow in fp16, fp16 falls back to fp32 with a warning.
     """
     clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
+    check_size(clip_model.visual, *cfg.INPUT.SIZE)
     check_normalization(cfg, preprocess)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
