@@ -12,20 +12,19 @@ the population standard deviation (n), and --ci95 prints 1.96 std / sqrt(n) inst
 scripts/results.py uses n - 1.
 """
 
-import argparse
 import math
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
 
+from dassl.utils import UsageError, arguments
+from dassl.utils.failures import run_program
+
 END_OF_TRAINING, END_OF_TEST = "Finish training", "=> result"
 METRIC = re.compile(r"\* (\w+): ([-+.\deE]+)%")
-
-
-class UsageError(ValueError):
-    """Input that cannot be parsed; the message is one sentence."""
 
 
 def read_log(path: Path, end_signal: str) -> dict[str, float]:
@@ -99,24 +98,22 @@ def _seed(path: Path) -> tuple[int, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directory", type=Path, help="contains one folder for each seed")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("directory", type=arguments.path, help="contains one folder for each seed")
     parser.add_argument("--ci95", action="store_true", help="95 %% confidence interval, not std")
     parser.add_argument("--test-log", action="store_true", help="the runs only test")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments")
     parser.add_argument("--keyword", default="accuracy", help="accuracy, error or macro_f1")
-    args = parser.parse_args(argv)
+    return run_program(lambda: parse(parser.parse_args(argv)))
+
+
+def parse(args: Namespace) -> int:
+    """Print the averages and return exit code 0; raise UsageError for logs that have none."""
+    if not args.directory.is_dir():
+        raise UsageError(f"no directory {args.directory}")
     end_signal = END_OF_TEST if args.test_log else END_OF_TRAINING
-    parse = parse_experiments if args.multi_exp else parse_directory
-    try:
-        if not args.directory.is_dir():
-            raise UsageError(f"no directory {args.directory}")
-        parse(args.directory, end_signal, args.keyword, args.ci95)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    read = parse_experiments if args.multi_exp else parse_directory
+    read(args.directory, end_signal, args.keyword, args.ci95)
     return 0
 
 

@@ -57,7 +57,7 @@ def parse(text: str) -> Any:
         opens = isinstance(event, yaml.CollectionStartEvent)
         depth += opens - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1  # type: ignore[union-attr]
             raise ValueError(f"line {line}: nested more than {MAX_DEPTH} times")
     loader = LOADER(text)
     try:

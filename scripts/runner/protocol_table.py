@@ -164,6 +164,14 @@ class ProtocolTable:
     def methods(self) -> list[str]:
         return sorted(self._methods)
 
+    @property
+    def config_nodes(self) -> frozenset[str]:
+        """The sections of TRAINER that methods name as their own."""
+        return frozenset(
+            str(entry.get("config_node", entry["trainer"].upper()))
+            for entry in self._methods.values()
+        )
+
     def method(self, name: str) -> str:
         """Return the method with this name, or the one of this trainer."""
         by_trainer = {entry["trainer"]: method for method, entry in self._methods.items()}
