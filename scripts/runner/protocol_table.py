@@ -65,7 +65,7 @@ class Fields(Record, omit_defaults=True):
     save_every: Count = 0
     options: dict[Name, Value] = {}
     synthetic_config: Name = ""
-    teacher: Annotated[str, Meta(pattern=r"^\S+ \S+$")] = ""
+    teacher: Annotated[str, Meta(pattern=r"^\S+ (teacher|teacher_xd)$")] = ""
     folder_suffix: Annotated[str, Meta(pattern=r"^([^{}/]|\{[A-Z_]+\})*$")] = ""
     suffix_defaults: dict[Name, Value] = {}
 
@@ -105,6 +105,8 @@ class ProtocolTable:
             self._check_types(own, Fields, method)
             for protocol in [name for name in PROTOCOLS if name in entry]:
                 self._check_setting(entry[protocol], f"{method}, {protocol}")
+                if protocol.startswith("teacher"):
+                    self._check_teacher(entry[protocol], f"{method}, {protocol}")
         self._targets = {kind: tree.get(kind, {}) for kind in ("cross_datasets", "domains")}
         for kind, lists in self._targets.items():
             self._check(lists, kind)
@@ -155,6 +157,19 @@ class ProtocolTable:
             self._check_types(exception, Fields, here)
             self._check(exception["for"], f"{here}, for", ("dataset", "shots"))
             self._check_types(exception["for"], Condition, f"{here}, for")
+
+    def _check_teacher(self, tree: Mapping[str, Any], where: str) -> None:
+        """Raise UsageError unless an entry trains one model, without a teacher itself."""
+        for part in (tree, *tree.get("except", [])):
+            if "teacher" in part:
+                raise UsageError(f"{self._source}: {where} cannot have a teacher itself: remove it")
+            if isinstance(part.get("shots"), list) and len(part["shots"]) != 1:
+                raise UsageError(
+                    f"{self._source}: {where} trains one teacher, so shots must be one number, got "
+                    f"{part['shots']}"
+                )
+        if "shots" not in tree:
+            raise UsageError(f"{self._source}: {where} lacks shots")
 
     def _check_types(self, tree: Mapping[str, Any], kind: type[Record], where: str) -> None:
         """Raise UsageError unless the values of ``tree`` have the types of ``kind``."""
