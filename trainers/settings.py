@@ -285,11 +285,11 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def check_inputs(cfg: CfgNode) -> None:
     """Raise SettingsError for settings of Dassl's data loaders that no trainer here can use."""
-    if cfg.INPUT.NO_TRANSFORM:
+    if cfg.INPUT.get("NO_TRANSFORM", False):
         raise SettingsError(
             "INPUT.NO_TRANSFORM True leaves images that are no tensors: set it to False"
         )
-    copies = cfg.DATALOADER.K_TRANSFORMS
+    copies = cfg.DATALOADER.get("K_TRANSFORMS", 1)
     if copies != 1:
         raise SettingsError(
             f"DATALOADER.K_TRANSFORMS is {copies}, but {cfg.TRAINER.NAME} learns from one copy of "

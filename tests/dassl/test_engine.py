@@ -215,7 +215,10 @@ def test_evaluation_splits(tmp_path, capsys):
     Quiet(toy_cfg(tmp_path, "TEST.SPLIT", "val")).test()
     assert "Evaluate on the *val* set" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"the dataset has no val split .*TEST\.SPLIT"):
-        NoVal(toy_cfg(tmp_path, "TEST.SPLIT", "val")).test()
+        NoVal(toy_cfg(tmp_path)).test(split="val")
+    with pytest.raises(UsageError, match=r"TEST\.SPLIT is val, but the dataset has no val split"):
+        NoVal(toy_cfg(tmp_path, "TEST.SPLIT", "val"))
+    NoVal(toy_cfg(tmp_path, "TEST.SPLIT", "val", "TEST.NO_TEST", True))  # nothing is tested
 
 
 def test_evaluation_does_not_change_random_states_and_gradients(tmp_path):

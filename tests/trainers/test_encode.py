@@ -1,12 +1,14 @@
 """The fast encoders match the naive ones in double precision to 1e-9."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from clip import clip
 from tests.toy import toy_clip, toy_resnet_state_dict
 from tests.trainers import naive
-from trainers.encode import encode_image, encode_text
+from trainers.encode import check_size, encode_image, encode_text
 from trainers.prompting.packing import Packing
 from trainers.settings import SettingsError
 
