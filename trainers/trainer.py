@@ -36,11 +36,11 @@ from .parallel import all_reduce_gradients
 from .prompting.contexts import limit_prompts
 from .refiner import TextRefiner, full_precision, in_parallel
 from .settings import (
-    PRECISIONS,
     RefinerSettings,
     SettingsError,
-    check_choice,
     check_images,
+    check_inputs,
+    check_rows,
     node,
     text_chunk,
 )
@@ -203,10 +203,9 @@ class PromptTrainer(WarningList, TrainerX):
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
-        key = f"TRAINER.{self.config_node}.PREC"
-        check_choice(key, node(cfg, self.config_node).PREC, PRECISIONS)
+        check_rows(cfg)
+        check_inputs(cfg)
         check_images(cfg, self.distils)
-        text_chunk(cfg, self.config_node)
         if self.refined:
             self.refiner_settings = RefinerSettings.from_cfg(cfg, self.config_node)
 

@@ -21,7 +21,7 @@ ORIGINALS = {
 }
 CLIP = {"load", "tokenize", "available_models"}
 LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip"}
-LIBRARIES |= {"filelock", "safetensors"}  # installed with torch and open_clip
+LIBRARIES |= {"filelock", "msgspec", "safetensors"}
 
 
 def imports(tree):
