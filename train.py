@@ -31,8 +31,10 @@ from typing import Any
 from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default, merge_file, merge_opts
+from dassl.config.table import ROWS, expand_paths
 from dassl.engine import run_records
 from dassl.utils import UsageError
+from dassl.utils.arguments import Parser
 from dassl.utils.failures import run_program
 
 # torch and all that imports it is imported where it is used, so that --help answers at once.
@@ -59,22 +61,9 @@ FLAG_KEYS = {
 }
 
 
-# Keys with the path of a file or folder.
-PATH_KEYS = (
-    "DATASET.ROOT",
-    "DATALOADER.FEATURE_STORE",
-    "OUTPUT_DIR",
-    "RESUME",
-    "MODEL_DIR",
-    "MODEL.INIT_WEIGHTS",
-)
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """Return a parser of CoOp's flags, the TextRefiner release's four, and KEY VALUE pairs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--root", default="", help="folder of the datasets")
     add("--output-dir", default="", help="folder for log, checkpoints and results")
@@ -113,6 +102,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
 
     Later sources win: dataset file, trainer file, flags, KEY VALUE pairs.
     """
+    from trainers.settings import ROWS as TRAINER_ROWS
     from trainers.settings import map_release_keys
 
     cfg = get_cfg_default()
@@ -125,22 +115,9 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     mapped = map_release_keys(cfg)
     merge_opts(cfg, args.opts)
     mapped += map_release_keys(cfg)
-    expand_paths(cfg)
+    expand_paths(cfg, dict[str, Any](ROWS) | TRAINER_ROWS)
     cfg.freeze()
     return cfg, [value.line(cfg) for value in mapped]
-
-
-def expand_paths(cfg: CfgNode) -> None:
-    """Replace "~" in the paths of a config; raise UsageError for paths that cannot exist."""
-    for key in PATH_KEYS:
-        node, leaf = cfg, key
-        while "." in leaf:
-            section, _, leaf = leaf.partition(".")
-            node = node[section]
-        if "\0" in node.get(leaf, ""):
-            raise UsageError(f"{key} {node[leaf]!r} contains a NUL character: give another path")
-        if leaf in node:
-            node[leaf] = os.path.expanduser(node[leaf])
 
 
 def _config_files(args: argparse.Namespace) -> list[str]:
@@ -287,19 +264,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     began = time.monotonic()
     run_records.end_with_runner()
-    args = build_parser().parse_args(argv)
-    from trainers.settings import SettingsError
 
     def command() -> int:
+        args = build_parser().parse_args(argv)
+        from trainers.settings import SettingsError
+
         try:
             run(args, began)
         except run_records.FolderInUseError as error:
             print(f"error: {error}", file=sys.stderr)
             return run_records.IN_USE
+        except SettingsError as error:  # not a UsageError, which the original Dassl does not have
+            raise UsageError(str(error)) from error
         return 0
 
-    resumed = "the same command resumes from the last checkpoint"
-    return run_program(command, resumed, usage=(SettingsError,))
+    return run_program(command, "the same command resumes from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -210,13 +210,13 @@ class PromptKD(PromptTrainer):
         others = text.missing(getattr(dataset, "all_classnames", dataset.classnames))
         if others:  # draws random numbers, so it comes before a resumed run restores their state
             text = text.with_rows(text_features(teacher, others, settings.CTX_INIT), others)
+        self.teacher_facts = text.facts()  # for records that a resumed run writes
         super().before_train()
         folder = self.cfg.RESUME or self.cfg.OUTPUT_DIR
         stored = read_teacher_text(folder)
         if self.start_epoch:
             _check_student(folder, stored, teacher, path)
         write_teacher_text(text, self.cfg.OUTPUT_DIR)
-        self.teacher_facts = text.facts()
         print(
             f"Saved the teacher's text features of {len(text.features)} class names to "
             f'"{os.path.join(self.cfg.OUTPUT_DIR, FILE)}"'

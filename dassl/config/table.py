@@ -284,7 +284,7 @@ def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def expand_paths(cfg: CfgNode, rows: Mapping[str, Row] = ROWS) -> None:
+def expand_paths(cfg: CfgNode, rows: Mapping[str, Any] = ROWS) -> None:
     """Replace a leading ``~`` in the paths of a config that is not frozen by the home folder."""
     for key, value in list(leaves(cfg)):
         if key in rows and rows[key].allowed == "a path" and value:

@@ -39,6 +39,7 @@ class Logger:
                     self.file.write(msg)
             except OSError:
                 self.file = None  # an error is raised once, not for each later line
+                self.console.write("\n")  # the error's sentence begins a line
                 raise
         return written
 
