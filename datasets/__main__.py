@@ -4,7 +4,7 @@
     python -m datasets fetch dtd eurosat         # or all; --dry-run shows what would be fetched
     python -m datasets fetch clip:ViT-B/16
     python -m datasets check dtd --images        # decodes every image
-    python -m datasets split FOLDER --seed 1     # a folder with one subfolder per class
+    python -m datasets split FOLDER --seed 1     # a folder with one subfolder per class, or a list
     python -m datasets shots dtd --shots 16 --seed 1 --json
 
 The data folder is --root, else $DATA, else data/ of the project. Exit codes: 1: something is
@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import json
 import os
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +23,9 @@ from dassl.utils import UsageError, nearest, write_json
 from dassl.utils.failures import run_program
 
 from .image_folder import SPLIT_FILE
-from .split import save_split, split_folders
+from .own_split import FRACTIONS, write_split
 
 COMMANDS = ("list", "fetch", "check", "split", "shots")
-FRACTIONS = (0.5, 0.2, 0.3)  # of the training, validation and test images
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in (listing, fetch, check, shots):
         command.add_argument("--root", help="data folder; default: $DATA, else data/")
     split = add("split", help="split a folder of class folders at random, for ImageFolder")
-    split.add_argument("folder", help="folder with one subfolder of images per class")
+    split.add_argument(
+        "folder", help="folder with one subfolder of images per class, or a CSV or JSONL list"
+    )
     split.add_argument("--seed", type=int, default=1)
     for name, fraction in zip(("train", "val", "test"), FRACTIONS, strict=True):
         split.add_argument(f"--{name}", type=float, default=fraction, help=f"default: {fraction}")
@@ -121,41 +121,13 @@ def _shots(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
+    if os.sep not in args.folder and not Path(args.folder).exists():
+        raise UsageError(
+            f"{args.folder} is not a folder: pass one with one subfolder per class, or a command "
+            f"({nearest(args.folder, COMMANDS)})"
+        )
     write_split(args.folder, args.seed, (args.train, args.val, args.test), args.out)
     return 0
-
-
-def write_split(
-    folder: str,
-    seed: int,
-    fractions: tuple[float, float, float] = FRACTIONS,
-    out: str | None = None,
-) -> None:
-    """Write a split file of the class folders; raise a UsageError if there is one already.
-
-    Args:
-        fractions: of the training, validation and test images of each class; they add up to 1.
-        out: path of the file; default: split.json in ``folder``.
-    """
-    path = out or os.path.join(folder, SPLIT_FILE)
-    if not os.path.isdir(folder):
-        known = (
-            "" if os.sep in folder or Path(folder).exists() else f" ({nearest(folder, COMMANDS)})"
-        )
-        raise UsageError(
-            f"{folder} is not a folder: pass one with one subfolder per class, or a command{known}"
-        )
-    if not all(0 < part < 1 for part in fractions) or abs(sum(fractions) - 1) > 1e-6:
-        raise UsageError(
-            f"--train, --val and --test are {', '.join(map(str, fractions))}: they must be "
-            "greater than 0 and add up to 1"
-        )
-    if os.path.exists(path):
-        raise UsageError(f"{path} exists: remove it first to create another split")
-    random.seed(seed)
-    train, val, _ = fractions
-    splits = split_folders(folder, train, val, ignored=["split_fewshot"])  # cached samples
-    save_split(*splits, path, folder)
 
 
 _RUN = {"list": _list, "fetch": _fetch, "check": _check, "split": _split, "shots": _shots}

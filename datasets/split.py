@@ -46,7 +46,7 @@ def read_split(
     split = read_checked(filepath, _SplitFile, f"it must contain {_FORMAT}")
     parts = [
         [
-            Datum(_join(path_prefix, path, filepath), label=label, classname=name)
+            Datum(image_path(path_prefix, path, filepath), label=label, classname=name)
             for path, label, name in getattr(split, part)
         ]
         for part in PARTS
@@ -56,7 +56,7 @@ def read_split(
     return train, val, test
 
 
-def _join(folder: str, path: str, listed_in: str) -> str:
+def image_path(folder: str, path: str, listed_in: str) -> str:
     """Return the path of an image that a split file lists; raise a UsageError if it is outside."""
     full = os.path.join(folder, path)
     if "\\" in path and not os.path.lexists(full):  # the file was written on Windows
@@ -85,6 +85,16 @@ def save_split(train: Images, val: Images, test: Images, filepath: str, path_pre
 
 def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: str) -> None:
     """Raise a UsageError that counts and names missing images."""
+    missing = [os.path.relpath(item.impath, folder) for item in missing_images(items)]
+    if missing:
+        raise UsageError(
+            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are not in "
+            f"{folder} ({some(missing)}): {hint}"
+        )
+
+
+def missing_images(items: Sequence[Datum]) -> Images:
+    """Return the images that are not on the disk."""
     listings: dict[str, set[str]] = {}  # listing is faster than many checks on a network drive
     missing = []
     for item in items:
@@ -92,12 +102,8 @@ def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: st
         if parent not in listings:
             listings[parent] = set(os.listdir(parent)) if os.path.isdir(parent) else set()
         if name not in listings[parent]:
-            missing.append(os.path.relpath(item.impath, folder))
-    if missing:
-        raise UsageError(
-            f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are not in "
-            f"{folder} ({some(missing)}): {hint}"
-        )
+            missing.append(item)
+    return missing
 
 
 def some(names: Sequence[str]) -> str:
@@ -195,14 +201,28 @@ def split_folders(
         raise UsageError(f"{image_dir} has no class folders: it must have one folder per class")
     for label, folder in enumerate(folders):
         items = folder_images(os.path.join(image_dir, folder), label, names.get(folder, folder))
-        random.shuffle(items)
-        first, second = round(len(items) * p_trn), round(len(items) * (p_trn + p_val))
-        if not 0 < first < second < len(items):
-            raise UsageError(f"{image_dir}/{folder} has {len(items)} images: too few to split")
-        train += items[:first]
-        val += items[first:second]
-        test += items[second:]
+        parts = split_items(items, p_trn, p_val, f"{image_dir}/{folder}")
+        train += parts[0]
+        val += parts[1]
+        test += parts[2]
     return train, val, test
+
+
+def split_items(
+    items: Images, p_trn: float, p_val: float, where: str
+) -> tuple[Images, Images, Images]:
+    """Shuffle the images of a class in place with Python's ``random``, and split them.
+
+    Raises:
+        UsageError: they are too few; ``where`` names the class.
+    """
+    random.shuffle(items)
+    first, second = round(len(items) * p_trn), round(len(items) * (p_trn + p_val))
+    if not 0 < first < second < len(items):
+        raise UsageError(
+            f"{where} has {len(items)} images: too few to split, add some or leave the class out"
+        )
+    return items[:first], items[first:second], items[second:]
 
 
 def class_folders(folder: str) -> list[str]:

@@ -49,7 +49,7 @@ def _describe(root: str, seed: int, values: tuple[tuple[str, Any], ...]) -> dict
         cfg[section][leaf] = value
     cfg.DATASET.ROOT, cfg.SEED, cfg.VERBOSE = root, seed, False
     folder = Path(root) / DATASET_REGISTRY.get(cfg.DATASET.NAME).dataset_dir
-    if not folder.is_dir():  # building the dataset might draw or download it
+    if not folder.exists():  # building the dataset might draw or download it
         raise UsageError(f"there is no folder {folder}")
     with contextlib.redirect_stdout(io.StringIO()):
         dataset = build_dataset(cfg)

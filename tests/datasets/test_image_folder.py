@@ -196,7 +196,7 @@ def test_command_reports_write_errors(tmp_path, monkeypatch, capsys):
     def denied(*args):
         raise PermissionError(13, "Permission denied", "split.json")
 
-    monkeypatch.setattr("datasets.split.save_split", denied)
+    monkeypatch.setattr("datasets.own_split.save_split", denied)
     message = r"'split\.json' cannot be used \(permission denied\)"
     assert_error(monkeypatch, capsys, tmp_path, message, code=74)
 
