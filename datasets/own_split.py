@@ -6,8 +6,8 @@ import random
 from dassl.utils import UsageError
 
 from .image_folder import LIST_SUFFIXES, SPLIT_FILE, own_list_of
-from .own_list import split_list, split_path
-from .split import save_split, split_folders
+from .own_list import read_list, split_list, split_path
+from .split import class_folders, save_split, split_folders
 
 FRACTIONS = (0.5, 0.2, 0.3)  # of the training, validation and test images
 
@@ -49,3 +49,23 @@ def write_split(
         return
     splits = split_folders(folder, train, val, ignored=["split_fewshot"])  # cached samples
     save_split(*splits, path, folder)
+
+
+def needs_split(root: str) -> bool:
+    """Whether ``root``, class folders or a list of images, has no split and none was drawn for it.
+
+    Raises:
+        UsageError: ``root`` is neither a folder nor a list, or a line of the list is wrong.
+    """
+    listed = own_list_of(root)
+    if listed:
+        has_own = any(line.split for _, line in read_list(listed))
+        return not has_own and not os.path.isfile(split_path(listed))
+    if not os.path.isdir(root):
+        raise UsageError(
+            f"there is no {root}: give a folder with one subfolder of images per class, or a list "
+            "of images in a .csv or .jsonl file"
+        )
+    if os.path.isfile(os.path.join(root, SPLIT_FILE)):
+        return False
+    return not {"train", "test"} <= set(class_folders(root))
