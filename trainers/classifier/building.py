@@ -97,17 +97,27 @@ class Builder:
         return model.requires_grad_(False).eval()
 
 
-def config_of(recorded: Recorded, backbone: str) -> tuple[CfgNode, list[str]]:
+def config_of(
+    recorded: Recorded, backbone: str, more: Mapping[str, Any]
+) -> tuple[CfgNode, list[str]]:
     """Return the run's config as far as it decides the result for an image, and notes.
 
-    A note names what the folder does not record, and what is used instead.
+    ``more`` are settings that replace those of the folder. A note names what is not recorded, and
+    what is used instead.
     """
     cfg = get_cfg_default()
     extend_cfg(cfg)
     settings, notes = {**shape_settings(recorded), **recorded.settings}, []
     for key, value in settings.items():
         if key.startswith(DECIDING):
-            _set(cfg, key, value, recorded.folder)
+            _set(cfg, key, value, f"the run in {recorded.folder}")
+    for key, value in more.items():
+        if not key.startswith(DECIDING):
+            raise SettingsError(
+                f"settings has {key}, which does not change a trained model: give keys of TRAINER, "
+                "INPUT or DATASET.NAME"
+            )
+        _set(cfg, key, value, "settings")
     cfg.TRAINER.NAME = recorded.method
     cfg.MODEL.BACKBONE.NAME = backbone
     cfg.MODEL_DIR = recorded.folder  # PromptKD finds the teacher's text features there
@@ -115,7 +125,7 @@ def config_of(recorded: Recorded, backbone: str) -> tuple[CfgNode, list[str]]:
     if "DISTILL_ON" in cfg.DATASET:
         distils = getattr(trainer_class(recorded.method), "distils", False)
         cfg.DATASET.DISTILL_ON = "few_shot" if distils else ""
-    missing = [key for key in IMAGES if f"INPUT.{key}" not in settings]
+    missing = [key for key in IMAGES if f"INPUT.{key}" not in {**settings, **more}]
     if missing:
         _take_clips_transform(cfg, backbone)
         notes.append(
@@ -124,7 +134,8 @@ def config_of(recorded: Recorded, backbone: str) -> tuple[CfgNode, list[str]]:
     return cfg, notes
 
 
-def _set(cfg: CfgNode, key: str, value: Any, folder: str) -> None:
+def _set(cfg: CfgNode, key: str, value: Any, origin: str) -> None:
+    """Set a key of the config; ``origin`` begins the sentence about one that does not fit."""
     *sections, leaf = key.split(".")
     owner: Any = cfg
     for section in sections:
@@ -133,15 +144,15 @@ def _set(cfg: CfgNode, key: str, value: Any, folder: str) -> None:
         if sections[0] == "TRAINER" and len(sections) > 1 and sections[1] not in DEFAULTS:
             return  # the section of a trainer that is not installed here, in a full config
         raise SettingsError(
-            f"the run in {folder} has the setting {key}, which this version does not have: load it "
-            "with the version that trained it"
+            f"{origin} has the setting {key}, which this version does not have: use the version "
+            "that trained the model"
         )
     try:
         owner[leaf] = _converted(owner[leaf], value)
     except TypeError as error:
         raise SettingsError(
-            f"the run in {folder} records {key} as {value!r}, expected a value such as "
-            f"{owner[leaf]!r}: restore its checkpoint.json and config.yaml from a copy"
+            f"{origin} has {value!r} as {key}, expected a value such as {owner[leaf]!r}: correct "
+            "it, or restore checkpoint.json and config.yaml from a copy"
         ) from error
 
 

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -29,6 +30,7 @@ def load(
     device: str | torch.device | None = None,
     precision: str | None = None,
     batch_size: int = 32,
+    settings: Mapping[str, Any] | None = None,
     verbose: bool = False,
 ) -> Classifier:
     """Load the model of a run folder; its data, config and teacher are not needed.
@@ -43,6 +45,8 @@ def load(
         device: by default CUDA if available, otherwise the CPU.
         precision: fp32, amp, bf16 or fp16 (docs/precision.md), by default the training's.
         batch_size: images that are encoded at once.
+        settings: config keys that replace those of the folder or are missing in it, such as
+            {"TRAINER.PROMPTKD.TEACHER_WEIGHTS": "teacher/VLPromptLearner/model.pth.tar-20"}.
         verbose: print all lines of the log; otherwise only warnings and one summary line, all on
             stderr.
 
@@ -54,7 +58,14 @@ def load(
         raise SettingsError(f"batch_size must be at least 1, got {batch_size}")
     with log_to_stderr(verbose):
         classifier = _load(
-            os.fspath(run), epoch, classnames, backbone, target, precision, batch_size
+            os.fspath(run),
+            epoch,
+            classnames,
+            backbone,
+            target,
+            precision,
+            batch_size,
+            settings or {},
         )
     print(classifier.description, file=sys.stderr)
     return classifier
@@ -68,6 +79,7 @@ def _load(
     device: torch.device,
     precision: str | None,
     batch_size: int,
+    settings: Mapping[str, Any],
 ) -> Classifier:
     recorded = read_recorded(folder)
     names = recorded.classes if classnames is None else check_classnames(classnames)
@@ -76,7 +88,7 @@ def _load(
     name = backbone or recorded.backbone
     if not name:
         raise recorded.missing("the backbone", 'it as backbone (--backbone), such as "ViT-B/16"')
-    cfg, notes = config_of(recorded, name)
+    cfg, notes = config_of(recorded, name, settings)
     for note in notes:
         print(f"warning: {note}")
     builder = Builder(cfg, device)

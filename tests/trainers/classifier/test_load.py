@@ -11,6 +11,8 @@ from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.utils import read_image
 from tests.trainers.classifier.runs import METHODS, Runs
+from tests.trainers.public_layouts import EPOCH, LAYOUTS
+from trainers.checkpoints.convert import to_ours
 from trainers.classifier import load
 from trainers.settings import SettingsError
 
@@ -155,7 +157,7 @@ def edit(folder: Path, **changes: object) -> None:
         ({"method": "Other"}, "the method of the run must be one of .*, got 'Other'"),
         ({"method": 3}, r"checkpoint.json is not valid \(Expected str, got int"),
         ({"settings": {"TRAINER.COOP.NEW": 1}}, "has the setting TRAINER.COOP.NEW, which this"),
-        ({"settings": {"TRAINER.COOP.N_CTX": "4"}}, "records TRAINER.COOP.N_CTX as '4', expected"),
+        ({"settings": {"TRAINER.COOP.N_CTX": "4"}}, "has '4' as TRAINER.COOP.N_CTX, expected"),
         ({"settings": {"INPUT.NO_TRANSFORM": True}}, "was trained with INPUT.NO_TRANSFORM True"),
         ({"tensors": {"prompt_learner": {}}}, "are not those of CoOp"),
         ({"tensors": {"prompt_learner": {"ctx": "x"}}}, "are not those of CoOp"),
@@ -183,6 +185,10 @@ def test_folders_and_arguments_that_cannot_be_used(runs: Runs, tmp_path: Path) -
         load(folder, batch_size=0)
     with pytest.raises(SettingsError, match="precision must be one of fp32, amp, bf16, fp16"):
         load(folder, precision="fp8")
+    with pytest.raises(SettingsError, match=r"settings has OPTIM\.LR, which does not change"):
+        load(folder, settings={"OPTIM.LR": 1.0})
+    with pytest.raises(SettingsError, match=r"settings has the setting TRAINER\.COOP\.CTX, which"):
+        load(folder, settings={"TRAINER.COOP.CTX": 1})
     shutil.copytree(folder, tmp_path / "run")
     (tmp_path / "run" / "config.yaml").write_text("a: [")
     with pytest.raises(SettingsError, match=r"config\.yaml is not valid"):
@@ -208,3 +214,31 @@ def test_a_trainer_of_other_code_is_refused(runs: Runs, tmp_path: Path) -> None:
     TRAINER_REGISTRY.register(force=True)(type("Foreign", (TrainerX,), {}))
     with pytest.raises(SettingsError, match="Foreign is a trainer of other code"):
         load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("method", LAYOUTS)
+def test_a_converted_public_folder(method: str, runs: Runs, tmp_path: Path) -> None:
+    """It lacks settings and, except for the release's CoOp, class names."""
+    trainer = runs.world.build(method, tmp_path / "theirs")
+    LAYOUTS[method](tmp_path / "public", trainer)
+    to_ours(tmp_path / "public", tmp_path / "ours", runs.world.clip)
+    trainer.load_model(str(tmp_path / "ours"), epoch=EPOCH)
+    trainer.set_model_mode("eval")
+    teacher = {"TEACHER_NAME": runs.world.teacher_clip, "TEACHER_WEIGHTS": runs.world.teacher}
+    settings = {f"TRAINER.PROMPTKD.{key}": value for key, value in teacher.items()}
+    names = trainer.dm.dataset.classnames
+    classifier = load(tmp_path / "ours", classnames=names, settings=settings)
+    image = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = trainer.inference()(image)
+    torch.testing.assert_close(classifier.logits(image), expected, **CLOSE)
+    if method.endswith("PromptKD"):
+        with pytest.raises(SettingsError, match="there is no teacher at teacher_model"):
+            load(tmp_path / "ours", classnames=names)
+
+
+def test_the_authors_own_checkpoint(release_run: Path, tmp_path: Path) -> None:
+    to_ours(release_run / "release_run", tmp_path / "ours", str(release_run / "clip_tiny.pt"))
+    classifier = load(tmp_path / "ours")
+    assert len(classifier.classnames) == 5
+    assert classifier.text_features.shape[0] == 5
