@@ -1,9 +1,11 @@
 """Build the model of a run from its record: no config file, data set or teacher is needed."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -11,9 +13,9 @@ from clip import clip
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 
-from ..backbone import load_clip
+from ..backbone import MEANINGS, load_clip
 from ..learner import PromptLearner
-from ..settings import DEFAULTS, PRECISIONS, SettingsError, check_choice, extend_cfg, node
+from ..settings import DEFAULTS, SettingsError, check_choice, extend_cfg, node
 from ..trainer import PromptTrainer, RefinedCLIP
 from ..zsclip import ZeroshotCLIP, template_features
 from .recorded import Recorded
@@ -24,6 +26,21 @@ __all__ = ["Builder", "config_of"]
 # What decides the result for an image; other settings are of training or speed.
 DECIDING = ("TRAINER.", "INPUT.", "DATASET.NAME")
 IMAGES = ("SIZE", "INTERPOLATION", "TRANSFORMS", "PIXEL_MEAN", "PIXEL_STD")  # of INPUT
+
+
+Side = Annotated[int, Meta(ge=1, le=10_000)]
+Mean = Annotated[float, Meta(ge=-1000, le=1000)]
+Std = Annotated[float, Meta(gt=0, le=1000)]
+
+
+class _Inputs(msgspec.Struct):
+    """What the transform of test images uses of INPUT."""
+
+    SIZE: tuple[Side, Side]
+    INTERPOLATION: str
+    TRANSFORMS: list[str]
+    PIXEL_MEAN: tuple[Mean, Mean, Mean]
+    PIXEL_STD: tuple[Std, Std, Std]
 
 
 class FixedText(PromptLearner):
@@ -82,7 +99,7 @@ class Builder:
             precision = "fp16" if self.device.type == "cuda" else "fp32"
         elif precision is None:
             precision = node(self.cfg, self.trainer.config_node).PREC
-        check_choice("precision", precision, PRECISIONS)
+        check_choice("precision", precision, tuple(MEANINGS))
         clip_model, self.precision = load_clip(self.cfg, precision, self.device)
         return clip_model.to(self.device)
 
@@ -131,6 +148,13 @@ def config_of(
         notes.append(
             f"the run does not record INPUT.{missing[0]}: images are prepared as {backbone}'s own"
         )
+    try:
+        msgspec.convert(dict(cfg.INPUT), _Inputs)
+    except msgspec.ValidationError as error:
+        raise SettingsError(
+            f"INPUT of the run in {recorded.folder} is not valid ({str(error).replace('`', '')}): "
+            "restore its checkpoint.json and config.yaml from a copy"
+        ) from error
     return cfg, notes
 
 

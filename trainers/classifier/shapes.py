@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..checkpoints.fingerprints import RECORD
 from ..checkpoints.layouts import (
     IMAGE_ENCODER,
     MEMORY,
@@ -14,7 +13,7 @@ from ..checkpoints.layouts import (
     VL_PROMPT_LEARNER,
 )
 from ..settings import SettingsError
-from .recorded import Recorded
+from .recorded import RECORD, Recorded
 
 __all__ = ["shape_settings"]
 
@@ -29,7 +28,7 @@ def shape_settings(recorded: Recorded) -> dict[str, Any]:
         if MEMORY in tensors:
             cache = tensors[MEMORY]["cache.entries"]
             found["TRAINER.TEXTREFINER.CACHE_SIZE"] = _size(cache, 0)
-        if method in _READERS:
+        if tensors and method in _READERS:
             section = f"TRAINER.{method.upper()}"
             found |= {f"{section}.{k}": v for k, v in _READERS[method](tensors).items()}
     except (KeyError, IndexError, ValueError) as error:

@@ -9,7 +9,7 @@ import torch
 
 from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
-from dassl.utils import read_image
+from dassl.utils import UsageError, read_image
 from tests.trainers.classifier.runs import METHODS, Runs
 from tests.trainers.public_layouts import EPOCH, LAYOUTS
 from trainers.checkpoints.convert import to_ours
@@ -142,6 +142,15 @@ def test_shapes_replace_missing_settings(method: str, runs: Runs, tmp_path: Path
     torch.testing.assert_close(classifier.logits(image), expected, **CLOSE)
 
 
+INPUTS = {
+    "INPUT.SIZE": [32, 32],
+    "INPUT.INTERPOLATION": "bicubic",
+    "INPUT.TRANSFORMS": ["normalize"],
+    "INPUT.PIXEL_MEAN": [0.5, 0.5, 0.5],
+    "INPUT.PIXEL_STD": [0.25, 0.25, 0.25],
+}
+
+
 def edit(folder: Path, **changes: object) -> None:
     """Change fields of a folder's checkpoint.json; None removes a field."""
     path = folder / "checkpoint.json"
@@ -158,7 +167,13 @@ def edit(folder: Path, **changes: object) -> None:
         ({"method": 3}, r"checkpoint.json is not valid \(Expected str, got int"),
         ({"settings": {"TRAINER.COOP.NEW": 1}}, "has the setting TRAINER.COOP.NEW, which this"),
         ({"settings": {"TRAINER.COOP.N_CTX": "4"}}, "has '4' as TRAINER.COOP.N_CTX, expected"),
-        ({"settings": {"INPUT.NO_TRANSFORM": True}}, "was trained with INPUT.NO_TRANSFORM True"),
+        ({"settings": {"INPUT.NO_TRANSFORM": True}}, "INPUT.NO_TRANSFORM True"),
+        ({"settings": {"INPUT.SIZE": [64]}}, r"INPUT of the run in .* is not valid \(Expected"),
+        (
+            {"settings": {"INPUT.PIXEL_STD": [0, 1, 1]}},
+            r"INPUT of the run .* \(Expected float",
+        ),
+        ({"settings": {"INPUT.INTERPOLATION": "cubic"}}, "INPUT.INTERPOLATION is 'cubic'"),
         ({"tensors": {"prompt_learner": {}}}, "are not those of CoOp"),
         ({"tensors": {"prompt_learner": {"ctx": "x"}}}, "are not those of CoOp"),
     ],
@@ -168,8 +183,10 @@ def test_a_record_that_cannot_be_used(
 ) -> None:
     shutil.copytree(runs.folder("CoOp"), tmp_path / "run")
     (tmp_path / "run" / "config.yaml").unlink()
+    if "settings" in changes:
+        changes = {"settings": {**INPUTS, **changes["settings"]}}
     edit(tmp_path / "run", **changes)
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises((SettingsError, UsageError), match=message):
         load(tmp_path / "run")
 
 
@@ -242,3 +259,16 @@ def test_the_authors_own_checkpoint(release_run: Path, tmp_path: Path) -> None:
     classifier = load(tmp_path / "ours")
     assert len(classifier.classnames) == 5
     assert classifier.text_features.shape[0] == 5
+
+
+def test_a_config_replaces_a_missing_record(runs: Runs, tmp_path: Path) -> None:
+    """Nothing records the class names and the CLIP's fingerprint then."""
+    shutil.copytree(runs.folder("TextRefinerMaPLe"), tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.json").unlink()
+    with pytest.raises(SettingsError, match="does not record the class names"):
+        load(tmp_path / "run")
+    names = load(runs.folder("TextRefinerMaPLe")).classnames
+    classifier = load(tmp_path / "run", classnames=names)
+    image = torch.randn(2, 3, 32, 32)
+    expected = load(runs.folder("TextRefinerMaPLe")).logits(image)
+    torch.testing.assert_close(classifier.logits(image), expected)
