@@ -120,7 +120,7 @@ def test_without_recorded_transform_the_clips_own_is_used(
     settings = {k: v for k, v in record["settings"].items() if not k.startswith("INPUT.")}
     edit(tmp_path / "run", settings=settings)
     classifier = load(tmp_path / "run")
-    assert "does not record INPUT.SIZE: images are prepared as" in capsys.readouterr().err
+    assert "does not record INPUT.SIZE: the image transform of" in capsys.readouterr().err
     own = clip.load(runs.world.clip, device="cpu")[1]
     image = read_image(runs.images[0])
     torch.testing.assert_close(classifier.transform(image), own(image))
