@@ -20,10 +20,12 @@ files, 74 the machine failed (disk, permissions, memory), 75 another run is usin
 """
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
@@ -55,6 +57,17 @@ FLAG_KEYS = {
     "memory_size": "TRAINER.TF.MEMORY_SIZE",
     "alpha": "TRAINER.TF.ALPHA",
 }
+
+
+# Keys with the path of a file or folder.
+PATH_KEYS = (
+    "DATASET.ROOT",
+    "DATALOADER.FEATURE_STORE",
+    "OUTPUT_DIR",
+    "RESUME",
+    "MODEL_DIR",
+    "MODEL.INIT_WEIGHTS",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -112,8 +125,22 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     mapped = map_release_keys(cfg)
     merge_opts(cfg, args.opts)
     mapped += map_release_keys(cfg)
+    expand_paths(cfg)
     cfg.freeze()
     return cfg, [value.line(cfg) for value in mapped]
+
+
+def expand_paths(cfg: CfgNode) -> None:
+    """Replace "~" in the paths of a config; raise UsageError for paths that cannot exist."""
+    for key in PATH_KEYS:
+        node, leaf = cfg, key
+        while "." in leaf:
+            section, _, leaf = leaf.partition(".")
+            node = node[section]
+        if "\0" in node.get(leaf, ""):
+            raise UsageError(f"{key} {node[leaf]!r} contains a NUL character: give another path")
+        if leaf in node:
+            node[leaf] = os.path.expanduser(node[leaf])
 
 
 def _config_files(args: argparse.Namespace) -> list[str]:
@@ -162,8 +189,10 @@ def run(args: argparse.Namespace, began: float) -> None:
 
     import datasets  # noqa: F401  # imported for its registrations
     from dassl.utils import distributed, set_random_seed
+    from dassl.utils.logger import end_log
 
     check_flags(args)
+    args.model_dir = os.path.expanduser(args.model_dir)
     with distributed.process_group():
         cfg, notes = setup_cfg(args)
         main = distributed.is_main()
@@ -172,18 +201,38 @@ def run(args: argparse.Namespace, began: float) -> None:
                 set_random_seed(cfg.SEED)
             elif distributed.is_active():  # not seeded, and yet the same in every process
                 set_random_seed(distributed.broadcast_from_main(lambda: torch.seed() % 2**32))
-            if not main or (args.no_train and not args.eval_only):
-                train_or_test(prepare(args, cfg, notes), args)
-                return
-            settings = record_settings(args)
-            with run_records.recorded_run(
-                cfg.OUTPUT_DIR, settings, args.model_dir, began
-            ) as checks_passed:
-                trainer = prepare(args, cfg, notes)
-                checks_passed()
-                train_or_test(trainer, args)
-                if trainer.last_test:
-                    run_records.write_result(trainer, cfg, args)
+            try:
+                if main and (args.eval_only or not args.no_train):
+                    recorded(args, cfg, notes, began)
+                else:
+                    train_or_test(prepare(args, cfg, notes), args)
+            finally:
+                end_log()
+
+
+def recorded(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str], began: float) -> None:
+    """Train or test, and write run.json, config.yaml and result.json.
+
+    The records and the log of an earlier run in the folder are replaced when this one has passed
+    its checks.
+    """
+    from dassl.utils.logger import keep_log
+    from dassl.utils.tools import write_text
+
+    folder, settings = Path(cfg.OUTPUT_DIR), record_settings(args)
+    with run_records.recorded_run(folder, settings, args.model_dir, began) as checks_passed:
+        trainer = prepare(args, cfg, notes)
+
+        def on_start() -> None:
+            checks_passed(run_records.facts_of(trainer))
+            keep_log()
+            write_text(cfg.dump(), folder / "config.yaml")
+            trainer.on_start = lambda: None
+
+        trainer.on_start = on_start
+        train_or_test(trainer, args)
+        if trainer.last_test:
+            run_records.write_result(trainer, cfg, args)
 
 
 def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any:
@@ -191,10 +240,15 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
     import torch
 
     from dassl.engine import build_trainer
-    from dassl.engine.check_resume import check_continuation, warn_of_differences
-    from dassl.utils import collect_env_info, distributed, setup_logger
+    from dassl.engine.check_resume import (
+        check_continuation,
+        selected_epoch,
+        warn_of_differences,
+    )
+    from dassl.utils import collect_env_info, distributed
+    from dassl.utils.logger import begin_log
 
-    setup_logger(cfg.OUTPUT_DIR)
+    begin_log(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
     print("** Arguments **")
@@ -211,6 +265,7 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
         print(f"warning: {cfg.TRAINER.NAME} does not use DATALOADER.FEATURE_STORE")
     if args.eval_only:
         if args.model_dir:
+            args.load_epoch = selected_epoch(args.model_dir, args.load_epoch)
             warn_of_differences(trainer, cfg, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     elif not args.no_train and distributed.is_main():
@@ -221,9 +276,11 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
 def train_or_test(trainer: Any, args: argparse.Namespace) -> None:
     """Test the loaded model with --eval-only, else train, which ends with a test."""
     if args.eval_only:
+        trainer.on_start()
         trainer.test()
     elif not args.no_train:
         trainer.train()
+        trainer.on_start()  # not called by a trainer with a train method that replaces ours
 
 
 def main(argv: Sequence[str] | None = None) -> int:

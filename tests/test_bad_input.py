@@ -10,7 +10,7 @@ import torch
 
 import train
 from scripts import run
-from tests.toy import save_toy_clip
+from tests.toy import save_toy_clip, toy_clip_state_dict
 from tests.toy_command import console, own_console, short_run, swap
 from tests.trainers.toy_runs import TOY_OPTIONS, ToyWorld
 
@@ -176,3 +176,24 @@ def test_loaded_teacher_must_be_a_promptsrc_file(
     torch.save({"state_dict": {"ctx": torch.zeros(4, 64)}, "epoch": 1}, other)
     argv = [*distillation(world, command), "TRAINER.PROMPTKD.TEACHER_WEIGHTS", str(other)]
     assert "must be a checkpoint of PromptSRC" in sentence(argv, capsys)
+
+
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "CoOp"])
+@pytest.mark.parametrize("stored", [False, True])
+def test_weights_that_are_not_numbers(
+    command: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    trainer: str,
+    stored: bool,
+) -> None:
+    weights = toy_clip_state_dict()
+    weights["visual.proj"][0, 0] = torch.nan
+    torch.save(weights, tmp_path / "nan.pt")
+    argv = [*swap(command, "--trainer", trainer), "--eval-only", *SHOTS]
+    argv += ["MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt")]
+    argv += ["DATALOADER.FEATURE_STORE", str(tmp_path / "store")] if stored else []
+    error = sentence(argv, capsys)
+    assert "/caltech-101/101_ObjectCategories/Faces/image_0013.jpg' (and of 4 more of 5" in error
+    assert "tested images) are NaN or infinite" in error
+    assert not (tmp_path / "out" / "result.json").exists()

@@ -1,6 +1,6 @@
 """Load the frozen CLIP in the precision of a run (docs/precision.md), and compile encoders."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from clip.model import convert_weights
 
 from .encode import ImageTokens
 from .settings import SettingsError
+from .warning_list import print_warning
 
 __all__ = ["check_compiler", "compile_encoders", "in_half", "load_clip", "log_tf32"]
 
@@ -25,18 +26,24 @@ MEANINGS = {
 }
 
 
-def load_clip(cfg: Any, precision: str, device: torch.device, name: str = "") -> tuple[Any, str]:
+def load_clip(
+    cfg: Any,
+    precision: str,
+    device: torch.device,
+    name: str = "",
+    warn: Callable[[str], None] = print_warning,
+) -> tuple[Any, str]:
     """Load CLIP ``name`` or cfg.MODEL.BACKBONE.NAME; return it in eval mode, and its precision.
 
     On a CPU, which is slow in fp16, fp16 falls back to fp32 with a warning.
     """
     clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
-    check_normalization(cfg, preprocess)
+    check_normalization(cfg, preprocess, warn)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":
-        print(
-            f"warning: PREC fp16 is not supported on {device.type}: running in fp32 (use bf16 or "
-            "amp for half precision)"
+        warn(
+            f"PREC fp16 is not supported on {device.type}: running in fp32 (use bf16 or amp for "
+            "half precision)"
         )
         precision = "fp32"
     if precision in HALVES:
@@ -72,16 +79,13 @@ def log_tf32(device: torch.device) -> None:
         print(f"TF32 in float32: matmul {matmul}, convolutions {convolutions} (torch's settings)")
 
 
-def check_normalization(cfg: Any, preprocess: Any) -> None:
+def check_normalization(cfg: Any, preprocess: Any, warn: Callable[[str], None]) -> None:
     """Warn if images are normalized differently than in the backbone's training."""
     own = preprocess.transforms[-1]
     for key, trained in (("PIXEL_MEAN", own.mean), ("PIXEL_STD", own.std)):
         value = cfg.INPUT[key]
         if not torch.allclose(torch.tensor(value), torch.tensor(trained), atol=1e-3):
-            print(
-                f"warning: INPUT.{key} is {list(value)}, but the backbone was trained with "
-                f"{list(trained)}"
-            )
+            warn(f"INPUT.{key} is {list(value)}, but the backbone was trained with {list(trained)}")
 
 
 def check_compiler(device: torch.device) -> None:

@@ -71,6 +71,11 @@ class PromptLearner(nn.Module):
         return self.clip_model.logit_scale.exp()
 
     @property
+    def text_clip(self) -> Any:
+        """The CLIP that encodes the class names, or None if their features come from a file."""
+        return self.clip_model
+
+    @property
     def text_dim(self) -> int:
         """d, the width of the text features."""
         return self.clip_model.text_projection.shape[1]

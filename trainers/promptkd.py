@@ -72,6 +72,11 @@ class PromptKDLearner(PromptLearner):
         return {VL_PROMPT_LEARNER: nn.ModuleDict(modules)}
 
     @property
+    def text_clip(self) -> Any:
+        """The teacher's CLIP, or None if the teacher was not loaded."""
+        return None if self.teacher is None else self.teacher.clip_model
+
+    @property
     def text_dim(self) -> int:
         """d, the teacher's joint width."""
         return self.teacher_text.shape[1]
@@ -149,6 +154,10 @@ class PromptKD(PromptTrainer):
         scales = float(settings.KD_WEIGHT), float(settings.TEMPERATURE)
         return PromptKDLearner(clip_model, prompts, text, teacher, *scales)
 
+    def text_backbone(self) -> tuple[str, str]:
+        """Return the key and the name of the teacher's CLIP."""
+        return "TRAINER.PROMPTKD.TEACHER_NAME", node(self.cfg, "PROMPTKD").TEACHER_NAME
+
     def build_model(self) -> None:
         """Build the model; store the teacher's features where training images repeat."""
         super().build_model()
@@ -189,7 +198,8 @@ class PromptKD(PromptTrainer):
             known = getattr(dataset, "all_classnames", dataset.classnames)
             check_classes(path, known, self.cfg.DATASET.NAME)
         print(f"Teacher: {settings.TEACHER_NAME}")
-        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, settings.TEACHER_NAME)
+        name = settings.TEACHER_NAME
+        frozen, _ = load_clip(self.cfg, settings.PREC, self.device, name, self.warn)
         teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT).to(self.device)
         if stored is not None:
             stored.check(teacher.deep, path, directory)

@@ -4,7 +4,7 @@
 share: building, freezing, optimization, precision, checkpoints and evaluation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -20,6 +20,12 @@ from .backbone import autocast_type, check_compiler, compile_encoders, load_clip
 from .checkpoints.fingerprints import check_clip_fingerprint, clip_fingerprint
 from .checkpoints.layouts import MEMORY
 from .checkpoints.load import load_trained
+from .class_names import (
+    feature_warnings,
+    name_warnings,
+    single_class_warnings,
+    word_warnings,
+)
 from .encode import ImageTokens, is_vision_transformer, unit
 from .feature_store.features import image_encoder_of
 from .feature_store.loaders import enable_stored_tests, use_feature_store
@@ -38,6 +44,7 @@ from .settings import (
     node,
     text_chunk,
 )
+from .warning_list import WarningList
 
 __all__ = ["PromptTrainer", "RefinedCLIP", "StepLosses", "build_refiner"]
 
@@ -170,7 +177,7 @@ def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextR
     )
 
 
-class PromptTrainer(TrainerX):
+class PromptTrainer(WarningList, TrainerX):
     """Base class of the trainers: subclasses name the config node and build the learner."""
 
     config_node: str  # the section of cfg.TRAINER with the learner's settings
@@ -179,6 +186,7 @@ class PromptTrainer(TrainerX):
     can_store = True  # whether DATALOADER.FEATURE_STORE is supported
     parallel = True  # whether several processes may train one model, each on a part of every batch
     refiner_settings: RefinerSettings | None = None  # cfg.TRAINER.TEXTREFINER if ``refined``
+    _equal_features: Sequence[str] = ()  # a warning about them, given once and not every epoch
 
     @property
     def config_nodes(self) -> tuple[str, ...]:
@@ -188,6 +196,10 @@ class PromptTrainer(TrainerX):
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptLearner:
         """Build the learner of this trainer from ``self.cfg``."""
         raise NotImplementedError
+
+    def text_backbone(self) -> tuple[str, str]:
+        """Return the key and the name of the CLIP that encodes the class names."""
+        return "MODEL.BACKBONE.NAME", self.cfg.MODEL.BACKBONE.NAME
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
@@ -207,7 +219,7 @@ class PromptTrainer(TrainerX):
                 "class must derive from datasets.base.SplitDataset of this project"
             )
         precision = node(cfg, self.config_node).PREC
-        clip_model, self.precision = load_clip(cfg, precision, self.device)
+        clip_model, self.precision = load_clip(cfg, precision, self.device, warn=self.warn)
         log_tf32(self.device)
         self.model = self.build_network(clip_model, list(self.dm.dataset.classnames))
         learner = self.model.learner
@@ -229,6 +241,7 @@ class PromptTrainer(TrainerX):
         scaled = self.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.watch = LossWatch(self.precision)
+        self._warn_about_classes(learner)
         needs_tokens = settings is not None and settings.needs_tokens
         use_feature_store(self, image_encoder_of(learner), needs_tokens)
         if cfg.TRAINER.get("COMPILE", False):
@@ -320,6 +333,10 @@ class PromptTrainer(TrainerX):
         Logits of classes that ``split`` does not compare are -inf.
         """
         text = self.model.class_features()
+        if text is not None and not self._equal_features:
+            self._equal_features = feature_warnings(self.dm.dataset.classnames, text)
+            for warning in self._equal_features:
+                self.warn(warning)
         group = self._class_groups().get(split or self.cfg.TEST.SPLIT)
 
         def infer(image: Tensor) -> Tensor:
@@ -341,6 +358,16 @@ class PromptTrainer(TrainerX):
             return super().test(split)
         finally:
             del self.model_inference
+
+    def _warn_about_classes(self, learner: PromptLearner) -> None:
+        """Warn about class names and class lists with which an accuracy means little."""
+        names, found = list(self.dm.dataset.classnames), []
+        if learner.text_clip is not None:
+            table = learner.text_clip.token_embedding.weight
+            found = word_warnings(names, table, *self.text_backbone())
+        groups = [group.labels for group in self._class_groups().values()]
+        for text in (*name_warnings(names), *single_class_warnings(names, groups), *found):
+            self.warn(text)
 
     def _class_groups(self) -> Mapping[str, Any]:
         """Return split -> group of classes, where the dataset evaluates groups separately."""

@@ -10,12 +10,19 @@ from clip import clip
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from .backbone import load_clip
+from .class_names import (
+    feature_warnings,
+    name_warnings,
+    single_class_warnings,
+    word_warnings,
+)
 from .encode import ImageTokens, encode_image, encode_text, unit
 from .feature_store.features import ImageEncoder
 from .feature_store.loaders import use_feature_store
 from .losses import class_logits
 from .prompting.packing import Packing
-from .settings import SettingsError, check_images
+from .settings import DEFAULTS, SettingsError, check_images
+from .warning_list import WarningList
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
@@ -57,7 +64,7 @@ def template_features(
 
 
 @TRAINER_REGISTRY.register()
-class ZeroshotCLIP(TrainerX):
+class ZeroshotCLIP(WarningList, TrainerX):
     """CLIP without training; run it with --eval-only."""
 
     can_store = True  # DATALOADER.FEATURE_STORE
@@ -75,13 +82,33 @@ class ZeroshotCLIP(TrainerX):
     def build_model(self) -> None:
         """Load CLIP and encode the class names once."""
         half = "fp16" if self.device.type == "cuda" else "fp32"
-        clip_model, self.precision = load_clip(self.cfg, half, self.device)
+        clip_model, self.precision = load_clip(self.cfg, half, self.device, warn=self.warn)
         self.clip_model = clip_model.to(self.device)
         templates = self.templates()
         print(f"Prompts: {templates}")
         names = self.dm.dataset.classnames
         self.text_features = template_features(self.clip_model, templates, names)
+        self._warn(names)
         use_feature_store(self, ImageEncoder(self.encode_image, self.clip_model.visual, {}), False)
+
+    def _warn(self, names: Sequence[str]) -> None:
+        """Warn about class names, and about values of PREC that are not used."""
+        table, key = self.clip_model.token_embedding.weight, "MODEL.BACKBONE.NAME"
+        found = [*name_warnings(names), *single_class_warnings(names, ())]
+        found += word_warnings(names, table, key, self.cfg.MODEL.BACKBONE.NAME)
+        found += feature_warnings(names, self.text_features)
+        for name, defaults in DEFAULTS.items():
+            value = self.cfg.TRAINER.get(name, {}).get("PREC")
+            # Tests with PREC amp are in float32.
+            if value not in (None, defaults.get("PREC"), self.precision) and not (
+                value == "amp" and self.precision == "fp32"
+            ):
+                found.append(
+                    f"TRAINER.{name}.PREC {value} is not used: {type(self).__name__} computes in "
+                    "fp16 on CUDA and in fp32 on a CPU"
+                )
+        for text in found:
+            self.warn(text)
 
     def encode_image(self, image: Tensor, local: bool = False) -> ImageTokens:
         """Encode images (B, 3, H, W)."""

@@ -146,7 +146,7 @@ _DEFAULTS: dict[str, Any] = {
     "TEST": {
         "EVALUATOR": "Classification",
         "PER_CLASS_RESULT": False,
-        "COMPUTE_CMAT": False,  # save the confusion matrix as OUTPUT_DIR/cmat.pt
+        "COMPUTE_CMAT": False,  # save the confusion matrix as OUTPUT_DIR/cmat.{pt,json,csv}
         "NO_TEST": False,
         "SPLIT": "test",  # split of the final evaluation: test or val
         "FINAL_MODEL": "last_step",  # last_step, or best_val: the best epoch on val

@@ -13,17 +13,19 @@ from ..utils import distributed
 from ..utils.checkpoint import (
     BEST,
     epoch_file,
-    load_run_checkpoint,
+    load_random_state,
     load_state,
     load_weights,
+    print_saved,
     restore,
-    save_checkpoints,
     without_module_prefix,
+    write_checkpoints,
 )
 from ..utils.errors import NonFiniteLossError, UsageError, nearest
-from ..utils.random_state import get_random_state, set_random_state
+from ..utils.file_set import FileSet
+from ..utils.random_state import get_random_state
 from ..utils.tools import PathLike, tolist_if_not
-from .checkpoint_set import checkpoint_path, load_newest_set
+from .checkpoint_set import load_newest_set, load_set, set_epoch
 from .progress import describe_non_finite
 
 
@@ -92,15 +94,15 @@ class TrainerBase:
             }
             for name, model in self._models.items()
         }
-        save_checkpoints(states, is_best, model_name)
         newest = model_name or epoch_file(epoch + 1)
-        files = dict.fromkeys([newest, BEST] if is_best else [newest], epoch + 1)
-        self.after_save(directory, files, shared["val_result"])
+        saved = dict.fromkeys([newest, BEST] if is_best else [newest], epoch + 1)
+        with FileSet(directory) as files:
+            paths = write_checkpoints(files, states, is_best, model_name)
+            self.on_save(files, saved, shared["val_result"])
+        print_saved(paths)
 
-    def after_save(
-        self, directory: PathLike, files: Mapping[str, int], val_result: float | None
-    ) -> None:
-        """Called after saving checkpoints with these names (-> number of finished epochs)."""
+    def on_save(self, files: FileSet, saved: Mapping[str, int], val_result: float | None) -> None:
+        """Called while a set is saved, to write more files with it; ``saved`` is name -> epoch."""
 
     def _training_state(self) -> dict[str, Any]:
         """Return the state of the run that does not belong to a model."""
@@ -126,16 +128,17 @@ class TrainerBase:
         for name, (path, checkpoint) in loaded.items():
             restore(checkpoint, path, self._models[name], self._optims[name], self._scheds[name])
         path, checkpoint = next(iter(loaded.values()))
-        self.best_result = checkpoint.get("best_result", -math.inf)
+        result = checkpoint.get("best_result")
+        self.best_result = -math.inf if result is None else result
         self.best_epoch = checkpoint.get("best_epoch", 0)
         scaler = getattr(self, "scaler", None)
         if scaler is not None and checkpoint.get("scaler"):
             load_state(scaler, checkpoint["scaler"], f"the scaler in {path}")
         if "random_state" in checkpoint:
-            set_random_state(checkpoint["random_state"])
+            load_random_state(checkpoint["random_state"], str(path))
         else:
             print(f"{path} has no random states: resuming from it is not exact")
-        return int(checkpoint["epoch"])
+        return set_epoch(loaded)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the best checkpoint of each model from a run's folder, or the one of an epoch."""
@@ -143,9 +146,7 @@ class TrainerBase:
             reason = "no model is registered" if directory else "no model directory is set"
             print(f"Nothing is loaded: {reason}")
             return
-        for name in self.get_model_names():
-            path = checkpoint_path(directory, name, epoch)
-            checkpoint = load_run_checkpoint(path)
+        for name, (path, checkpoint) in load_set(directory, self._models, epoch).items():
             load_weights(self._models[name], checkpoint["state_dict"], f"{name} in {path}")
             result = checkpoint.get("val_result")
             suffix = f", val_result={result:.1f}" if result is not None else ""
@@ -176,6 +177,7 @@ class TrainerBase:
         self.max_epoch = max_epoch
         try:
             self.before_train()
+            self.on_start()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
                 self.before_epoch()
@@ -187,6 +189,9 @@ class TrainerBase:
 
     def before_train(self) -> None:
         """Called once, before the first epoch."""
+
+    def on_start(self) -> None:
+        """Called once when all checks of a training have passed; train.py begins its records."""
 
     def after_train(self) -> None:
         """Called once, after the last epoch."""

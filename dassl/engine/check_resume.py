@@ -1,4 +1,4 @@
-"""Refuse to resume a run with settings other than those in its checkpoint.json."""
+"""Compare a run with the records of the checkpoints that it resumes or tests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,28 +7,72 @@ from typing import Any
 from yacs.config import CfgNode
 
 from ..config.flat import differences
+from ..utils.checkpoint import checkpoint_files
 from ..utils.errors import UsageError
-from .run_records import read_record, training_settings
+from .checkpoint_set import newest_epoch
+from .run_records import data_differences, read_record, training_settings
+from .run_records.checkpoints import data_of
 
 LONGER = "OPTIM.MAX_EPOCH"  # a training may be continued for more epochs
 
 
 def check_continuation(trainer: Any, cfg: CfgNode) -> None:
-    """Raise UsageError if the checkpoints to resume from were trained with other settings."""
-    folder = Path(cfg.RESUME or cfg.OUTPUT_DIR)
-    changed = _changed_since(folder, training_settings(trainer, cfg))
-    if changed and any((folder / n / "checkpoint").is_file() for n in trainer.get_model_names()):
-        raise UsageError(
-            f"{folder} contains checkpoints of other settings ({'; '.join(changed)}): use the "
-            "same settings, choose another --output-dir, or delete the folder"
-        )
+    """Raise UsageError if the checkpoints to resume have other settings, classes or images."""
+    folders = {Path(cfg.OUTPUT_DIR), Path(cfg.RESUME or cfg.OUTPUT_DIR)}
+    for folder in sorted(folders):
+        if not any(checkpoint_files(folder / name) for name in trainer.get_model_names()):
+            continue
+        changed = _changed_since(folder, training_settings(trainer, cfg))
+        if changed:
+            raise UsageError(
+                f"{folder} contains checkpoints of other settings ({'; '.join(changed)}): use the "
+                "same settings, choose another --output-dir, or delete the folder"
+            )
+        then, now = read_record(folder).get("data"), data_of(trainer)
+        changed = data_differences(then, now, ("train", "train_u"))
+        if changed:
+            raise UsageError(
+                f"{folder} contains checkpoints of other data ({'; '.join(changed)}): restore the "
+                "data, choose another --output-dir, or delete the folder"
+            )
 
 
 def warn_of_differences(trainer: Any, cfg: CfgNode, model_dir: str) -> None:
-    """Warn where a test reads the trainer's sections with other values than the training did."""
-    for line in _changed_since(Path(model_dir), training_settings(trainer, cfg)):
-        if line.startswith("TRAINER.") and not line.startswith("TRAINER.NAME"):
-            print(f"warning: the model in {model_dir} was trained with other settings: {line}")
+    """Warn where a test has other settings of the trainer, or other class names, than training."""
+    lines = [
+        line
+        for line in _changed_since(Path(model_dir), training_settings(trainer, cfg))
+        if line.startswith("TRAINER.") and not line.startswith("TRAINER.NAME")
+    ]
+    for line in [*lines, *_other_classes(trainer, cfg, model_dir)]:
+        text = f"the model in {model_dir} was trained with other settings: {line}"
+        print(f"warning: {text}")
+        if hasattr(trainer, "warnings"):
+            trainer.warnings.append(text)
+
+
+def selected_epoch(model_dir: str, epoch: int | None) -> int | None:
+    """Return the epoch to test: ``epoch``, or what the record of a training selected.
+
+    None is the best model, which folders without a record have been trained for.
+    """
+    if epoch is not None or read_record(model_dir).get("selection") != "last_step":
+        return epoch
+    newest = newest_epoch(model_dir)
+    if newest is not None:
+        print(f"The record in {model_dir} selects the last epoch: {newest}")
+    return newest
+
+
+def _other_classes(trainer: Any, cfg: CfgNode, model_dir: str) -> list[str]:
+    """Return how the classes differ from those of a training on the same dataset."""
+    record = read_record(model_dir)
+    then, now = record.get("data"), data_of(trainer)
+    if not then or not now or then["name"] != now["name"]:
+        return []
+    return data_differences(
+        {**then, "classes": then["all_classes"]}, {**now, "classes": now["all_classes"]}, ()
+    )
 
 
 def _changed_since(folder: Path, values: Mapping[str, Any]) -> list[str]:

@@ -18,16 +18,18 @@ from yacs.config import CfgNode
 
 from ..data import DataManager
 from ..evaluation import build_evaluator
+from ..logit_check import LogitCheck
 from ..modeling import refuse
 from ..utils import distributed
-from ..utils.checkpoint import BEST, load_run_checkpoint
+from ..utils.checkpoint import BEST
 from ..utils.errors import UsageError, nearest
+from ..utils.file_set import FileSet, finish_file_set
 from ..utils.random_state import preserved_random_state
-from ..utils.tools import PathLike, mkdir_if_missing
+from ..utils.tools import mkdir_if_missing
 from .base import TrainerBase
-from .checkpoint_set import copy_best, has_epoch
+from .checkpoint_set import CheckpointSet, copy_best, has_epoch, load_newest_set, set_epoch
 from .progress import EpochLog, bar
-from .run_records import write_record
+from .run_records import repair_record, write_record
 from .selection import check_selection, describe_selection, selects_best
 from .settings import check_settings
 
@@ -91,11 +93,9 @@ class SimpleTrainer(TrainerBase):
         """Return facts about the model for checkpoint.json that its config does not contain."""
         return {}
 
-    def after_save(
-        self, directory: PathLike, files: Mapping[str, int], val_result: float | None
-    ) -> None:
-        """Write checkpoint.json beside the checkpoints."""
-        write_record(self, directory, files, val_result)
+    def on_save(self, files: FileSet, saved: Mapping[str, int], val_result: float | None) -> None:
+        """Write checkpoint.json with the checkpoints."""
+        write_record(self, files, saved, val_result)
 
     def train(self) -> None:  # type: ignore[override]  # as in the original
         """Train from `start_epoch` to `max_epoch`."""
@@ -126,7 +126,9 @@ class SimpleTrainer(TrainerBase):
             )
 
     def _resume(self) -> None:
-        directory = self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        # Another process than this one may be writing to the folder RESUME, not to OUTPUT_DIR.
+        distributed.broadcast_from_main(lambda: finish_file_set(self.output_dir))
+        directory = self._resume_folder()
         self.start_epoch = self.resume_model_if_exist(directory)
         found = distributed.all_gather(self.start_epoch)
         if len(set(found)) > 1:
@@ -148,6 +150,8 @@ class SimpleTrainer(TrainerBase):
                 self.output_dir, self.get_model_names(), self.start_epoch
             ):
                 self.save_model(self.epoch, self.output_dir)
+            if distributed.is_main():
+                repair_record(self, self.output_dir)
             if self.start_epoch == self.max_epoch:
                 print(f"All {self.max_epoch} epochs are finished: nothing left to train")
             elif self.cfg.SEED < 0:
@@ -161,19 +165,35 @@ class SimpleTrainer(TrainerBase):
         else:
             print("No checkpoint found, train from scratch")
 
+    def _resume_folder(self) -> str:
+        """Return RESUME, or OUTPUT_DIR where this run itself has come at least as far."""
+        own, other = str(self.cfg.OUTPUT_DIR), str(self.cfg.RESUME)
+        if not other or Path(own).resolve() == Path(other).resolve():
+            return own
+        names = self.get_model_names()
+        sets = [load_newest_set(folder, names) for folder in (own, other)]
+        epochs = [set_epoch(found) if found else 0 for found in sets]
+        if 0 < epochs[0] >= epochs[1]:
+            print(f"{own} has epoch {epochs[0]} of this run: it is resumed instead of {other}")
+            return own
+        return other
+
     def _find_best_so_far(self, directory: str) -> None:
         """Copy the best model of the resumed run; without one, select among the next epochs."""
-        names = self.get_model_names()
-        path = distributed.broadcast_from_main(lambda: copy_best(directory, self.output_dir, names))
-        if path is None:
+        names, epoch = self.get_model_names(), self.best_epoch
+        found = distributed.broadcast_from_main(
+            lambda: _result_of(copy_best(directory, self.output_dir, names, epoch))
+        )
+        if found is None:
             print(f"No best model in {directory}: the best epoch is selected from here on")
             self.best_result, self.best_epoch = -math.inf, 0
         elif not math.isfinite(self.best_result):  # the original does not save it
-            best = load_run_checkpoint(path)
-            if best.get("val_result") is None:
+            path, result, self.best_epoch = found
+            if result is None:
                 print(f"{path} has no val_result: the best epoch is selected from here on")
+                self.best_epoch = 0
             else:
-                self.best_result, self.best_epoch = float(best["val_result"]), int(best["epoch"])
+                self.best_result = result
 
     def after_epoch(self) -> None:
         """Save the model if it is the best on val, and every CHECKPOINT_FREQ epochs."""
@@ -232,6 +252,9 @@ class SimpleTrainer(TrainerBase):
 
         Returns:
             The evaluator's first result, which selects models.
+
+        Raises:
+            UsageError: there is no such split, or the logits of an image are not finite.
         """
         split = split or self.cfg.TEST.SPLIT
         loader = self.val_loader if split == "val" else self.test_loader
@@ -242,13 +265,23 @@ class SimpleTrainer(TrainerBase):
             )
         self.set_model_mode("eval")
         self.evaluator.reset()
+        self.evaluator.split = split
         print(f"Evaluate on the *{split}* set")
+        logits = LogitCheck()
+
+        def outputs() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in bar(loader, len(loader), split):
+                image, label = self.parse_batch_test(batch)
+                output = self.model_inference(image)
+                logits.add(output, batch)
+                yield output, label
+
         with preserved_random_state():
-            batches = map(self.parse_batch_test, bar(loader, len(loader), split))
-            outputs = ((self.model_inference(image), label) for image, label in batches)
-            for output, label in distributed.gather_batches(outputs):
+            for output, label in distributed.gather_batches(outputs()):
                 self.evaluator.process(output, label)
-        results = distributed.broadcast_from_main(self.evaluator.evaluate)
+            logits.check()
+            # The first evaluation imports scikit-learn, which draws random numbers.
+            results = distributed.broadcast_from_main(self.evaluator.evaluate)
         self.last_test = {"split": split, **results}
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -315,6 +348,15 @@ class TrainerXU(SimpleTrainer):
         """Return labeled images, their labels and unlabeled images on the device."""
         image_x, label_x, image_u = batch_x["img"], batch_x["label"], batch_u["img"]
         return image_x.to(self.device), label_x.to(self.device), image_u.to(self.device)
+
+
+def _result_of(found: CheckpointSet | None) -> tuple[str, float | None, int] | None:
+    """Return path, validation result and epoch of the best model."""
+    if found is None:
+        return None
+    path, checkpoint = next(iter(found.values()))
+    result = checkpoint.get("val_result")
+    return str(path), None if result is None else float(result), set_epoch(found)
 
 
 def _endless(loader: Iterable[Item]) -> Iterator[Item]:

@@ -1,9 +1,16 @@
-"""Checkpoint files: <folder>/model.pth.tar-<epoch>, and a text file with the newest one's name."""
+"""Checkpoint files: <folder>/model.pth.tar-<epoch>, model-best.pth.tar and a pointer to the newest.
 
+The pointer is written for other programs of this family; here the newest checkpoint is found by its
+epoch.
+"""
+
+import io
+import math
+import re
 import textwrap
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import ExitStack
+from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +18,11 @@ import torch
 from torch import nn
 
 from .errors import UsageError
+from .file_set import FileSet
+from .random_state import RandomState, set_random_state
 from .safe_load import safe_torch_load
-from .tools import PathLike, atomic_path
+from .state_check import optimizer_problem, random_state_problem
+from .tools import PathLike
 
 POINTER = "checkpoint"  # text file with the name of the newest checkpoint in its folder
 BEST = "model-best.pth.tar"
@@ -53,34 +63,67 @@ def save_checkpoint(
 def save_checkpoints(
     states: Mapping[Path, dict[str, Any]], is_best: bool = False, model_name: str = ""
 ) -> None:
-    """Save {folder: state} as one set.
+    """Save {folder: state} as one set: all files appear together, or none of them."""
+    with FileSet(commonpath(states)) as files:
+        newest = write_checkpoints(files, states, is_best, model_name)
+    print_saved(newest)
 
-    All files appear together before they become the newest, so an interruption cannot mix sets.
-    """
-    newest = {folder: model_name or epoch_file(s["epoch"]) for folder, s in states.items()}
-    with ExitStack() as renamed_together:
-        for folder, state in states.items():
-            for name in {newest[folder], BEST} if is_best else {newest[folder]}:
-                torch.save(state, renamed_together.enter_context(atomic_path(folder / name)))
-    for folder, name in newest.items():
-        with atomic_path(folder / POINTER) as temporary:
-            temporary.write_text(f"{name}\n", encoding="utf-8")
-        print(f"Checkpoint saved to {folder / name}")
+
+def write_checkpoints(
+    files: FileSet,
+    states: Mapping[Path, dict[str, Any]],
+    is_best: bool = False,
+    model_name: str = "",
+) -> list[Path]:
+    """Add {folder: state} to ``files``, with the pointers; return the path of each state."""
+    paths = []
+    for folder, state in states.items():
+        path = folder / (model_name or epoch_file(state["epoch"]))
+        content = _to_bytes(state)
+        for name in dict.fromkeys([path.name, BEST] if is_best else [path.name]):
+            files.write(folder / name, content)
+        files.write(folder / POINTER, f"{path.name}\n".encode())
+        paths.append(path)
+    return paths
+
+
+def print_saved(paths: list[Path]) -> None:
+    """Print a line for each saved checkpoint."""
+    for path in paths:
+        print(f"Checkpoint saved to {path}")
+
+
+def _to_bytes(state: dict[str, Any]) -> bytes:
+    # torch.save reports a full disk as a RuntimeError without a path; open() does better.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def checkpoint_files(folder: PathLike) -> dict[str, int | None]:
+    """Return {file: epoch in its name} of the checkpoints in a folder; None: it has no number."""
+    found: dict[str, int | None] = {}
+    for path in Path(folder).glob("model*.pth.tar*"):
+        match = re.fullmatch(r"model\.pth\.tar-(\d{1,9})", path.name)
+        if match:
+            found[path.name] = int(match[1])
+        elif path.suffix == ".tar":
+            found[path.name] = None
+    return found
 
 
 def newest_checkpoint(fdir: PathLike) -> Path | None:
-    """Return a folder's newest checkpoint, or None; raise a UsageError if its file is missing."""
+    """Return the checkpoint of a folder with the most epochs; None if it has none."""
     folder = Path(fdir)
-    pointer = folder / POINTER
-    if not pointer.is_file():
-        return None
-    name = pointer.read_text(encoding="utf-8").strip()
-    if not name or Path(name).name != name or not (folder / name).is_file():
-        raise UsageError(
-            f"{str(pointer)!r} names {name!r} as the newest checkpoint, but the folder has "
-            f"{list_checkpoints(folder)}; write one of these into it, or remove the folder"
-        )
-    return folder / name
+    files = checkpoint_files(folder)
+    numbered = [name for name, epoch in files.items() if epoch is not None]
+    best = max(numbered, key=lambda name: files[name] or 0, default=None)
+    most = -1 if best is None else files[best] or 0
+    for name in sorted(files.keys() - set(numbered)):
+        epoch = load_run_checkpoint(folder / name)["epoch"]
+        if epoch > most:
+            best, most = name, epoch
+    return None if best is None else folder / best
 
 
 def list_checkpoints(folder: PathLike) -> str:
@@ -115,18 +158,34 @@ def load_run_checkpoint(path: PathLike) -> dict[str, Any]:
         UsageError: see `load_checkpoint`; or the file has other contents, such as bare weights.
     """
     checkpoint = load_checkpoint(path)
+    problem = _run_problem(checkpoint)
+    if problem:
+        raise UsageError(
+            f"{str(path)!r} is not a checkpoint of a run: {problem}; use the output folder of a "
+            "run, or delete the file"
+        )
+    return checkpoint
+
+
+def _run_problem(checkpoint: dict[str, Any]) -> str:
     missing = [key for key in ("state_dict", "epoch") if key not in checkpoint]
     if missing:
-        reason = f"it has no {' and no '.join(missing)}"
-    elif not _is_state_dict(checkpoint["state_dict"]):
-        reason = "its state_dict is not a dict of tensors"
-    elif not isinstance(checkpoint["epoch"], int):
-        reason = f"its epoch is {checkpoint['epoch']!r}, not an integer"
-    else:
-        return checkpoint
-    raise UsageError(
-        f"{str(path)!r} is not a checkpoint of a run: {reason}; use the output folder of a run"
-    )
+        return f"it has no {' and no '.join(missing)}"
+    if not _is_state_dict(checkpoint["state_dict"]):
+        return "its state_dict is not a dict of tensors"
+    for key in ("epoch", "best_epoch"):
+        value = checkpoint.get(key, 0)
+        if type(value) is not int or not 0 <= value < 10**9:
+            return f"its {key} is {value!r:.40}, not an integer of at least 0"
+    for key in ("val_result", "best_result"):
+        value = checkpoint.get(key)
+        if value is not None and (not _is_number(value) or math.isnan(value)):
+            return f"its {key} is {value!r:.40}, not a number"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_state_dict(value: Any) -> bool:
@@ -150,13 +209,37 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], what:
 def load_state(target: Any, state: Any, what: str) -> None:
     """Call `target.load_state_dict(state)`; raise a UsageError if the state does not fit."""
     try:
-        target.load_state_dict(state)
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = textwrap.shorten(str(error), width=300, placeholder=" ...")
-        raise UsageError(
-            f"{what} does not fit this run: {reason}; resume with the settings of the run that "
-            "saved it, or choose another OUTPUT_DIR"
-        ) from error
+        reason = ""
+        if isinstance(target, torch.optim.Optimizer):
+            reason = optimizer_problem(target, state)
+        if not reason:
+            target.load_state_dict(state)
+            return
+        cause = None
+    except Exception as error:  # what a file contains can raise any exception
+        reason, cause = str(error) or type(error).__name__, error
+    reason = textwrap.shorten(reason, width=300, placeholder=" ...")
+    raise UsageError(
+        f"{what} does not fit this run: {reason}; resume with the settings of the run that saved "
+        "it, or choose another OUTPUT_DIR"
+    ) from cause
+
+
+def load_random_state(state: RandomState, what: str) -> None:
+    """Restore the random generators; raise a UsageError if the state has another form."""
+    problem = random_state_problem(state)
+    if not problem:
+        try:
+            set_random_state(state)
+            return
+        except UsageError:
+            raise
+        except Exception as error:  # what a file contains can raise any exception
+            problem = str(error) or type(error).__name__
+    raise UsageError(
+        f"the random states in {what} are damaged ({problem}): delete the file to continue from an "
+        "earlier epoch"
+    )
 
 
 def resume_from_checkpoint(

@@ -2,7 +2,11 @@
 
 import os
 import platform
+import subprocess
+from datetime import datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "open_clip_torch", "yacs")
 
@@ -25,6 +29,23 @@ def library_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that can change results."""
     names = ("torch", "torchvision", "open_clip_torch", "numpy")
     return {"python": platform.python_version(), **{name: _version_of(name) for name in names}}
+
+
+@cache
+def git_commit() -> str | None:
+    """Return the commit of this repository, with "-dirty" if files were changed, or None."""
+    root = Path(__file__).resolve().parents[2]
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", str(root), *describe]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def now() -> str:
+    """Return the local time as ISO 8601 text, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _describe_cuda() -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 from . import distributed
-from .errors import UsageError
-from .tools import PathLike
+from .file_set import named_errors
+from .tools import PathLike, temporary_path
 
 
 class Logger:
@@ -17,9 +17,12 @@ class Logger:
     def __init__(self, fpath: PathLike | None = None) -> None:
         self.console: TextIO = sys.stdout
         self.file: TextIO | None = None
-        if fpath is not None:
-            Path(fpath).parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(fpath, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self.path = Path(fpath) if fpath is not None else None
+        self.target: Path | None = None  # where `keep_log` moves the file
+        if self.path is not None:
+            with named_errors(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.file = open(self.path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
 
     def __enter__(self) -> Self:
         sys.stdout = self
@@ -29,9 +32,15 @@ class Logger:
         self.close()
 
     def write(self, msg: str) -> int:
-        if self.file is not None:
-            self.file.write(msg)
-        return self.console.write(msg)
+        written = self.console.write(msg)
+        if self.file is not None and self.path is not None:
+            try:
+                with named_errors(self.target or self.path):
+                    self.file.write(msg)
+            except OSError:
+                self.file = None  # an error is raised once, not for each later line
+                raise
+        return written
 
     def flush(self) -> None:
         self.console.flush()
@@ -42,9 +51,10 @@ class Logger:
         """Close the file and restore stdout."""
         if sys.stdout is self:
             sys.stdout = self.console
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+        file, self.file = self.file, None
+        if file is not None and self.path is not None:
+            with named_errors(self.target or self.path):
+                file.close()
 
     def __getattr__(self, name: str) -> Any:
         """Return other attributes of a stream (isatty, encoding, fileno) from the console."""
@@ -56,9 +66,15 @@ def setup_logger(output: PathLike | None = None) -> None:
 
     An existing log is renamed to log.txt-<time of its last line>, so that log.txt belongs to the
     newest run; the original renames the new log instead. Only the main process prints.
+    """
+    begin_log(output)
+    keep_log()
 
-    Raises:
-        UsageError: the file cannot be written.
+
+def begin_log(output: PathLike | None) -> None:
+    """Copy stdout to a hidden file, which `keep_log` makes the log of `output`.
+
+    So a command that is refused leaves the log of the previous run in place.
     """
     if not distributed.is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
@@ -70,15 +86,35 @@ def setup_logger(output: PathLike | None = None) -> None:
         path = path / "log.txt"
     if isinstance(sys.stdout, Logger):
         sys.stdout.close()
-    try:
+    with named_errors(path):
+        sys.stdout = Logger(temporary_path(path))
+    sys.stdout.target = path
+
+
+def keep_log() -> None:
+    """Give the hidden file of `begin_log` its name; rename an existing log."""
+    log = sys.stdout
+    if not isinstance(log, Logger) or log.path is None or log.target is None:
+        return
+    path = log.target
+    with named_errors(path):
         if path.exists():
             path.rename(_unused_name(path))
-        sys.stdout = Logger(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the log {str(path)!r} ({error.strerror}): set OUTPUT_DIR "
-            "(--output-dir) to a writable folder"
-        ) from error
+        log.path.rename(path)
+    log.path, log.target = path, None
+
+
+def end_log() -> None:
+    """Close the log. One that was not kept is removed, unless the folder has no other."""
+    log = sys.stdout
+    if not isinstance(log, Logger):
+        return
+    if log.path is not None and log.target is not None:
+        if log.target.exists():
+            log.path.unlink(missing_ok=True)
+        else:
+            keep_log()
+    log.close()
 
 
 def _unused_name(path: Path) -> Path:

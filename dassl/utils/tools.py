@@ -9,8 +9,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from .errors import UsageError, nearest
 
 PathLike = str | os.PathLike[str]
@@ -22,9 +20,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
 
     A reader sees the old file or the complete new one. Missing folders are created.
     """
-    target = Path(path)
-    # The suffix is kept, since savers choose their format by it.
-    temporary = target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
+    target, temporary = Path(path), temporary_path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         try:
@@ -37,6 +33,13 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
             raise
         # A failed write knows no path, and that of the temporary file is of no use to the reader.
         raise OSError(error.errno, error.strerror, str(target)) from error
+
+
+def temporary_path(path: PathLike) -> Path:
+    """Return a hidden path beside ``path`` for its new content, unique to this process."""
+    target = Path(path)
+    # The suffix is kept, since savers choose their format by it.
+    return target.with_name(f".{target.stem}-{os.getpid()}.tmp{target.suffix}")
 
 
 def mkdir_if_missing(dirname: PathLike) -> None:
@@ -65,17 +68,10 @@ def write_json(obj: Any, fpath: PathLike) -> None:
         json.dump(obj, file, indent=4, separators=(",", ": "))
 
 
-def read_image(path: PathLike) -> Image.Image:
-    """Load an image as RGB; raise a UsageError if it is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UsageError(
-            f"no image at {str(path)!r}; check that the dataset was unpacked completely"
-        ) from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UsageError(f"cannot read the image {str(path)!r}: {error}") from error
+def write_text(text: str, fpath: PathLike) -> None:
+    """Write a text file, atomically."""
+    with atomic_path(fpath) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def download_url(url: str, dst: PathLike) -> None:

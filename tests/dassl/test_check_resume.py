@@ -27,7 +27,7 @@ def cfg(tmp_path: Path) -> CfgNode:
     trainers.extend_cfg(cfg)
     cfg.OUTPUT_DIR = str(tmp_path)
     (tmp_path / "VLPromptLearner").mkdir()
-    (tmp_path / "VLPromptLearner" / "checkpoint").write_text("model.pth.tar-1")
+    (tmp_path / "VLPromptLearner" / "model.pth.tar-1").touch()
     check_continuation(Distiller(), cfg)  # nothing is recorded yet
     write_json({"settings": training_settings(Distiller(), cfg)}, tmp_path / "checkpoint.json")
     return cfg

@@ -214,13 +214,17 @@ def test_interrupted_save_keeps_the_previous_set(tmp_path, monkeypatch):
         assert load_checkpoint(tmp_path / name / "best")["state_dict"]["module.weight"] == 1.0
 
 
-def test_pointer_to_a_missing_file_raises(tmp_path):
+@pytest.mark.parametrize("pointer", [b"model.pth.tar-9", b"../elsewhere", b"", b"\xff\0"])
+def test_newest_checkpoint_does_not_depend_on_the_pointer(tmp_path, pointer):
     assert newest_checkpoint(tmp_path) is None
-    save_checkpoint(state_at(2), tmp_path)
-    for name in ("model.pth.tar-9", "../elsewhere", ""):
-        (tmp_path / "checkpoint").write_text(name)
-        with pytest.raises(UsageError, match=r"but the folder has model\.pth\.tar-2"):
-            newest_checkpoint(tmp_path)
+    for epoch in (2, 10, 9):
+        save_checkpoint(state_at(epoch), tmp_path)
+    (tmp_path / "checkpoint").write_bytes(pointer)
+    assert newest_checkpoint(tmp_path).name == "model.pth.tar-10"
+    torch.save(state_at(11), tmp_path / "model-best.pth.tar")
+    assert newest_checkpoint(tmp_path).name == "model-best.pth.tar"
+    torch.save(state_at(3), tmp_path / "model-best.pth.tar")
+    assert newest_checkpoint(tmp_path).name == "model.pth.tar-10"
 
 
 # resuming one model

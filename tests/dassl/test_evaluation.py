@@ -1,5 +1,9 @@
 """Metrics, evaluators and their result block, compared with values computed by hand."""
 
+import csv
+import json
+import os
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -92,16 +96,39 @@ def test_empty_evaluation_raises():
         Classification(cfg_with()).evaluate()
 
 
-def test_per_class_result(capsys):
-    evaluator = Classification(cfg_with("TEST.PER_CLASS_RESULT", True), {0: "cat", 2: "dog"})
+def test_per_class_result(tmp_path, capsys):
+    """Class 1 has no images: it is listed, and not part of the mean."""
+    names = {0: "cat", 1: 'a "wild", cow', 2: "dog"}
+    cfg = cfg_with("TEST.PER_CLASS_RESULT", True, "OUTPUT_DIR", str(tmp_path))
+    evaluator = Classification(cfg, names)
+    evaluator.split = "val"
     evaluator.process(logits_for([0, 0, 0, 1], 3), torch.tensor([0, 0, 2, 2]))
     results = evaluator.evaluate()
     assert results["perclass_accuracy"] == 50.0
     out = capsys.readouterr().out
     assert "=> per-class result\n" in out
     assert "* class: 0 (cat)\ttotal: 2\tcorrect: 2\tacc: 100.0%\n" in out
+    assert '* class: 1 (a "wild", cow)\ttotal: 0\tcorrect: 0\tacc: none\n' in out
     assert "* class: 2 (dog)\ttotal: 2\tcorrect: 0\tacc: 0.0%\n" in out
     assert "* average: 50.0%\n" in out
+    assert f"Per-class results are saved to {tmp_path / 'per_class.json'}\n" in out
+    assert json.loads((tmp_path / "per_class.json").read_text()) == {
+        "split": "val",
+        "mean_accuracy": 50.0,
+        "classes": [
+            {"label": 0, "class": "cat", "images": 2, "correct": 2, "accuracy": 100.0},
+            {"label": 1, "class": names[1], "images": 0, "correct": 0, "accuracy": None},
+            {"label": 2, "class": "dog", "images": 2, "correct": 0, "accuracy": 0.0},
+        ],
+    }
+    with open(tmp_path / "per_class.csv", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["label", "class", "images", "correct", "accuracy"],
+            ["0", "cat", "2", "2", "100.0"],
+            ["1", names[1], "0", "0", ""],
+            ["2", "dog", "2", "0", "0.0"],
+        ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["per_class.csv", "per_class.json"]
     with pytest.raises(UsageError, match="needs lab2cname"):
         Classification(cfg_with("TEST.PER_CLASS_RESULT", True))
 
@@ -113,6 +140,63 @@ def test_confusion_matrix(tmp_path, capsys):
     matrix = torch.load(tmp_path / "cmat.pt", weights_only=True)
     assert matrix.tolist() == [[0.5, 0.5], [0.0, 1.0]]
     assert f"Confusion matrix is saved to {tmp_path}" in capsys.readouterr().out
+
+
+def test_confusion_matrix_has_all_classes(tmp_path):
+    """Class 1 is neither among the labels nor predicted; class 3 is predicted only."""
+    cfg = cfg_with("TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path))
+    evaluator = Classification(cfg, {0: "a", 1: "b", 2: "c", 3: "d"})
+    evaluator.process(logits_for([0, 3, 2, 0], 4), torch.tensor([0, 0, 2, 2]))
+    evaluator.evaluate()
+    counts = [[1, 0, 0, 1], [0, 0, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]]
+    matrix = torch.load(tmp_path / "cmat.pt", weights_only=True)
+    assert torch.equal(matrix, torch.tensor(counts, dtype=torch.float64) / 2)
+    assert json.loads((tmp_path / "cmat.json").read_text()) == {
+        "split": "",
+        "labels": [0, 1, 2, 3],
+        "classes": ["a", "b", "c", "d"],
+        "counts": counts,
+    }
+    assert (tmp_path / "cmat.csv").read_text() == (
+        "true class,a,b,c,d\na,1,0,0,1\nb,0,0,0,0\nc,1,0,1,0\nd,0,0,0,0\n"
+    )
+
+
+def test_confusion_matrix_without_names_has_a_row_for_each_logit(tmp_path):
+    evaluator = Classification(cfg_with("TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path)))
+    evaluator.process(logits_for([0, 1], 3), torch.tensor([0, 0]))
+    evaluator.evaluate()
+    assert torch.load(tmp_path / "cmat.pt", weights_only=True).shape == (3, 3)
+
+
+@pytest.mark.parametrize("option", ["VERBOSE", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"])
+def test_labels_without_a_name_raise(tmp_path, option):
+    """Images of a class that has no training image, whatever is computed."""
+    evaluator = Classification(cfg_with(option, True, "OUTPUT_DIR", str(tmp_path)), {0: "cat"})
+    evaluator.process(logits_for([0, 0, 0], 1), torch.tensor([0, 4, 4]))
+    with pytest.raises(UsageError, match=r"2 of 3 tested images have labels .*\(4; .* 1 names\)"):
+        evaluator.evaluate()
+    assert not list(tmp_path.iterdir())
+
+
+def test_confusions_with_an_unknown_class_raise(tmp_path):
+    cfg = cfg_with("TEST.COMPUTE_CMAT", True, "OUTPUT_DIR", str(tmp_path))
+    evaluator = Classification(cfg, {0: "cat", 1: "dog"})
+    evaluator.process(logits_for([0, 2], 3), torch.tensor([0, 1]))
+    with pytest.raises(UsageError, match="predicts the label 2, but the class list has 2 names"):
+        evaluator.evaluate()
+
+
+def test_names_that_are_not_unicode_are_saved(tmp_path):
+    opts = ("TEST.COMPUTE_CMAT", True, "TEST.PER_CLASS_RESULT", True, "OUTPUT_DIR", str(tmp_path))
+    name = os.fsdecode(b"caf\xe9")
+    evaluator = Classification(cfg_with(*opts), {0: name})
+    evaluator.process(logits_for([0], 1), torch.tensor([0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda *_: None)  # a console may refuse the name
+        evaluator.evaluate()
+    assert json.loads((tmp_path / "cmat.json").read_text())["classes"] == [name]
+    assert "caf\\udce9,1\n" in (tmp_path / "cmat.csv").read_text()
 
 
 def test_build_evaluator(capsys):

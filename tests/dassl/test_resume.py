@@ -239,12 +239,29 @@ def test_resume_from_another_folder_copies_its_best_model(tmp_path, capsys):
     assert f"Found checkpoint at {old}" in capsys.readouterr().out
 
 
-def test_a_lost_best_model_is_reported_and_selected_again(tmp_path, capsys):
-    start(tmp_path, *BEST_VAL, stop_at=(3, 0))
+@pytest.mark.parametrize("epoch_file", ["kept", "lost"])
+def test_a_lost_best_model_is_restored_or_selected_again(tmp_path, capsys, epoch_file):
+    class Falling(Interruptible):
+        def test(self, split=None):
+            super().test(split)
+            return -float(self.epoch)
+
+    opts = (*BEST_VAL, "TRAIN.CHECKPOINT_FREQ", 1)
+    first = Falling(toy_cfg(tmp_path, *opts))
+    first.stop_at = (3, 0)
+    with pytest.raises(Interrupted):
+        first.train()
     (tmp_path / "backbone" / "model-best.pth.tar").unlink()
-    trainer = start(tmp_path, *BEST_VAL)
-    assert "the best epoch is selected from here on" in capsys.readouterr().out
-    assert trainer.best_epoch == EPOCHS
+    if epoch_file == "lost":
+        (tmp_path / "backbone" / "model.pth.tar-1").unlink()
+    again = Falling(toy_cfg(tmp_path, *opts))
+    again.train()
+    lost = "the best epoch is selected from here on" in capsys.readouterr().out
+    assert lost == (epoch_file == "lost")
+    assert again.best_epoch == (4 if lost else 1)
+    assert (
+        load_checkpoint(tmp_path / "backbone" / "model-best.pth.tar")["epoch"] == again.best_epoch
+    )
 
 
 def test_checkpoint_without_a_best_result(tmp_path):
@@ -291,19 +308,42 @@ def test_an_incomplete_set_is_named(tmp_path):
     start(tmp_path, stop_at=(2, 0))
     shutil.rmtree(tmp_path / "backbone")
     with pytest.raises(
-        UsageError, match=r"incomplete: there is none of backbone; .*remove this one"
+        UsageError, match=r"incomplete: no epoch .*backbone has no such folder.*remove this one"
     ):
         start(tmp_path)
 
 
-def test_different_epochs_in_a_set_are_named(tmp_path):
-    start(tmp_path, stop_at=(2, 0))
+def test_newest_epoch_of_all_models_is_resumed(tmp_path, capsys):
+    """Also where a pointer, or a file that only one model has, says otherwise."""
+    start(tmp_path, "TRAIN.CHECKPOINT_FREQ", 1, stop_at=(3, 0))
+    (tmp_path / "backbone" / "model.pth.tar-3").unlink()
     (tmp_path / "backbone" / "checkpoint").write_text("model.pth.tar-1\n")
-    message = r"prompt_learner is at epoch 2 .*backbone is at epoch 1 .*model\.pth\.tar-1, model"
-    with pytest.raises(UsageError, match=message):
-        start(tmp_path)
-    (tmp_path / "prompt_learner" / "checkpoint").write_text("model.pth.tar-1\n")
-    assert start(tmp_path).start_epoch == 1
+    assert start(tmp_path).start_epoch == 2
+    assert "model.pth.tar-2 (epoch 2)" in capsys.readouterr().out
+
+
+def test_best_model_of_different_epochs_is_not_used(tmp_path, capsys):
+    start(tmp_path, *BEST_VAL, "TRAIN.CHECKPOINT_FREQ", 1, stop_at=(2, 0))
+    mixed = load_checkpoint(tmp_path / "backbone" / "model-best.pth.tar")
+    mixed["epoch"] += 5
+    torch.save(mixed, tmp_path / "backbone" / "model-best.pth.tar")
+    trainer = Interruptible(toy_cfg(tmp_path, *BEST_VAL))
+    with pytest.raises(UsageError, match=r"of different epochs \(prompt_learner is of epoch \d, "):
+        trainer.load_model(str(tmp_path))
+    trainer.before_train()
+    assert trainer.start_epoch == 2
+    assert "is of different epochs" in capsys.readouterr().out
+    trainer.load_model(str(tmp_path))  # restored from the checkpoints of the best epoch
+
+
+def test_run_that_resumed_another_continues_with_the_same_command(tmp_path, capsys):
+    old, new = tmp_path / "old", tmp_path / "new"
+    start(old, *NO_EVALUATION, "TRAIN.CHECKPOINT_FREQ", 1, stop_at=(2, 0))
+    again = (*NO_EVALUATION, "TRAIN.CHECKPOINT_FREQ", 1, "RESUME", str(old))
+    start(new, *again, stop_at=(3, 1))
+    capsys.readouterr()
+    assert start(new, *again).start_epoch == 3
+    assert f"it is resumed instead of {old}" in capsys.readouterr().out
 
 
 def test_changed_model_is_named(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import datasets  # noqa: F401  (registers the datasets)
+from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
 from tests.toy_data import data_config, write_image
@@ -71,11 +72,56 @@ def test_class_missing_from_train(parts):
         build_dataset(data_config(parts, "ImageFolder"))
 
 
-def test_class_without_training_images(parts):
-    (parts / "train/wren").mkdir()
-    make_classes(parts / "test", 1, ["wren"])
-    with pytest.raises(UsageError, match=r"classes without training images \(wren\)"):
+@pytest.mark.parametrize("name", ["zebra", "bird"])  # the last one, and one between others
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_empty_class_folder_is_named(part, name, parts):
+    make_classes(parts / "train", 1, [name])
+    if part == "train":
+        (parts / "train" / name / "0.png").unlink()
+    else:
+        (parts / part / name).mkdir()
+    with pytest.raises(UsageError, match=rf"no images in the class folder .*/{part}/{name}: add"):
         build_dataset(data_config(parts, "ImageFolder"))
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", ".ipynb_checkpoints"])
+def test_junk_folders_are_skipped_and_named(name, parts, capsys):
+    make_classes(parts / "train", 1, [name])
+    dataset = build_dataset(data_config(parts, "ImageFolder"))
+    assert dataset.classnames == CLASSES
+    assert f"Skipping folders in {parts}/train that are not classes: {name}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_classes_missing_from_test_are_named(parts, capsys):
+    make_classes(parts / "train", 1, ["wren"])
+    build_dataset(data_config(parts, "ImageFolder"))
+    log = capsys.readouterr().out
+    for part in ("val", "test"):
+        assert f"warning: {parts}/{part} has no folders of 1 of the 4 classes" in log
+    assert "(wren): they are not measured" in log
+
+
+def test_train_without_class_folders(parts):
+    for path in (parts / "train").rglob("*.png"):
+        path.rename(parts / "train" / f"{path.parent.name} {path.name}")
+    for name in CLASSES:
+        (parts / "train" / name).rmdir()
+    with pytest.raises(UsageError, match=r"train has no class folders: put the training images"):
+        build_dataset(data_config(parts, "ImageFolder"))
+
+
+def test_a_folder_named_like_an_image(parts):
+    (parts / "train/robin/x.jpg").mkdir()
+    with pytest.raises(UsageError, match=r"train/robin/x.jpg' \(it is a folder\)"):
+        DataManager(data_config(parts, "ImageFolder"))
+
+
+def test_display_name_is_that_of_the_folder(parts, capsys):
+    manager = DataManager(data_config(parts, "ImageFolder"))
+    assert manager.dataset.display_name == parts.name
+    assert f"Dataset    {parts.name}" in capsys.readouterr().out
 
 
 def test_other_files_are_skipped_and_logged(parts, capsys):

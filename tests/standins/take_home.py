@@ -23,7 +23,8 @@ from trainers.prompting.packing import Packing  # noqa: E402
 
 NAMES = ["face", "yin_yang", "water_lilly"]
 TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "TextRefinerMaPLe"]
-TRAINERS += ["PromptSRC", "PromptKD", "TextRefinerPromptKD", "ZeroshotCLIP"]
+TRAINERS += ["TextRefiner", "PromptSRC", "TextRefinerPromptSRC", "PromptKD", "TextRefinerPromptKD"]
+TRAINERS += ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
 
 def batches(count):
@@ -68,7 +69,7 @@ def run(trainer, output, ours, *opts):
     cfg = config(trainer, output, ours, *opts)
     torch.manual_seed(0)
     built = build_trainer(cfg)
-    if trainer != "ZeroshotCLIP":
+    if not trainer.startswith("ZeroshotCLIP"):
         before = {k: v.clone() for k, v in built.model.state_dict().items()}
         built.train()
         moved = [k for k, v in built.model.state_dict().items() if not torch.equal(v, before[k])]

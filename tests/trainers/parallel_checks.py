@@ -156,6 +156,25 @@ def check_feature_store(world: ToyWorld, output: Path) -> None:
     assert [path.suffix for path in store.iterdir()] == [".safetensors"]
 
 
+def check_logits(world: ToyWorld, output: Path) -> None:
+    """Check that all processes name the first image with logits that are not finite."""
+    trainer = world.build("ZeroshotCLIP", output / "nan", "DATASET.SUBSAMPLE_CLASSES", "all")
+    infer = trainer.model_inference
+
+    def spoiled(image: Tensor) -> Tensor:
+        logits = infer(image)
+        if not distributed.is_main():
+            logits[2:] = torch.nan  # of its two batches of 5 images
+        return logits
+
+    trainer.model_inference = spoiled
+    first = trainer.dm.dataset.test[5 + 2].impath
+    with pytest.raises(
+        UsageError, match=f"of '{first}' .and of 5 more of 24 tested images. are NaN"
+    ):
+        trainer.test()
+
+
 CHECKS = [
     check_batch_norm,
     check_cache_write,
@@ -165,5 +184,6 @@ CHECKS = [
     check_only_one_writes,
     check_refusals,
     check_zero_shot,
+    check_logits,
     check_feature_store,
 ]

@@ -151,8 +151,8 @@ def test_one_process_resumes_a_run_of_several(one, several, world, tmp_path):
     folder, _ = several
     name = "TextRefinerCoOp-long"
     shutil.copytree(folder / name, tmp_path / "run")
-    for newest in (tmp_path / "run").rglob("checkpoint"):
-        newest.write_text("model.pth.tar-6\n")
+    for newest in (tmp_path / "run").rglob("model.pth.tar-7"):
+        newest.unlink()
     trainer = build(world, CASES[name], tmp_path / "run")
     trainer.train()
     assert trainer.start_epoch == 6

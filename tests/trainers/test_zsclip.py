@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 from clip import clip
 from tests.toy import toy_clip
+from tests.trainers.toy_runs import ToyWorld
 from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, template_features
 
 OWN = {
@@ -30,6 +31,7 @@ ENSEMBLE = [
     "art of the {}.",
     "a photo of the small {}.",
 ]
+MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
 def templates_of(trainer, dataset):
@@ -64,3 +66,18 @@ def test_ensemble_equals_a_loop(normalize):
     features = template_features(model, templates, names, normalize=normalize)
     torch.testing.assert_close(features, torch.stack(rows), rtol=0, atol=1e-9)
     torch.testing.assert_close(F.normalize(features, dim=-1), features)
+
+
+@pytest.mark.parametrize(
+    ("value", "used"), [("fp16", True), ("fp32", True), ("amp", True), ("bf16", False)]
+)
+def test_a_precision_that_is_not_used(tmp_path, value, used):
+    """Zero-shot CLIP is in fp32 on a CPU; fp16 is the default of every trainer."""
+    options = ("INPUT.PIXEL_MEAN", MEAN, "INPUT.PIXEL_STD", STD, "TRAINER.COCOOP.PREC", value)
+    trainer = ToyWorld(tmp_path).build("ZeroshotCLIP", tmp_path, *options)
+    assert trainer.precision == "fp32"
+    expected = (
+        f"TRAINER.COCOOP.PREC {value} is not used: ZeroshotCLIP computes in fp16 on CUDA and in "
+        "fp32 on a CPU"
+    )
+    assert trainer.warnings == ([] if used else [expected])

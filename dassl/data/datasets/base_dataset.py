@@ -58,6 +58,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder below cfg.DATASET.ROOT
     domains: list[str] = []  # names of all domains
+    trusted_images = False  # whether the images need no check, as this program wrote them
 
     def __init__(
         self,
@@ -74,6 +75,11 @@ class DatasetBase:
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+
+    @property
+    def display_name(self) -> str:
+        """Name of the dataset in logs, records and tables: DATASET.NAME."""
+        return type(self).__name__
 
     @property
     def train_x(self) -> Sequence[Datum]:

@@ -1,0 +1,140 @@
+"""Write several files as one: all of them appear, or none, whenever the process is killed.
+
+Every file is first written beside its target under a hidden name. A journal that lists the renames
+is the commit point: an interrupted commit is completed by `finish_file_set`, and files that were
+never committed are removed by `remove_leftovers`. Both need the lock of the folder.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .errors import UsageError
+from .tools import PathLike, temporary_path
+
+JOURNAL = ".commit.json"  # {"renames": [[hidden, target], ...]}, relative to its folder
+_TEMPORARY = re.compile(r"\..+-\d+\.tmp(\..+)?")  # names of `temporary_path`
+
+
+class FileSet:
+    """Context manager: `write` files below ``folder``; leaving the block commits them together.
+
+    An exception in the block discards all of them.
+    """
+
+    def __init__(self, folder: PathLike) -> None:
+        self.folder = Path(folder)
+        self._hidden: dict[Path, Path] = {}  # target -> hidden file
+
+    def write(self, path: PathLike, content: bytes) -> None:
+        """Write the new content of ``path``, a file below the folder."""
+        target = Path(path)
+        hidden = self._hidden[target] = temporary_path(target)
+        with named_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write_and_sync(hidden, content)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._commit()
+        else:
+            for hidden in self._hidden.values():
+                hidden.unlink(missing_ok=True)
+
+    def _commit(self) -> None:
+        journal = self.folder / JOURNAL
+        renames = [
+            [os.path.relpath(path, self.folder) for path in (hidden, target)]
+            for target, hidden in self._hidden.items()
+        ]
+        hidden = temporary_path(journal)
+        try:
+            with named_errors(journal):
+                _write_and_sync(hidden, json.dumps({"renames": renames}).encode())
+                os.replace(hidden, journal)  # the commit point
+        except OSError:
+            for path in (hidden, *self._hidden.values()):
+                path.unlink(missing_ok=True)
+            raise
+        finish_file_set(self.folder)
+
+
+def finish_file_set(folder: PathLike) -> bool:
+    """Complete a commit that was interrupted in ``folder``; return whether there was one.
+
+    Raises:
+        UsageError: the journal was not written by a `FileSet`.
+    """
+    journal = Path(folder) / JOURNAL
+    try:
+        text = journal.read_bytes()
+    except FileNotFoundError:
+        return False
+    for hidden, target in _renames(journal, text):
+        with named_errors(target):
+            if hidden.exists():  # else it was renamed before the interruption
+                os.replace(hidden, target)
+    journal.unlink()
+    return True
+
+
+def _renames(journal: Path, text: bytes) -> list[tuple[Path, Path]]:
+    folder = journal.parent
+    try:
+        pairs = [
+            (folder / hidden, folder / target) for hidden, target in json.loads(text)["renames"]
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pairs = []
+    inside = folder.resolve()
+    if not pairs or not all(
+        path.parent.resolve().is_relative_to(inside) for pair in pairs for path in pair
+    ):
+        raise UsageError(
+            f"{str(journal)!r} is not a journal of this program: delete it, and the run continues "
+            "from the newest complete checkpoints"
+        )
+    return pairs
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Remove hidden files that killed processes left in ``folder`` and its direct subfolders.
+
+    The caller has the folder's lock, so no living process is writing there.
+    """
+    root = Path(folder)
+    for pattern in (".*.tmp*", "*/.*.tmp*"):
+        for path in root.glob(pattern):
+            if _TEMPORARY.fullmatch(path.name) and path.is_file():
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: PathLike) -> Iterator[None]:
+    """Name ``path`` in an OSError, which knows no path or only a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_and_sync(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())  # renames must not reach the disk before the content
