@@ -112,7 +112,7 @@ def test_images_are_found_once_and_in_order(runs: Runs, tmp_path: Path) -> None:
         (["tests/data/[x].png"], "is a path without files"),
         (["IMAGE", "--top-k", "0"], "--top-k must be at least 1, got 0"),
         (["IMAGE", "--epoch", "9"], "has no checkpoint of epoch 9"),
-        (["IMAGE", "--classes", "cat,,dog"], "got an empty name"),
+        (["IMAGE", "--classes", "cat,,dog"], "got an empty one"),
         (["IMAGE", "--device", "tpu"], "device 'tpu' cannot be used"),
         (["IMAGE", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
         (["IMAGE", "--backbone", "critters-vit-t"], "set backbone to the backbone of the training"),

@@ -13,7 +13,7 @@ from ..checkpoints.fingerprints import check_clip_fingerprint
 from ..checkpoints.load import load_trained
 from ..settings import SettingsError
 from .building import Builder, config_of
-from .classifier import Classifier, check_classnames, require_shared_context
+from .classifier import Classifier, check_classnames, require_shared_context, warn_about_classes
 from .quiet import log_to_stderr
 from .recorded import read_recorded
 from .selection import choose_epoch, describe_epoch
@@ -108,6 +108,7 @@ def _load(
             print(f"warning: epoch {epoch} of {last} is not the model that the run selects")
     elif epoch is not None:
         raise SettingsError(f"{recorded.method} has no checkpoints: leave the epoch out")
+    warn_about_classes(model, names, builder)
     transform = build_transform(cfg, is_train=False)
     if transform is None:
         raise SettingsError(

@@ -21,6 +21,12 @@ RECORD = "checkpoint.json"
 CONFIG = "config.yaml"  # the whole config of a run, beside checkpoint.json
 
 
+class _Data(msgspec.Struct):
+    """The description of the training data, which earlier versions do not record."""
+
+    name: str = ""
+
+
 class _Record(msgspec.Struct):
     """The fields of checkpoint.json that a model is built from."""
 
@@ -30,6 +36,7 @@ class _Record(msgspec.Struct):
     selection: str = ""
     settings: dict[str, Any] = {}
     tensors: dict[str, dict[str, str]] = {}
+    data: _Data | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Recorded:
     selection: str = ""  # last_step, best_val or best_test; "" if it is not recorded
     settings: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, dict[str, str]] = field(default_factory=dict)  # {"Memory": {key: "4 x 64"}}
+    data: str = ""  # name of the training data; "" if it is not recorded
 
     def missing(self, what: str, argument: str) -> SettingsError:
         """Return the error for something that the folder does not record."""
@@ -75,6 +83,7 @@ def read_recorded(folder: str) -> Recorded:
         record.selection,
         {**config, **record.settings},
         record.tensors,
+        record.data.name if record.data else "",
     )
 
 
