@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -12,6 +13,7 @@ from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
 from .cache import check_shots, find_images, load_pickle, save_pickle
+from .download.sources import load_origins
 from .locks import remove_temporaries, writing
 from .split import PARTS, check_splits, read_split, save_split, split_trainval, subsample_classes
 from .text import shown
@@ -121,6 +123,17 @@ class SplitDataset(DatasetBase):
         """Download addresses of the images."""
         return " or ".join(url for url in (self.images_url, self.mirror) if url)
 
+    @property
+    def fetch_hint(self) -> str:
+        """The command that fetches the dataset, for error messages; empty if there is none."""
+        name = type(self).__module__.rpartition(".")[2]
+        known = name in load_origins()
+        return (
+            f", or run python -m datasets fetch {name} --root {shlex.quote(self.root)}"
+            if known
+            else ""
+        )
+
     def require_folder(self, folder: str) -> None:
         """Raise a UsageError with the download addresses unless ``folder`` exists."""
         if os.path.isdir(folder):
@@ -135,16 +148,16 @@ class SplitDataset(DatasetBase):
         raise UsageError(
             f"{self.name}: there is no image folder {shown(folder)}"
             f"{f' ({parent} contains: {found})' if found else ''}: get the images from "
-            f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
-            f"{self.root!r}, to the folder that contains your datasets"
+            f"{self.sources} and unpack them to that path{self.fetch_hint}, or set DATASET.ROOT "
+            f"(--root), now {self.root!r}, to the folder that contains your datasets"
         )
 
     def require_file(self, path: str, url: str) -> None:
         """Raise a UsageError with the download address unless ``path`` exists."""
         if not os.path.isfile(path):
             raise UsageError(
-                f"{self.name}: there is no file {path}: get it from {url} and put it at that path "
-                "(a random split would not be comparable with published results)"
+                f"{self.name}: there is no file {path}: get it from {url} and put it at that path"
+                f"{self.fetch_hint} (a random split would not be comparable with published results)"
             )
 
     def sample_shots(self, splits: Splits, shots: int, seed: int) -> Splits:

@@ -21,7 +21,10 @@ from .split import class_folders, read_classes
 from .text import read_lines
 
 CLASSNAMES_URL = "https://drive.google.com/file/d/1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"
-VALPREP_URL = "https://github.com/soumith/imagenetloader.torch (valprep.sh)"
+VALPREP_URL = (
+    "python -m datasets fetch imagenet, or with valprep.sh of "
+    "https://github.com/soumith/imagenetloader.torch"
+)
 
 
 class ClassFolderDataset(SplitDataset):

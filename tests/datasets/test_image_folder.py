@@ -169,11 +169,11 @@ def test_command_splits_class_folders(tmp_path, monkeypatch):
     assert (tmp_path / "split.json").read_text() == first
 
 
-def assert_usage_error(monkeypatch, capsys, folder, message):
-    """Check that the command exits with code 2 and one line on stderr."""
+def assert_error(monkeypatch, capsys, folder, message, code=2):
+    """Check that the command exits with this code and one line on stderr."""
     with pytest.raises(SystemExit) as stop:
         run_command(monkeypatch, folder)
-    assert stop.value.code == 2
+    assert stop.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(f"error: .*{message}", line)
 
@@ -182,13 +182,11 @@ def test_command_reports_folders_that_it_cannot_split(tmp_path, monkeypatch, cap
     file = tmp_path / "file.txt"
     file.touch()
     for nothing in (tmp_path / "nope", file):
-        assert_usage_error(
-            monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with"
-        )
-    assert_usage_error(monkeypatch, capsys, tmp_path, "has no class folders")
+        assert_error(monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with")
+    assert_error(monkeypatch, capsys, tmp_path, "has no class folders")
     make_classes(tmp_path, 10)
     (tmp_path / "empty").mkdir()
-    assert_usage_error(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
+    assert_error(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
     assert not (tmp_path / "split.json").exists()
 
 
@@ -196,13 +194,14 @@ def test_command_reports_write_errors(tmp_path, monkeypatch, capsys):
     make_classes(tmp_path, 10)
 
     def denied(*args):
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", "split.json")
 
     monkeypatch.setattr("datasets.split.save_split", denied)
-    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json cannot be written \(Permission")
+    message = r"'split\.json' cannot be used \(permission denied\)"
+    assert_error(monkeypatch, capsys, tmp_path, message, code=74)
 
 
 def test_command_does_not_overwrite(tmp_path, monkeypatch, capsys):
     (tmp_path / "split.json").write_text("{}")
-    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
+    assert_error(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
     assert (tmp_path / "split.json").read_text() == "{}"

@@ -74,7 +74,8 @@ def test_missing_image_folder_names_its_source(name, tmp_path):
         build_dataset(data_config(tmp_path, name))
     cls = DATASET_REGISTRY.get(name)
     path = tmp_path / layout.folder / layout.images
-    for part in (name, str(path.resolve()), cls.images_url, cls.mirror):
+    command = f"python -m datasets fetch {cls.__module__.removeprefix('datasets.')} --root"
+    for part in (name, str(path.resolve()), cls.images_url, cls.mirror, command):
         assert part in str(error.value)
 
 

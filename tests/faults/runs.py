@@ -85,8 +85,7 @@ def _stable(record: Any) -> Any:
 class Server:
     """The process of `tests.faults.server`."""
 
-    def __init__(self, console: Path) -> None:
-        self.console = str(console)
+    def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.server"],
             cwd=ROOT,
@@ -108,7 +107,6 @@ class Server:
         request = {
             "argv": place.argv,
             "folders": place.folders,
-            "console": self.console,
             **faults,
         }
         assert self.process.stdin is not None

@@ -74,22 +74,22 @@ def child(request: dict[str, Any], report: int) -> None:
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Fork a child for a request; return its exit code, operations and output."""
-    reading, writing = os.pipe()
+    report, writing = os.pipe()
+    console, printing = os.pipe()
     process = os.fork()
     if process == 0:
-        os.close(reading)
-        output = os.open(request["console"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(printing, 1)
+        os.dup2(printing, 2)
         child(request, writing)
     os.close(writing)
-    with os.fdopen(reading) as pipe:
-        operations = pipe.read()
+    os.close(printing)
+    with os.fdopen(console, encoding="utf-8", errors="replace") as pipe:
+        output = pipe.read()
+    with os.fdopen(report) as pipe:  # it fits into the buffer of a pipe
+        operations = json.loads(pipe.read() or "[]")
     _, status = os.waitpid(process, 0)
-    with open(request["console"], encoding="utf-8", errors="replace") as file:
-        text = file.read()
     code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "operations": json.loads(operations or "[]"), "output": text}
+    return {"code": code, "operations": operations, "output": output}
 
 
 def main() -> None:

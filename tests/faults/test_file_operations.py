@@ -25,8 +25,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> ToyWorld:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("console") / "text") as server:
+def server() -> Iterator[Server]:
+    with Server() as server:
         yield server
 
 

@@ -101,7 +101,7 @@ def _load(
         if names != recorded.classes:
             require_shared_context(model, cfg)
         epoch = choose_epoch(recorded, list(modules), epoch)
-        load_trained(modules, folder, epoch, clip_model)
+        load_trained(modules, folder, epoch, clip_model, names)
         checkpoint = describe_epoch(recorded, epoch)
         last = recorded.settings.get("OPTIM.MAX_EPOCH")
         if recorded.selection == "last_step" and epoch is not None and last and epoch < last:

@@ -13,11 +13,11 @@ import msgspec
 
 from dassl.utils import read_json
 
+from ..checkpoints.record import RECORD
 from ..settings import SettingsError
 
-__all__ = ["RECORD", "Recorded", "read_recorded"]
+__all__ = ["Recorded", "read_recorded"]
 
-RECORD = "checkpoint.json"
 CONFIG = "config.yaml"  # the whole config of a run, beside checkpoint.json
 
 

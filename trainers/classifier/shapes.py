@@ -12,8 +12,9 @@ from ..checkpoints.layouts import (
     TEXT_ENCODER,
     VL_PROMPT_LEARNER,
 )
+from ..checkpoints.record import RECORD
 from ..settings import SettingsError
-from .recorded import RECORD, Recorded
+from .recorded import Recorded
 
 __all__ = ["READERS", "shape_settings"]
 
