@@ -109,12 +109,7 @@ def _load(
     elif epoch is not None:
         raise SettingsError(f"{recorded.method} has no checkpoints: leave the epoch out")
     warn_about_classes(model, names, builder)
-    transform = build_transform(cfg, is_train=False)
-    if transform is None:
-        raise SettingsError(
-            f"the run in {folder} was trained with INPUT.NO_TRANSFORM True, which has no transform "
-            "of images: train it with the transforms of its backbone"
-        )
+    transform: Any = build_transform(cfg, is_train=False)  # None only with INPUT.NO_TRANSFORM
     return Classifier(model, names, transform, builder, batch_size, epoch, checkpoint)
 
 
