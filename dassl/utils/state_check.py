@@ -52,7 +52,7 @@ def _buffer_problem(value: Any, parameter: Tensor) -> str:
         return "" if math.isfinite(value) else f"is {value}"
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, not a number or a tensor"
-    if value.numel() > 1 and value.shape != parameter.shape:
+    if value.dim() > 0 and value.shape != parameter.shape:
         return f"has shape {tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
     if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
         return "is not finite floating point"
