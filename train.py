@@ -97,6 +97,13 @@ def extend_cfg(cfg: CfgNode) -> None:
     trainers.extend_cfg(cfg)
 
 
+def default_cfg() -> CfgNode:
+    """Return the config without any file, flag or KEY VALUE pair."""
+    cfg = get_cfg_default()
+    extend_cfg(cfg)
+    return cfg
+
+
 def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     """Return the frozen config, and a line for each key mapped from the release's names.
 
@@ -105,8 +112,7 @@ def setup_cfg(args: argparse.Namespace) -> tuple[CfgNode, list[str]]:
     from trainers.settings import ROWS as TRAINER_ROWS
     from trainers.settings import map_release_keys
 
-    cfg = get_cfg_default()
-    extend_cfg(cfg)
+    cfg = default_cfg()
     for path in _config_files(args):
         merge_file(cfg, path)
     for key, value in _given_flags(args).items():
@@ -193,6 +199,7 @@ def recorded(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str], began
     The records and the log of an earlier run in the folder are replaced when this one has passed
     its checks.
     """
+    from dassl.engine.run_summary import tail
     from dassl.utils.logger import keep_log
     from dassl.utils.tools import write_text
 
@@ -210,6 +217,7 @@ def recorded(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str], began
         train_or_test(trainer, args)
         if trainer.last_test:
             run_records.write_result(trainer, cfg, args)
+            print(tail(trainer.last_test, trainer.evaluator.total, cfg.OUTPUT_DIR))
 
 
 def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any:
@@ -222,20 +230,20 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
         selected_epoch,
         warn_of_differences,
     )
+    from dassl.engine.run_summary import run_head, settings_head
     from dassl.utils import collect_env_info, distributed
     from dassl.utils.logger import begin_log
 
     begin_log(cfg.OUTPUT_DIR)
     if torch.cuda.is_available() and cfg.USE_CUDA:
         torch.backends.cudnn.benchmark = True
-    print("** Arguments **")
-    for name, value in sorted(vars(args).items()):
-        print(f"{name}: {value}")
-    print(f"** Config **\n{cfg}\n** Environment **\n{collect_env_info()}")
+    print(settings_head(args, cfg, default_cfg()))
+    print(f"** Environment **\n{collect_env_info()}")
     print(f"Seed: {cfg.SEED if cfg.SEED >= 0 else 'none, every run differs'}")
     for line in notes:
         print(line)
     trainer = build_trainer(cfg)
+    print(run_head(trainer))
     if notes and "TEXTREFINER" not in getattr(trainer, "config_nodes", ()):
         print(f"warning: {cfg.TRAINER.NAME} has no refiner and reads none of these settings")
     if cfg.DATALOADER.FEATURE_STORE and not getattr(trainer, "can_store", False):
