@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ import pytest
 from dassl.engine import run_records
 from dassl.utils import UsageError
 from scripts import sweep as command
+from scripts.runner.cost_model import CostModel, Work
 from scripts.runner.job import Workspace
+from scripts.runner.job_size import work_of_job, work_of_run
 from scripts.runner.plan import plan_grid
 from scripts.runner.resources import Estimates
 from tests.scripts.fake_project import ROOT, is_locked, make_project
@@ -107,11 +110,55 @@ def test_estimates_use_the_most_similar_finished_job(place: Workspace) -> None:
     jobs = plan_grid(["coop"], ["critters"], [1, 2], ["base2new"], {}, place)
     estimates = Estimates(place)
     assert estimates.line(jobs[0][0]) == (
-        f"estimate: none, no job like it has finished below {place.output}"
+        f"estimate: none, no job like it has finished below {place.output}, and costs of CoOp with "
+        "backbone '' are not known"
     )
+    assert estimates.remark() == ""
     assert command.main([*GRID[:5], "--seeds", "1"], {}) == 0
     line = Estimates(place).line(jobs[1][0])
     assert line.endswith(f"s, 1.0 GiB of memory, as in {jobs[0][0].folder}")
+
+
+BACKBONE = {"MODEL.BACKBONE.NAME": "ViT-B/16"}
+
+
+def test_without_a_finished_job_the_cost_model_predicts(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (chain,) = plan_grid(["textrefiner"], ["dtd"], [1], ["base2new"], BACKBONE, place)
+    estimates = Estimates(place)
+    lines = [estimates.line(job) for job in chain]
+    for line in lines:
+        assert re.fullmatch(
+            r"estimate: about \d+ (s|min), 1\.8 GiB of memory, by the cost model", line
+        )
+    assert estimates.remark().endswith(f"no comparable run has finished below {place.output}")
+
+
+def test_predictions_are_compared_with_finished_runs(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    (chain,) = plan_grid(["textrefiner"], ["dtd"], [1], ["base2new"], BACKBONE, place)
+    training = chain[0]
+    before = Estimates(place)._predict(work_of_job(training, place), {})
+    words = [*GRID[:5], "--seeds", "1", "--set", "MODEL.BACKBONE.NAME", "ViT-B/16"]
+    assert command.main(words, {}) == 0
+    past = next(place.output.rglob("train_base/critters/*/CoOp/*/seed1/run.json"))
+    record = json.loads(past.read_text())
+    images = {"images": 64, "sha256": ""}
+    record["data"] = {"name": "x", "root": "", "classes": ["a", "b"], "all_classes": ["a", "b"]}
+    record["data"]["train"] = images
+    work = work_of_run(record, {"total": 100}, past.parent)
+    assert work == Work("CoOp", "ViT-B/16", 2, 64, 100, 3, 32)
+    record["seconds"] = 10 * CostModel.load().cpu_seconds(work, os.cpu_count() or 1)
+    past.write_text(json.dumps(record))
+
+    estimates = Estimates(place)
+    after = estimates.line(training)
+    assert "times multiplied by 10 to fit 1 finished run, error 0% (median)" in estimates.remark()
+    assert before not in after
 
 
 def test_dry_run_runs_nothing(place: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
