@@ -4,12 +4,13 @@
 then fail in the first step, or train something else.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+MOST = 1e15  # of a setting of an optimizer; NaN is refused by the comparison
 
 
 def optimizer_problem(optimizer: torch.optim.Optimizer, state: Any) -> str:
@@ -57,7 +58,7 @@ def _buffer_problem(name: Any, value: Any, parameter: Tensor) -> str:
     if value is None:
         return ""
     if name == "step" and isinstance(value, int | float):  # in files of torch 1.x
-        return "" if math.isfinite(value) else f"is {value}"
+        return "" if abs(value) <= MOST else f"is {value}"
     if not isinstance(value, Tensor):
         return f"is a {type(value).__name__}, not a tensor"
     if value.dim() > 0 and value.shape != parameter.shape:
@@ -74,7 +75,7 @@ def _same_kind(own: Any, value: Any) -> bool:
     if isinstance(own, bool) or isinstance(value, bool):
         return isinstance(own, bool) and isinstance(value, bool)
     if isinstance(own, int | float):
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= MOST
     if isinstance(own, tuple | list):
         return (
             isinstance(value, tuple | list)
