@@ -4,6 +4,9 @@
 #   make test      all tests, with coverage of trainers/ (WORKERS=2 processes)
 #   make floor     all tests with Python 3.11 and the oldest supported versions: exactly the lower
 #                  bounds of requirements*.txt, in a second virtual environment (.venv-floor)
+#   make faults    every file operation of a run is its last one, and random kills (an hour);
+#                  make test tries a part of them (docs/reliability.md)
+#   make fuzz      MUTANTS=1000 mutants of every file format that is read (20 minutes)
 #   make bench     speed against a plain implementation, into benchmarks/results/ (10 minutes);
 #                  bench-full: every method, 50 to 1000 classes; bench-gpu: the same on a GPU;
 #                  bench-store: a second evaluation with a feature store against the first;
@@ -17,8 +20,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLOOR := .venv-floor
 WORKERS ?= 2# processes that share the tests
+MUTANTS ?= 1000# of each file format, for make fuzz
 
-.PHONY: demo demo-all test floor bench bench-full bench-gpu bench-store bench-refiner bench-options \
+# FUZZ_SEED=2 in the environment makes other mutants.
+.PHONY: demo demo-all test faults fuzz floor bench bench-full bench-gpu bench-store bench-refiner bench-options \
 	settings check style clean
 
 $(VENV)/.runtime: requirements.txt
@@ -54,6 +59,12 @@ demo-all: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov=trainers --cov-report=term --cov-fail-under=98
+
+faults: $(VENV)/.dev
+	OMP_NUM_THREADS=1 FAULT_POINTS=100000 FAULT_KILLS=10 $(BIN)/python -m pytest -n $(WORKERS) tests/faults
+
+fuzz: $(VENV)/.dev
+	OMP_NUM_THREADS=1 FUZZ_MUTANTS=$(MUTANTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/fuzz
 
 floor: $(FLOOR)/.installed
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest -n $(WORKERS) --dist loadfile

@@ -4,12 +4,13 @@
 then fail in the first step, or train something else.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+MOST = 1e15  # of a setting of an optimizer; NaN is refused by the comparison
 
 
 def optimizer_problem(optimizer: torch.optim.Optimizer, state: Any) -> str:
@@ -39,19 +40,27 @@ def optimizer_problem(optimizer: torch.optim.Optimizer, state: Any) -> str:
         if index not in known or not isinstance(buffers, Mapping):
             return f"its parameter {index!r:.40} is unknown"
         for name, value in buffers.items():
-            problem = _buffer_problem(value, known[index])
+            problem = _buffer_problem(name, value, known[index])
             if problem:
                 return f"{name} of parameter {index} {problem}"
     return ""
 
 
-def _buffer_problem(value: Any, parameter: Tensor) -> str:
-    if value is None or isinstance(value, bool):
+def missing_settings(known: list[set[str]], optimizer: Any) -> str:
+    """Return which of the ``known`` settings of its groups an optimizer has lost, or ""."""
+    for keys, group in zip(known, getattr(optimizer, "param_groups", []), strict=True):
+        if keys - group.keys():
+            return f"a parameter group has no {', '.join(sorted(keys - group.keys()))}"
+    return ""
+
+
+def _buffer_problem(name: Any, value: Any, parameter: Tensor) -> str:
+    if value is None:
         return ""
-    if isinstance(value, int | float):
-        return "" if math.isfinite(value) else f"is {value}"
+    if name == "step" and isinstance(value, int | float):  # in files of torch 1.x
+        return "" if abs(value) <= MOST else f"is {value}"
     if not isinstance(value, Tensor):
-        return f"is a {type(value).__name__}, not a number or a tensor"
+        return f"is a {type(value).__name__}, not a tensor"
     if value.dim() > 0 and value.shape != parameter.shape:
         return f"has shape {tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
     if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
@@ -61,12 +70,12 @@ def _buffer_problem(value: Any, parameter: Tensor) -> str:
 
 def _same_kind(own: Any, value: Any) -> bool:
     """Return whether a setting in a file has the type of the one in use; numbers are finite."""
-    if own is None or value is None:
-        return True
+    if own is None or value is None:  # a switch such as foreach
+        return all(v is None or isinstance(v, bool) for v in (own, value))
     if isinstance(own, bool) or isinstance(value, bool):
         return isinstance(own, bool) and isinstance(value, bool)
     if isinstance(own, int | float):
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= MOST
     if isinstance(own, tuple | list):
         return (
             isinstance(value, tuple | list)
