@@ -20,6 +20,7 @@ unfinished ones resumed. Exit codes: those of train.py; 2: wrong usage; 130: Ctr
 """
 
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -179,6 +180,9 @@ def write_report(job: Job, workspace: Workspace) -> int:
     """Write the HTML report of a training, if this version has scripts/report.py."""
     script, page = ROOT / "scripts" / "report.py", workspace.output / "report.html"
     if not script.is_file():
+        return 0
+    if importlib.util.find_spec("jinja2") is None:
+        print('report       none: it needs jinja2, pip install -e ".[report]"')
         return 0
     command = [sys.executable, str(script), str(job.folder), "--out", str(page)]
     code = subprocess.run(command, cwd=ROOT).returncode

@@ -93,3 +93,29 @@ def test_from_a_folder_to_a_table(tmp_path: Path) -> None:
     warning = "warning: critters-vit-t has never seen the words 'kind'"
     assert done.stdout.count(warning) == 1
     assert "such as ViT-B/16" in done.stdout
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_report_is_written_if_this_version_can(
+    installed: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    make_classes(tmp_path / "own", classes=2, images=4)
+    images = own.training_images(tmp_path / "own")
+    workspace = Workspace(ROOT, tmp_path / "own", tmp_path / "out")
+    job = own.plan_jobs(own.parse([str(tmp_path / "own")], SETTINGS), workspace, images)[-1]
+    monkeypatch.setattr(own, "ROOT", tmp_path)
+    capfd.readouterr()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if installed else None)
+    assert own.write_report(job, workspace) == 0
+    assert capfd.readouterr().out == ""  # there is no scripts/report.py
+
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/report.py").write_text("import sys; print(sys.argv[1:])")
+    assert own.write_report(job, workspace) == 0
+    shown = capfd.readouterr().out
+    arguments = str([str(job.folder), "--out", str(workspace.output / "report.html")])
+    assert (arguments in shown) == installed
+    assert ("it needs jinja2" in shown) == (not installed)
