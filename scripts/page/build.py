@@ -57,9 +57,7 @@ def build(
                 "folder": str(run.folder),
                 "data": run.data,
                 "facts": facts(run),
-                "settings": {
-                    row["name"]: row["values"][i] for row in head["settings"]
-                },
+                "settings": {row["name"]: row["values"][i] for row in head["settings"]},
                 **{
                     name: {"omitted": part.omitted} if part.omitted else part.numbers
                     for name, part in parts.items()

@@ -136,13 +136,13 @@ def _patch(run: Run, path: str, index: int, patches: int) -> str:
     """Return a patch with its surroundings and an outline, as a data: URI."""
     picture = pixels(run, tensor_of(run, path))
     box = patch_box(index, patches, picture.width)
-    margin = CONTEXT * (box[2] - box[0])
+    size = box[2] - box[0]
+    side = min((1 + 2 * CONTEXT) * size, picture.width)
+    # At the border of the image the window is moved, so that all windows have the same size.
+    left, top = (
+        min(max(0, start - CONTEXT * size), picture.width - side) for start in (box[0], box[1])
+    )
     marked = outlined(picture, [box])
     scale = marked.width // picture.width
-    around = (
-        max(0, box[0] - margin),
-        max(0, box[1] - margin),
-        min(picture.width, box[2] + margin),
-        min(picture.height, box[3] + margin),
-    )
-    return data_uri(marked.crop(tuple(scale * value for value in around)), side=72)
+    window = (left, top, left + side, top + side)
+    return data_uri(marked.crop(tuple(scale * value for value in window)), side=72)

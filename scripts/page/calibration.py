@@ -45,11 +45,14 @@ def reliability_bins(confidence: np.ndarray, correct: np.ndarray, bins: int = BI
 def expected_error(bins: list[Bin]) -> float:
     """Return the ECE: |accuracy - confidence|, averaged over the images."""
     total = sum(row.images for row in bins)
-    return sum(
-        row.images * abs(row.accuracy - row.confidence)
-        for row in bins
-        if row.accuracy is not None and row.confidence is not None
-    ) / total
+    return (
+        sum(
+            row.images * abs(row.accuracy - row.confidence)
+            for row in bins
+            if row.accuracy is not None and row.confidence is not None
+        )
+        / total
+    )
 
 
 def calibration(run: Run, scores: Scores) -> Section:

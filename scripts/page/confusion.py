@@ -9,7 +9,7 @@ from dassl.class_tables import count_confusions
 from .run import Run
 from .scoring import Scores
 from .section import Section, omitted
-from .thumbnails import thumbnail, tensor_of
+from .thumbnails import tensor_of, thumbnail
 
 __all__ = ["confusions", "most_confused", "shown_classes"]
 

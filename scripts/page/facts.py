@@ -5,18 +5,28 @@ from typing import Any
 
 from dassl.config import get_cfg_default
 from dassl.config.flat import flatten
+from dassl.engine.run_records.runs import HARMLESS_KEYS, PATH_KEYS
 from trainers.settings import extend_cfg
 
 from .run import Run
 
-__all__ = ["changed_settings", "comparison", "facts"]
+__all__ = ["changed_settings", "comparison", "duration", "facts"]
 
 # Settings that the facts name, or that change no result.
 ELSEWHERE = (
-    "DATASET.NAME", "DATASET.NUM_SHOTS", "DATASET.ROOT", "DATASET.SUBSAMPLE_CLASSES",
-    "DATALOADER.NUM_WORKERS", "MODEL.BACKBONE.NAME", "MODEL_DIR", "OUTPUT_DIR", "RESUME", "SEED",
-    "TRAIN.PRINT_FREQ", "TRAINER.NAME", "VERBOSE",
-)  # fmt: skip
+    *HARMLESS_KEYS,
+    *PATH_KEYS,
+    "DATASET.NAME",
+    "DATASET.NUM_SHOTS",
+    "DATASET.SUBSAMPLE_CLASSES",
+    "MODEL.BACKBONE.NAME",
+    "SEED",
+    "TRAINER.NAME",
+)
+
+
+# Facts that differ between any two runs, so that marking them would say nothing.
+OWN = ("Started", "Duration", "Command", "Folder", "Model from")
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -37,10 +47,11 @@ def facts(run: Run) -> dict[str, str]:
         "Trained parameters": f"{trained:,}" if trained else "0",
         "Status": record.get("status", "not recorded"),
         "Started": record.get("started", "not recorded"),
-        "Duration": _duration(record.get("seconds")),
+        "Duration": duration(record.get("seconds")),
         "Commit": record.get("commit") or result.get("commit") or "not recorded",
         "Versions": ", ".join(f"{k} {v}" for k, v in record.get("versions", {}).items())
         or "not recorded",
+        "Command": record.get("command", "not recorded"),
         "Folder": str(run.folder),
     }
     if run.model_folder != run.folder:
@@ -48,7 +59,7 @@ def facts(run: Run) -> dict[str, str]:
     return rows
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """Return seconds in words."""
     if seconds is None:
         return "not recorded"
@@ -94,7 +105,11 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _row(name: str, values: Sequence[str]) -> dict[str, Any]:
-    return {"name": name, "values": list(values), "differs": len(set(values)) > 1}
+    return {
+        "name": name,
+        "values": list(values),
+        "differs": name not in OWN and len(set(values)) > 1,
+    }
 
 
 def _text(value: Any) -> str:

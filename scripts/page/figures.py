@@ -155,9 +155,9 @@ def heatmap(
     width, total = left + cell * columns, height * len(rows) + 16
     scale = (high - low) or 1.0
     parts = [
-        Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="heatmap">').format(
-            width, total, label
-        )
+        Markup(
+            '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="heatmap" style="max-width: {}px">'
+        ).format(width, total, label, round(1.3 * width))
     ]
     for i, (name, row) in enumerate(zip(rows, values, strict=True)):
         y = height * i

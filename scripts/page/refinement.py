@@ -68,13 +68,13 @@ def reading(run: Run, scores: Scores) -> Section:
 def refinement(run: Run, scores: Scores) -> Section:
     """Return the accuracy with T, T' and changed reads, and the classes that moved most."""
     if run.classifier.model.refiner is None:
-        return omitted(f"{run.classifier.method} has no TextRefiner, so T' = T.")
+        return omitted(f"{run.classifier.method} has no TextRefiner, so T′ = T.")
     labels, model = scores.labels, scores.predictions["model"]
     names = {
-        "model": "T' as trained",
+        "model": "T′ as trained",
         "plain": "T, without refinement",
-        "mean": "T', R replaced by its mean over the classes",
-        "zero": "T', R replaced by 0",
+        "mean": "T′, R replaced by its mean over the classes",
+        "zero": "T′, R replaced by 0",
     }
     rows = [
         {
@@ -82,12 +82,8 @@ def refinement(run: Run, scores: Scores) -> Section:
             "name": name,
             "accuracy": 100 * float((scores.predictions[key] == labels).mean()),
             "changed": int((scores.predictions[key] != model).sum()),
-            "newly_wrong": int(
-                ((model == labels) & (scores.predictions[key] != labels)).sum()
-            ),
-            "newly_right": int(
-                ((model != labels) & (scores.predictions[key] == labels)).sum()
-            ),
+            "newly_wrong": int(((model == labels) & (scores.predictions[key] != labels)).sum()),
+            "newly_right": int(((model != labels) & (scores.predictions[key] == labels)).sum()),
         }
         for key, name in names.items()
     ]
@@ -106,7 +102,9 @@ def _moved(run: Run, scores: Scores) -> dict[str, Any]:
     for c, name in enumerate(run.classes):
         inside = scores.labels == c
         accuracy = {
-            key: 100 * float((scores.predictions[key][inside] == c).mean()) if inside.any() else None
+            key: 100 * float((scores.predictions[key][inside] == c).mean())
+            if inside.any()
+            else None
             for key in ("plain", "model")
         }
         rows.append({"class": name, "change": change[c], "cosine": cosine[c], **accuracy})

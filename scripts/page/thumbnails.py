@@ -13,10 +13,19 @@ from dassl.utils import read_image
 
 from .run import Run
 
-__all__ = ["Box", "data_uri", "outlined", "overlay", "patch_box", "pixels", "tensor_of", "thumbnail"]
+__all__ = [
+    "Box",
+    "data_uri",
+    "outlined",
+    "overlay",
+    "patch_box",
+    "pixels",
+    "tensor_of",
+    "thumbnail",
+]
 
 SIDE = 96  # pixels of a thumbnail, at most
-SCALE = 2  # of images with outlines, so that the lines stay thin
+SCALE = 3  # of images with outlines, so that the lines stay thin
 QUALITY = 82  # of JPEG
 OUTLINE = (255, 176, 0)  # amber, which differs from most images also for the color-blind
 
@@ -32,7 +41,9 @@ def pixels(run: Run, image: Tensor) -> Image.Image:
     """Return a transformed image (3, H, W) as a picture, without its normalization."""
     settings = run.classifier.input_settings
     if "normalize" in settings.TRANSFORMS:
-        mean, std = (torch.tensor(v)[:, None, None] for v in (settings.PIXEL_MEAN, settings.PIXEL_STD))
+        mean, std = (
+            torch.tensor(v)[:, None, None] for v in (settings.PIXEL_MEAN, settings.PIXEL_STD)
+        )
         image = image * std + mean
     array = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(array))
@@ -43,7 +54,7 @@ def data_uri(picture: Image.Image, side: int = SIDE) -> str:
     small = picture.convert("RGB")
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    small.save(content, "JPEG", quality=QUALITY)
+    small.save(content, "JPEG", quality=QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
@@ -70,8 +81,8 @@ def outlined(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
     draw = ImageDraw.Draw(copy)
     for box in boxes:
         left, top, right, bottom = (value * scale for value in box)
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=(0, 0, 0), width=2)
-        draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=OUTLINE)
+        draw.rectangle((left - 1, top - 1, right, bottom), outline=(0, 0, 0), width=4)
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=OUTLINE, width=2)
     return copy
 
 

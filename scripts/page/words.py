@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clip.simple_tokenizer import END, START
 from trainers.learner import tokenizer
 
 from .run import Run
@@ -62,7 +63,7 @@ def words(run: Run) -> Section:
                     "token": position,
                     "norm": float(tokens[position - 1].norm()),
                     "words": [
-                        {"word": decoder[i].removesuffix("</w>"), "ends": decoder[i].endswith("</w>"),
+                        {"word": decoder[i].removesuffix("</w>"), "ends": not _continues(decoder[i]),
                          "distance": d}
                         for d, i in zip(near, numbers, strict=True)
                     ],
@@ -80,6 +81,11 @@ def words(run: Run) -> Section:
             "deep": _has_deeper_prompts(learner),
         }
     )
+
+
+def _continues(token: str) -> bool:
+    """Return whether a token of the vocabulary is the beginning of a word."""
+    return not token.endswith("</w>") and token not in (START, END)
 
 
 def _has_deeper_prompts(learner: Any) -> bool:
