@@ -12,7 +12,7 @@ from .scoring import batches
 from .section import Section, omitted
 from .thumbnails import data_uri, outlined, patch_box, pixels, tensor_of
 
-__all__ = ["NearestPatches", "cache"]
+__all__ = ["NearestPatches", "absent", "cache"]
 
 PATCHES = 4  # of each entry, from different images
 SHOWN_ENTRIES = 50
@@ -67,7 +67,7 @@ class NearestPatches:
         return [row for row in rows if row[1] >= 0]
 
 
-def _absent(run: Run) -> str:
+def absent(run: Run) -> str:
     """Return why there is no cache, or "" if there is one."""
     refiner = run.classifier.model.refiner
     if refiner is None:
@@ -80,16 +80,16 @@ def _absent(run: Run) -> str:
 @torch.no_grad()
 def cache(run: Run) -> Section:
     """Return the entries with their tokens, patches and nearest other entry."""
-    if reason := _absent(run):
+    if reason := absent(run):
         return omitted(reason)
     model, device = run.classifier.model, run.classifier.device
     refiner: Any = model.refiner
     entries = torch.nn.functional.normalize(refiner.cache.entries.float(), dim=-1)
     found, patches, paths = NearestPatches(entries), 0, []
     for batch in batches(run, run.train, "training images"):
-        tokens = model.learner.encode_image(batch["img"].to(device), local=True)
-        found.add(refiner.align(tokens.local.float()))
-        patches = tokens.local.shape[1] - 1
+        local: Any = model.learner.encode_image(batch["img"].to(device), local=True).local
+        found.add(refiner.align(local.float()))
+        patches = local.shape[1] - 1
         paths += batch["impath"]
     between = cosines_between(entries).cpu()
     alike = (entries @ entries.T).cpu().fill_diagonal_(-torch.inf)

@@ -156,7 +156,8 @@ def heatmap(
     scale = (high - low) or 1.0
     parts = [
         Markup(
-            '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="heatmap" style="max-width: {}px">'
+            '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" class="heatmap" '
+            'style="max-width: {}px">'
         ).format(width, total, label, round(1.3 * width))
     ]
     for i, (name, row) in enumerate(zip(rows, values, strict=True)):

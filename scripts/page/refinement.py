@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .cache import _absent
+from .cache import absent
 from .figures import heatmap
 from .run import Run
 from .scoring import Scores
@@ -15,13 +15,14 @@ __all__ = ["reading", "refinement"]
 
 SHOWN_CLASSES = 40  # rows of the figure
 MOVED = 10  # classes in the table
+VERSIONS = ("model", "plain", "mean", "zero")  # of scripts.page.read.versions
 
 
 def reading(run: Run, scores: Scores) -> Section:
     """Return the weights over the entries, their entropy, and the class-dependent share of R."""
     meter = scores.read
     if meter is None:
-        return omitted(_absent(run))
+        return omitted(absent(run))
     weights = np.array(meter.mean("weights"))  # (C, M)
     entropies = np.array(meter.mean("entropy"))
     size = weights.shape[1]
@@ -68,24 +69,17 @@ def reading(run: Run, scores: Scores) -> Section:
 def refinement(run: Run, scores: Scores) -> Section:
     """Return the accuracy with T, T' and changed reads, and the classes that moved most."""
     if run.classifier.model.refiner is None:
-        return omitted(f"{run.classifier.method} has no TextRefiner, so T′ = T.")
+        return omitted(f"{run.classifier.method} has no TextRefiner, so T' = T.")
     labels, model = scores.labels, scores.predictions["model"]
-    names = {
-        "model": "T′ as trained",
-        "plain": "T, without refinement",
-        "mean": "T′, R replaced by its mean over the classes",
-        "zero": "T′, R replaced by 0",
-    }
     rows = [
         {
             "version": key,
-            "name": name,
             "accuracy": 100 * float((scores.predictions[key] == labels).mean()),
             "changed": int((scores.predictions[key] != model).sum()),
             "newly_wrong": int(((model == labels) & (scores.predictions[key] != labels)).sum()),
             "newly_right": int(((model != labels) & (scores.predictions[key] == labels)).sum()),
         }
-        for key, name in names.items()
+        for key in VERSIONS
     ]
     numbers: dict[str, Any] = {"versions": rows, "images": len(labels)}
     numbers["alpha"] = run.classifier.model.refiner.alpha
@@ -101,12 +95,10 @@ def _moved(run: Run, scores: Scores) -> dict[str, Any]:
     rows = []
     for c, name in enumerate(run.classes):
         inside = scores.labels == c
-        accuracy = {
-            key: 100 * float((scores.predictions[key][inside] == c).mean())
-            if inside.any()
-            else None
-            for key in ("plain", "model")
-        }
+        accuracy: dict[str, float | None] = {"plain": None, "model": None}
+        if inside.any():
+            for key in accuracy:
+                accuracy[key] = 100 * float((scores.predictions[key][inside] == c).mean())
         rows.append({"class": name, "change": change[c], "cosine": cosine[c], **accuracy})
     rows.sort(key=lambda row: -row["change"])
     return {

@@ -25,6 +25,7 @@ TITLES = {
     "saliency": "Saliency",
 }
 FOLDER = Path(__file__).parent
+DASH = "\N{EN DASH}"
 
 
 def render(
@@ -53,12 +54,12 @@ def render(
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a number in percent with its unit; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f} %"
+    return DASH if value is None else f"{value:.{digits}f} %"
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with a fixed number of digits; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return DASH if value is None else f"{value:.{digits}f}"
 
 
 def count(value: int) -> str:

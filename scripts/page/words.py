@@ -57,18 +57,10 @@ def words(run: Run) -> Section:
         for position, (near, numbers) in enumerate(
             zip(distances.tolist(), ids.tolist(), strict=True), start=1
         ):
-            rows.append(
-                {
-                    "class": run.classifier.classnames[c] if specific else None,
-                    "token": position,
-                    "norm": float(tokens[position - 1].norm()),
-                    "words": [
-                        {"word": decoder[i].removesuffix("</w>"), "ends": not _continues(decoder[i]),
-                         "distance": d}
-                        for d, i in zip(near, numbers, strict=True)
-                    ],
-                }
-            )  # fmt: skip
+            found = [_word(decoder[i], distance) for distance, i in zip(near, numbers, strict=True)]
+            norm = float(tokens[position - 1].norm())
+            name = run.classifier.classnames[c] if specific else None
+            rows.append({"class": name, "token": position, "norm": norm, "words": found})
     trained = table[table.ne(0).any(dim=1)]
     return Section(
         numbers={
@@ -83,9 +75,10 @@ def words(run: Run) -> Section:
     )
 
 
-def _continues(token: str) -> bool:
-    """Return whether a token of the vocabulary is the beginning of a word."""
-    return not token.endswith("</w>") and token not in (START, END)
+def _word(token: str, distance: float) -> dict[str, Any]:
+    """Return a token of the vocabulary as text, and whether it ends a word."""
+    ends = token.endswith("</w>") or token in (START, END)
+    return {"word": token.removesuffix("</w>"), "ends": ends, "distance": distance}
 
 
 def _has_deeper_prompts(learner: Any) -> bool:
