@@ -1,6 +1,7 @@
 """Training curves from the TensorBoard files of a run."""
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ Points = list[tuple[int, float]]
 def read_scalars(folder: Path) -> dict[str, Points]:
     """Return tag -> (step, value) of all event files in a folder; {} if there are none.
 
-    Of a step that a resumed run has repeated, the values of the later file count.
+    Of a step that a resumed run has repeated, the value of the later file counts. Values that are
+    not finite, which other trainers may write, are left out.
     """
     # Imported here because it takes a second.
     from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
@@ -37,6 +39,7 @@ def read_scalars(folder: Path) -> dict[str, Points]:
     found: dict[str, Points] = {}
     for tag in events.Tags()[event_accumulator.SCALARS]:
         values = {event.step: event.value for event in events.Scalars(tag)}
+        values = {step: value for step, value in values.items() if math.isfinite(value)}
         found[tag] = [(step, value) for step, value in sorted(values.items())]
     return found
 

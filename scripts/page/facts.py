@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return a table of facts and one of settings with a column for each run.
+    """Return headings, a table of facts and one of settings with a column for each run.
 
     A setting is listed if it differs from the default in any run. ``differs`` marks rows in which
     the runs differ.
@@ -97,11 +97,21 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     flat = [dict(flatten(run.cfg)) for run in runs]
     changed = sorted({key for run in runs for key in changed_settings(run.cfg)})
     return {
+        "labels": labels(runs),
         "facts": [_row(name, [table.get(name, "") for table in tables]) for name in names],
         "settings": [
             _row(key, [_text(table.get(key, "not set")) for table in flat]) for key in changed
         ],
     }
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Return a different heading for each run: its name, with a number if others have the same."""
+    names = [run.name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} (run {i})"
+        for i, name in enumerate(names, start=1)
+    ]
 
 
 def _row(name: str, values: Sequence[str]) -> dict[str, Any]:

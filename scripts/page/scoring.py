@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
+from dassl.logit_check import LogitCheck
 from trainers.encode import unit
 from trainers.losses import class_logits
 from trainers.refiner import full_precision
@@ -39,13 +41,13 @@ class Scores:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     read: ReadMeter | None = None
 
-    @property
+    @cached_property
     def probabilities(self) -> np.ndarray:
         """The softmax of the logits, (N, C)."""
         shifted = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """The position of the likeliest class, (N,)."""
         return self.logits.argmax(axis=1)
@@ -70,7 +72,11 @@ def batches(run: Run, images: list[Any], title: str) -> Iterator[dict[str, Any]]
 
 @torch.no_grad()
 def score(run: Run) -> Scores:
-    """Return the results of the run's model for its test images."""
+    """Return the results of the run's model for its test images.
+
+    Raises:
+        UsageError: logits are NaN or infinite; the message names the image.
+    """
     model, columns = run.classifier.model, run.columns
     learner, refiner = model.learner, model.refiner
     device = run.classifier.device
@@ -87,6 +93,7 @@ def score(run: Run) -> Scores:
             meter.add(text)
         return {"model": text} if refiner is None else versions(refiner, text)
 
+    check = LogitCheck()
     logits, labels, paths = [], [], []
     predictions: dict[str, list[Tensor]] = {}
     for batch in batches(run, run.test, "test images"):
@@ -99,12 +106,14 @@ def score(run: Run) -> Scores:
                 name: class_logits(features, text, learner.logit_scale).float().cpu()
                 for name, text in fixed.items()
             }
+        check.add(found["model"], batch)
         logits.append(found["model"])
         labels += [position[label] for label in batch["label"].tolist()]
         paths += batch["impath"]
         if refiner is not None:
             for name, values in found.items():
                 predictions.setdefault(name, []).append(values.argmax(dim=1))
+    check.check()
     return Scores(
         torch.cat(logits).numpy(),
         np.array(labels),

@@ -78,8 +78,9 @@ def test_nothing_overflows(page: Any, width: int, scheme: str) -> None:
     assert window == width
     assert content == visible  # the window without its scroll bar
     outside = page.execute_script(
+        "const right = document.documentElement.clientWidth + 1;"
         "return [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll'))"
-        ".filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.outerHTML)"
+        ".filter(e => e.getBoundingClientRect().right > right).map(e => e.outerHTML)"
     )
     assert outside == []
 

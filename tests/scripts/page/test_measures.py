@@ -140,6 +140,13 @@ def test_curves_of_a_resumed_run(tmp_path: Path) -> None:
     assert read_scalars(tmp_path / "nowhere") == {}
 
 
+def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    with SummaryWriter(log_dir=str(tmp_path)) as writer:
+        for step, value in enumerate((1.0, math.nan, math.inf, 2.0)):
+            writer.add_scalar("train/loss", value, step)
+    assert read_scalars(tmp_path) == {"train/loss": [(0, 1.0), (3, 2.0)]}
+
+
 def test_thinned_keeps_the_ends() -> None:
     points = [(i, float(i)) for i in range(1000)]
     few = thinned(points, 11)

@@ -15,6 +15,7 @@ from dassl.utils import UsageError
 from scripts.page.render import TITLES
 from scripts.page.run import full_config, spread
 from tests.scripts.page.conftest import ROOT, Make, Report, load_script
+from tests.toy import toy_resnet_state_dict
 from tests.trainers.classifier.runs import METHODS, Runs
 from trainers.encode import unit
 
@@ -57,10 +58,8 @@ def test_sections_and_numbers(method: str, runs: Runs, report: Make) -> None:
     for label, row in enumerate(run["accuracy"]["classes"]):
         of_class = predicted[labels == label]
         assert (row["images"], row["correct"]) == (4, int((of_class == label).sum()))
-    confidence = logits.softmax(dim=1).amax(dim=1)
-    assert run["calibration"]["mean_confidence"] == pytest.approx(
-        float(confidence.mean()), abs=1e-5
-    )
+    confidence = float(logits.softmax(dim=1).amax(dim=1).mean())
+    assert run["calibration"]["mean_confidence"] == pytest.approx(confidence, abs=1e-5)
     losses = {row["tag"] for row in run["curves"]["curves"]}
     assert {"train/loss", "train/lr"} <= losses
     if refined:
@@ -104,6 +103,15 @@ def check_form(made: Report) -> None:
         assert placeholder not in made.html
 
 
+def test_a_resnet_has_no_saliency(runs: Runs, report: Make, tmp_path: Path) -> None:
+    weights = tmp_path / "resnet.pt"
+    torch.save(toy_resnet_state_dict(), weights)
+    options = ("MODEL.BACKBONE.NAME", str(weights), "INPUT.SIZE", (64, 64))
+    (run,) = report(runs.folder("CoOp", *options)).runs
+    assert omitted(run) == CACHE | {"saliency"}
+    assert "ResNet" in run["saliency"]["omitted"]
+
+
 def test_zero_shot(runs: Runs, zero_shot: Path, report: Make) -> None:
     made = report(zero_shot)
     check_form(made)
@@ -139,6 +147,8 @@ def test_settings_that_differ_are_marked(runs: Runs, report: Make) -> None:
     assert '<tr class="differs"><th scope="row"><code>OPTIM.LR</code>' in made.html
     assert [run["settings"]["OPTIM.LR"] for run in made.runs] == ["0.02", "0.01"]
     assert made.html.count('<tr class="differs">') == 1
+    for label in ("CoOp, seed 1 (run 1)", "CoOp, seed 1 (run 2)"):
+        assert made.html.count(f"<h3>{label}</h3>") == len(TITLES)
 
 
 def test_a_test_folder_shows_the_tested_model_on_its_data(
@@ -318,6 +328,20 @@ def test_a_class_without_test_images(report: Make, tmp_path: Path) -> None:
     assert rows[1]["accuracy"] is None
     tested = [row["accuracy"] for row in rows if row["images"]]
     assert made.runs[0]["accuracy"]["mean_class_accuracy"] == pytest.approx(sum(tested) / 2)
+
+
+def test_a_broken_model_is_one_sentence(
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs.folder("CoOp"), folder)
+    (path,) = (folder / "prompt_learner").glob("model.pth.tar-2")
+    content = torch.load(path, weights_only=False)
+    content["state_dict"]["ctx"][:] = torch.nan
+    torch.save(content, path)
+    assert load_script().main([str(folder), "--out", str(tmp_path / "page.html")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_jinja2_is_missing(
