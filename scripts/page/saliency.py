@@ -68,6 +68,11 @@ def saliency(run: Run, scores: Scores) -> Section:
             }
         )
     return Section(
-        numbers={"images": rows, "topk": topk, "patches": patches, "refined": bool(model.settings)},
+        numbers={
+            "images": rows,
+            "topk": topk,
+            "patches": patches,
+            "trained_on": bool(model.settings and model.settings.local_weight > 0),
+        },
         pictures={"images": pictures},
     )
