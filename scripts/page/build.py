@@ -69,7 +69,7 @@ def build(
     page = render(runs, sections, head)
     write_text(_printable(page), out)
     written = out.with_suffix(".json")
-    write_text(json.dumps(numbers, indent=1, allow_nan=False), written)
+    write_text(json.dumps(numbers, allow_nan=False), written)
     return [out, written]
 
 

@@ -54,6 +54,8 @@ def facts(run: Run) -> dict[str, str]:
         "Command": record.get("command", "not recorded"),
         "Folder": str(run.folder),
     }
+    if warnings := result.get("warnings"):
+        rows["Warnings"] = "; ".join(warnings)
     if run.model_folder != run.folder:
         rows["Model from"] = str(run.model_folder)
     return rows

@@ -1,5 +1,6 @@
 """Open a run folder: its records, its model, and the images that it was tested on."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ def open_run(
     cfg = full_config(folder)
     if root:
         cfg.DATASET.ROOT = root
+    if not root and not os.path.isdir(os.path.expanduser(cfg.DATASET.ROOT)):
+        raise UsageError(
+            f"the run read its images from {cfg.DATASET.ROOT!r}, which is not a folder here: give "
+            "the folder of the datasets as --images"
+        )
     with log_to_stderr(verbose=False):
         dataset = build_dataset(cfg)
     is_test = bool(cfg.MODEL_DIR) and not (folder / RECORD).is_file()

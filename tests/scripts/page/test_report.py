@@ -177,6 +177,20 @@ def test_classes_that_are_tested_separately(runs: Runs, report: Make) -> None:
     assert run["accuracy"]["correct"] == int((logits.argmax(dim=1) == labels).sum())
 
 
+def test_warnings_of_the_run_are_facts(runs: Runs, report: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(runs.folder("CoOp"), folder)
+    names = ("trainer", "dataset", "config", "classes", "backbone", "selection")
+    result = dict.fromkeys(names, "x") | dict.fromkeys(("seed", "shots", "total", "correct"), 1)
+    result |= {"source": None, "epoch": 2, "split": "test", "accuracy": 12.5, "settings": {}}
+    result["warnings"] = ["first warning", "second warning"]
+    (folder / "result.json").write_text(json.dumps(result))
+    made = report(folder)
+    assert made.runs[0]["facts"]["Warnings"] == "first warning; second warning"
+    assert made.runs[0]["accuracy"]["recorded_accuracy"] == 12.5
+    assert "12.5 % in result.json" in made.page.text
+
+
 def test_class_specific_contexts_and_a_cache_that_is_off(runs: Runs, report: Make) -> None:
     options = ("TRAINER.COOP.CSC", True, "TRAINER.TEXTREFINER.CACHE_SIZE", 0)
     made = report(runs.folder("TextRefinerCoOp", *options))
@@ -217,7 +231,7 @@ def test_the_images_are_read_from_the_given_folder(
     cfg = full_config(folder)
     cfg.DATASET.ROOT = str(tmp_path / "moved away")
     (folder / "config.yaml").write_text(cfg.dump())
-    with pytest.raises(UsageError, match=r"DATASET\.ROOT"):
+    with pytest.raises(UsageError, match=r"moved away.*as --images"):
         load_script().write(load_script().build_parser().parse_args([str(folder)]))
     made = report(folder, "--images", runs.world.folder / "data")
     assert made.runs[0]["accuracy"]["images"] == 12
