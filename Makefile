@@ -9,6 +9,7 @@
 #                  bench-store: a second evaluation with a feature store against the first;
 #                  bench-refiner: what TextRefiner adds to CoOp at 100, 500 and 1000 classes;
 #                  bench-options: what torch.compile and other memory formats would bring
+#   make settings  write docs/settings.md from the tables of settings
 #   make check     ruff, ruff format, mypy
 #   make style     let ruff mend what it can
 PYTHON ?= python3
@@ -18,7 +19,7 @@ FLOOR := .venv-floor
 WORKERS ?= 2# processes that share the tests
 
 .PHONY: demo demo-all test floor bench bench-full bench-gpu bench-store bench-refiner bench-options \
-	check style clean
+	settings check style clean
 
 $(VENV)/.runtime: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,7 +30,7 @@ $(VENV)/.runtime: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-sweep.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt requirements-sweep.txt requirements-export.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -74,6 +75,9 @@ bench-refiner: $(VENV)/.runtime
 
 bench-options: $(VENV)/.runtime
 	$(BIN)/python -m benchmarks.options
+
+settings: $(VENV)/.runtime
+	$(BIN)/python scripts/list_settings.py > docs/settings.md
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

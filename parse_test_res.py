@@ -12,15 +12,16 @@ listed and not averaged. As in CoOp's script, std is the population standard dev
 --ci95 prints 1.96 std / sqrt(n) instead; scripts/results.py uses n - 1.
 """
 
-import argparse
 import math
 import re
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, pstdev
 
+from dassl.utils import arguments
 from dassl.utils.errors import UsageError
 from dassl.utils.failures import run_program
 
@@ -147,10 +148,8 @@ def _seed(path: Path) -> tuple[int, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the arguments, print the averages and return the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directory", type=Path, help="contains one folder for each seed")
+    parser = arguments.Parser(__doc__)
+    parser.add_argument("directory", type=arguments.path, help="contains one folder for each seed")
     parser.add_argument("--ci95", action="store_true", help="95 %% confidence interval, not std")
     parser.add_argument("--test-log", action="store_true", help="the runs only test")
     parser.add_argument("--multi-exp", action="store_true", help="several experiments")
@@ -158,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_program(lambda: parse(parser.parse_args(argv)))
 
 
-def parse(args: argparse.Namespace) -> int:
+def parse(args: Namespace) -> int:
     """Print the averages and return exit code 0; raise UsageError for logs that have none."""
     if not args.directory.is_dir():
         raise UsageError(f"no directory {args.directory}")

@@ -28,7 +28,8 @@ def load(
     """Load a model and the transform of its input images.
 
     Args:
-        name: one of :func:`available_models`, a path, or open_clip's "ARCHITECTURE:TAG".
+        name: one of :func:`available_models`, a path, or open_clip's "ARCHITECTURE:TAG". A path
+            means QuickGELU unless a config.json of Hugging Face is beside the file.
         device: device of the model; by default CUDA if available, otherwise the CPU. On the CPU
             the model is in float32, exactly as saved; elsewhere in fp16, like OpenAI's.
         jit: must be False.
@@ -47,7 +48,9 @@ def load(
     weights = load_weights(name, download_root)
     fp16 = torch.device(device).type != "cpu"
     try:
-        model = build_model(weights.state_dict, quick_gelu=weights.quick_gelu, fp16=fp16)
+        model = build_model(
+            weights.state_dict, quick_gelu=weights.quick_gelu, fp16=fp16, heads=weights.heads
+        )
     except WeightsError as error:
         raise WeightsError(f"{weights.source}: {error}") from error
     return model.to(device), _transform(model.visual.input_resolution, weights)

@@ -17,9 +17,12 @@ from torch import nn
 from .errors import WeightsError
 
 HEAD_WIDTH = 64  # channels per attention head in all of OpenAI's models
+MAX_WIDTH = 1024  # of OpenAI's encoders; wider ones have heads of 80 channels and more
 
 # Sizes that OpenAI's archives store among the weights; they follow from the tensors' shapes.
 SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+
+_LAYOUT = "not the weights of a CLIP in OpenAI's layout"
 
 
 class LayerNorm(nn.LayerNorm):
@@ -251,7 +254,7 @@ class CLIP(nn.Module):
     """Image encoder ``visual`` and text encoder with a joint embedding space of ``embed_dim``.
 
     ``vision_layers`` is an integer for a vision transformer and four integers for a ResNet, for
-    which ``vision_patch_size`` is None.
+    which ``vision_patch_size`` is None. ``vision_heads`` is by default one for each 64 channels.
     """
 
     def __init__(
@@ -267,6 +270,7 @@ class CLIP(nn.Module):
         transformer_heads: int,
         transformer_layers: int,
         activation: type[nn.Module] = QuickGELU,
+        vision_heads: int | None = None,
     ) -> None:
         super().__init__()
         self.context_length = context_length
@@ -280,7 +284,7 @@ class CLIP(nn.Module):
                 patch_size=vision_patch_size,
                 width=vision_width,
                 layers=vision_layers,
-                heads=vision_width // HEAD_WIDTH,
+                heads=vision_heads or vision_width // HEAD_WIDTH,
                 output_dim=embed_dim,
                 activation=activation,
             )
@@ -370,22 +374,31 @@ def convert_weights(model: nn.Module) -> None:
 
 
 def build_model(
-    state_dict: Mapping[str, torch.Tensor], *, quick_gelu: bool = True, fp16: bool = True
+    state_dict: Mapping[str, torch.Tensor],
+    *,
+    quick_gelu: bool = True,
+    fp16: bool = True,
+    heads: tuple[int, int] | None = None,
 ) -> CLIP:
     """Build a CLIP in eval mode from a copy of its weights, which determine all sizes.
 
-    ``quick_gelu`` selects QuickGELU, as OpenAI's weights need, or GELU, as some of open_clip's do.
-    ``fp16`` applies :func:`convert_weights`; otherwise the model is in float32.
+    Args:
+        quick_gelu: QuickGELU, as OpenAI's weights need, or GELU, as some of open_clip's do.
+        fp16: apply :func:`convert_weights`; otherwise the model is in float32.
+        heads: attention heads of the image and of the text encoder; None is one for each 64
+            channels, which is known to be true up to a width of 1024.
 
     Raises:
-        WeightsError: the tensors are not those of a CLIP in OpenAI's layout.
+        WeightsError: the tensors are not those of a CLIP in OpenAI's layout, or have values that
+            are not finite.
     """
     weights = {name: value for name, value in state_dict.items() if name not in SIZE_ENTRIES}
-    sizes = infer_sizes(weights)
+    sizes = infer_sizes(weights, heads)
     # On the meta device no random numbers are drawn for values that would be overwritten.
     with torch.device("meta"):
         model = CLIP(**sizes, activation=QuickGELU if quick_gelu else nn.GELU)
     _check_layout(weights, model.state_dict())
+    _check_values(weights)
     copies = {name: value.detach().clone() for name, value in weights.items()}
     model.load_state_dict(copies, assign=True)
     model.float()
@@ -394,55 +407,99 @@ def build_model(
     return model.eval()
 
 
-def infer_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return the arguments of :class:`CLIP` that match the shapes of these weights."""
+def infer_sizes(
+    weights: Mapping[str, torch.Tensor], heads: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """Return the arguments of :class:`CLIP` that match the shapes of these weights.
+
+    ``heads`` are those of :func:`build_model`.
+    """
+    vision_heads, text_heads = heads or (None, None)
     try:
-        vision = _vit_sizes(weights) if "visual.proj" in weights else _resnet_sizes(weights)
-        transformer_width = weights["ln_final.weight"].shape[0]
+        vision = (
+            _vit_sizes(weights, vision_heads)
+            if "visual.proj" in weights
+            else _resnet_sizes(weights)
+        )
+        (transformer_width,) = _shape(weights, "ln_final.weight", 1)
         return {
             **vision,
-            "embed_dim": weights["text_projection"].shape[1],
-            "context_length": weights["positional_embedding"].shape[0],
-            "vocab_size": weights["token_embedding.weight"].shape[0],
+            "embed_dim": _shape(weights, "text_projection", 2)[1],
+            "context_length": _shape(weights, "positional_embedding", 2)[0],
+            "vocab_size": _shape(weights, "token_embedding.weight", 2)[0],
             "transformer_width": transformer_width,
-            "transformer_heads": _heads(transformer_width),
+            "transformer_heads": _heads(transformer_width, "text", text_heads),
             "transformer_layers": _count(weights, r"transformer\.resblocks\.(\d+)\."),
         }
     except KeyError as error:
         some = ", ".join(list(weights)[:5]) or "nothing"
         raise WeightsError(
-            f"not the weights of a CLIP in OpenAI's layout: there is no {error} among the"
-            f" {len(weights)} names ({some}, ...)"
+            f"{_LAYOUT}: there is no {error} among the {len(weights)} names ({some}, ...)"
         ) from error
 
 
-def _vit_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    width, _, _, patch = weights["visual.conv1.weight"].shape
-    _heads(width)  # check the width
-    grid = math.isqrt(weights["visual.positional_embedding"].shape[0] - 1)
+def _vit_sizes(weights: Mapping[str, torch.Tensor], heads: int | None) -> dict[str, Any]:
+    width, _, _, patch = _shape(weights, "visual.conv1.weight", 4)
+    grid = _grid(weights, "visual.positional_embedding")
+    checked = _heads(width, "image", heads)
     return {
         "vision_layers": _count(weights, r"visual\.transformer\.resblocks\.(\d+)\."),
         "vision_width": width,
         "vision_patch_size": patch,
         "image_resolution": patch * grid,
+        **({} if heads is None else {"vision_heads": checked}),
     }
 
 
 def _resnet_sizes(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    grid = math.isqrt(weights["visual.attnpool.positional_embedding"].shape[0] - 1)
+    grid = _grid(weights, "visual.attnpool.positional_embedding")
+    width = _shape(weights, "visual.layer1.0.conv1.weight", 4)[0]
+    if width % 2:
+        raise WeightsError(f"{_LAYOUT}: visual.layer1.0.conv1.weight has an odd width, {width}")
     return {
         "vision_layers": [_count(weights, rf"visual\.layer{i}\.(\d+)\.") for i in (1, 2, 3, 4)],
-        "vision_width": weights["visual.layer1.0.conv1.weight"].shape[0],
+        "vision_width": width,
         "vision_patch_size": None,
         "image_resolution": 32 * grid,
     }
 
 
-def _heads(width: int) -> int:
+def _shape(weights: Mapping[str, torch.Tensor], name: str, dims: int) -> torch.Size:
+    """Return the shape of a tensor that must have ``dims`` dimensions, none of them empty."""
+    shape = weights[name].shape
+    if len(shape) != dims or not all(shape):
+        raise WeightsError(f"{_LAYOUT}: {name} is {tuple(shape)}, but must have {dims} dimensions")
+    return shape
+
+
+def _grid(weights: Mapping[str, torch.Tensor], name: str) -> int:
+    """Return the patches along an edge of a square image from one position each, and CLS."""
+    positions = _shape(weights, name, 2)[0]
+    grid = math.isqrt(positions - 1)
+    if not grid or grid * grid + 1 != positions:
+        raise WeightsError(
+            f"{_LAYOUT}: {name} has {positions} positions, which is not one more than a square: "
+            "only square images are supported"
+        )
+    return grid
+
+
+def _heads(width: int, encoder: str, heads: int | None) -> int:
+    """Return the given number of heads, or the one that a width up to `MAX_WIDTH` implies."""
+    if heads is not None:
+        if width % heads:
+            raise WeightsError(f"{heads} heads do not divide the {encoder} encoder's width {width}")
+        return heads
     if width % HEAD_WIDTH:
         raise WeightsError(
-            f"not the weights of a CLIP in OpenAI's layout: a width of {width} is not a multiple"
-            f" of {HEAD_WIDTH}, the channels per attention head"
+            f"{_LAYOUT}: a width of {width} is not a multiple of {HEAD_WIDTH}, the channels per "
+            "attention head"
+        )
+    if width > MAX_WIDTH:
+        raise WeightsError(
+            f"the {encoder} encoder has a width of {width}, for which the tensors do not determine "
+            "the number of attention heads: name the architecture with the file, such as "
+            "ViT-H-14:PATH"
         )
     return width // HEAD_WIDTH
 
@@ -464,6 +521,19 @@ def _check_layout(
     ]
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise WeightsError(
-            f"not the weights of a CLIP in OpenAI's layout: {'; '.join(problems[:4])}{more}"
-        )
+        raise WeightsError(f"{_LAYOUT}: {'; '.join(problems[:4])}{more}")
+
+
+def _check_values(weights: Mapping[str, torch.Tensor]) -> None:
+    """Raise a WeightsError that names the first tensor with wrong or non-finite numbers."""
+    for name, value in weights.items():
+        if name.endswith("num_batches_tracked"):  # the only whole number in a CLIP
+            continue
+        if not value.is_floating_point():
+            raise WeightsError(f"{name} has the type {value.dtype}, but must have floating point")
+        low, high = value.detach().float().aminmax()  # NaN if any value is
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise WeightsError(
+                f"{name} has values that are not finite: the file is damaged, or its training "
+                "diverged; choose other weights"
+            )

@@ -17,7 +17,7 @@ from .openai import MEAN, STD
 # Settings that do not change the structure of build_model's CLIP; any other setting does.
 _MODEL = {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}
 _VISION = {"image_size", "layers", "width", "patch_size", "patch_dropout"}
-_VISION |= {"head_width", "mlp_ratio"}  # if they have OpenAI's values
+_VISION |= {"head_width", "mlp_ratio"}  # the last if it has OpenAI's value
 _TEXT = {"context_length", "vocab_size", "width", "heads", "layers"}
 _VOCAB_SIZE = 49408  # of clip.tokenize
 
@@ -30,6 +30,14 @@ class Entry(NamedTuple):
     config: dict[str, Any]
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+
+    @property
+    def heads(self) -> tuple[int, int] | None:
+        """The attention heads of the image and of the text encoder; None for a ResNet."""
+        vision, text = self.config["vision_cfg"], self.config["text_cfg"]
+        if not isinstance(vision["layers"], int):
+            return None
+        return vision["width"] // vision.get("head_width", HEAD_WIDTH), text["heads"]
 
 
 def find(name: str) -> Entry:
@@ -73,13 +81,14 @@ def find(name: str) -> Entry:
     )
 
 
-def check_sizes(weights: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-    """Raise a WeightsError if the weights do not have the architecture of an open_clip config.
+def check_sizes(weights: Mapping[str, torch.Tensor], entry: Entry) -> None:
+    """Raise a WeightsError if the weights do not have the architecture of an open_clip entry.
 
     The image size may differ, since a training may choose another one.
     """
+    config = entry.config
     vision, text = config["vision_cfg"], config["text_cfg"]
-    found = infer_sizes(weights)
+    found = infer_sizes(weights, heads=(1, 1))  # those of the entry fit its own widths only
     for key, label, expected in (
         ("embed_dim", "embedding width", config["embed_dim"]),
         ("vision_width", "vision width", vision["width"]),
@@ -101,12 +110,8 @@ def differences(config: dict[str, Any]) -> str:
     found = sorted({*config} - _MODEL | {*vision} - _VISION | {*text} - _TEXT)
     if found:
         return ", ".join(found)
-    if vision.get("head_width", HEAD_WIDTH) != HEAD_WIDTH:
-        found.append(f"head_width {vision['head_width']} instead of {HEAD_WIDTH}")
     if vision.get("mlp_ratio", 4.0) != 4.0:
         found.append(f"mlp_ratio {vision['mlp_ratio']} instead of 4")
-    if text["heads"] * HEAD_WIDTH != text["width"]:
-        found.append(f"{text['heads']} text heads for a width of {text['width']}")
     if text["vocab_size"] != _VOCAB_SIZE:
         found.append(f"a vocabulary of {text['vocab_size']} instead of {_VOCAB_SIZE}")
     return ", ".join(found)

@@ -11,10 +11,11 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
+
+from dassl.utils.torch_file import TorchFileError, check_members, check_pickle, check_view
 
 from .errors import WeightsError
 
@@ -36,26 +37,35 @@ _SETTINGS = {("torch", "device"), ("torch.jit._pickle", "restore_type_tag")} | {
     ("torch.jit._pickle", f"build_{kind}list") for kind in ("int", "bool", "double", "tensor")
 }
 
+# CLIP's modules are nested 6 times, with 1,000 weights.
+_MAX_DEPTH, _MAX_NAMES, _MAX_LENGTH = 100, 100_000, 200
 _NOT_WEIGHTS = "attn_mask"  # a tensor in OpenAI's archives, but not in a CLIP's state dict
 
 
-def read_torchscript(archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
-    """Return the state dict of the archive's module.
+def read_torchscript(archive: zipfile.ZipFile, size: int) -> dict[str, torch.Tensor]:
+    """Return the state dict of the module in an archive of ``size`` bytes.
 
     Raises:
         WeightsError: the archive is damaged, or names anything but modules and tensors.
     """
-    data = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-    unpickler = _TensorUnpickler(archive, prefix=data.removesuffix("data.pkl"))
+    data = next(name for name in archive.namelist() if name.split("/", 1)[-1] == "data.pkl")
+    prefix = data.removesuffix("data.pkl")
+    read = [
+        name for name in archive.namelist() if name == data or name.startswith(f"{prefix}data/")
+    ]
+    check_members(archive, read, size)
     try:
+        pickled = archive.read(data)
+        check_pickle(pickled)
+        unpickler = _TensorUnpickler(archive, prefix, pickled)
         root = unpickler.load()
         if not isinstance(root, _Record):
             raise WeightsError(f"its data.pkl contains {type(root).__name__} instead of a module")
-        return dict(_tensors(root, path=()))
-    except (WeightsError, zipfile.BadZipFile):
+        return _tensors(root)
+    except (WeightsError, TorchFileError, zipfile.BadZipFile, MemoryError):
         raise
     except Exception as error:  # pickle documents that damaged data may raise any
-        raise WeightsError(f"its data.pkl cannot be read: {error!r}") from error
+        raise WeightsError(f"its data.pkl cannot be read: {repr(error)[:200]}") from error
 
 
 class _Record:
@@ -81,12 +91,13 @@ class _RebuildTensor:
         stride: tuple[int, ...],
         *_grad_and_hooks: object,
     ) -> torch.Tensor:
+        check_view(len(storage), offset, size, stride)
         return torch.as_strided(storage, size, stride, offset)
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, prefix: str) -> None:
-        super().__init__(io.BytesIO(archive.read(prefix + "data.pkl")))
+    def __init__(self, archive: zipfile.ZipFile, prefix: str, pickled: bytes) -> None:
+        super().__init__(io.BytesIO(pickled))
         self._archive = archive
         self._prefix = prefix
         self._storages: dict[str, torch.Tensor] = {}
@@ -118,12 +129,26 @@ class _TensorUnpickler(pickle.Unpickler):
         return self._storages[key]
 
 
-def _tensors(module: _Record, path: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (dotted name, tensor) of a module and its submodules."""
-    if not isinstance(module.state, dict):
-        return  # a module without attributes
-    for name, value in module.state.items():
-        if isinstance(value, _Record):
-            yield from _tensors(value, (*path, name))
-        elif isinstance(value, torch.Tensor) and name != _NOT_WEIGHTS:
-            yield ".".join((*path, name)), value
+def _tensors(root: _Record) -> dict[str, torch.Tensor]:
+    """Return the tensors of a module and its submodules by their dotted names."""
+    found: dict[str, torch.Tensor] = {}
+    pending: list[tuple[str, _Record, int]] = [("", root, 0)]
+    visited = 0
+    while pending:
+        path, module, depth = pending.pop()
+        visited += 1
+        if depth > _MAX_DEPTH or visited + len(found) + len(pending) > _MAX_NAMES:
+            raise WeightsError(
+                f"its modules are nested more than {_MAX_DEPTH} times, or have more than "
+                f"{_MAX_NAMES:,} weights"
+            )
+        if not isinstance(module.state, dict):
+            continue  # a module without attributes
+        for name, value in module.state.items():
+            if not isinstance(name, str) or len(name) > _MAX_LENGTH:
+                raise WeightsError(f"it has an attribute named {repr(name)[:80]}")
+            if isinstance(value, _Record):
+                pending.append((f"{path}{name}.", value, depth + 1))
+            elif isinstance(value, torch.Tensor) and name != _NOT_WEIGHTS:
+                found[f"{path}{name}"] = value
+    return found

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
@@ -11,12 +12,20 @@ from yacs.config import CfgNode
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import UsageError
 
-from .cache import find_images, load_pickle, save_pickle
+from .cache import check_shots, find_images, load_pickle, save_pickle
+from .download.sources import load_origins
+from .locks import remove_temporaries, writing
 from .split import PARTS, check_splits, read_split, save_split, split_trainval, subsample_classes
+from .text import shown
 from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
 Splits = dict[str, list[Datum]]
+
+
+def shots_of(part: str, shots: int) -> int:
+    """Return the number of images per class that a split keeps, as in CoOp."""
+    return shots if part == "train" else min(shots, 4)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,12 @@ class SplitDataset(DatasetBase):
     def __init__(self, cfg: CfgNode) -> None:
         self.name = type(self).__name__
         self.root = cfg.DATASET.ROOT
+        # Nothing is read from, or drawn into, the working folder by accident.
+        if not self.root.strip() or "\0" in self.root:
+            raise UsageError(
+                f"DATASET.ROOT (--root) is {self.root!r}: set it to the folder that contains your "
+                "datasets, or '.' for the current one"
+            )
         root = os.path.abspath(os.path.expanduser(self.root))
         self.dataset_dir = os.path.normpath(os.path.join(root, self.dataset_dir))
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
@@ -108,25 +123,41 @@ class SplitDataset(DatasetBase):
         """Download addresses of the images."""
         return " or ".join(url for url in (self.images_url, self.mirror) if url)
 
+    @property
+    def fetch_hint(self) -> str:
+        """The command that fetches the dataset, for error messages; empty if there is none."""
+        name = type(self).__module__.rpartition(".")[2]
+        known = name in load_origins()
+        return (
+            f", or run python -m datasets fetch {name} --root {shlex.quote(self.root)}"
+            if known
+            else ""
+        )
+
     def require_folder(self, folder: str) -> None:
         """Raise a UsageError with the download addresses unless ``folder`` exists."""
         if os.path.isdir(folder):
             return
+        if os.path.exists(folder):
+            raise UsageError(
+                f"{self.name}: {folder} is a file, but must be the folder of its images: get them "
+                f"from {self.sources} and unpack them to that path"
+            )
         parent = os.path.dirname(folder)
         found = ", ".join(sorted(os.listdir(parent))[:5]) if os.path.isdir(parent) else ""
         raise UsageError(
-            f"{self.name}: there is no image folder {folder}"
+            f"{self.name}: there is no image folder {shown(folder)}"
             f"{f' ({parent} contains: {found})' if found else ''}: get the images from "
-            f"{self.sources} and unpack them to that path, or set DATASET.ROOT (--root), now "
-            f"{self.root!r}, to the folder that contains your datasets"
+            f"{self.sources} and unpack them to that path{self.fetch_hint}, or set DATASET.ROOT "
+            f"(--root), now {self.root!r}, to the folder that contains your datasets"
         )
 
     def require_file(self, path: str, url: str) -> None:
         """Raise a UsageError with the download address unless ``path`` exists."""
         if not os.path.isfile(path):
             raise UsageError(
-                f"{self.name}: there is no file {path}: get it from {url} and put it at that path "
-                "(a random split would not be comparable with published results)"
+                f"{self.name}: there is no file {path}: get it from {url} and put it at that path"
+                f"{self.fetch_hint} (a random split would not be comparable with published results)"
             )
 
     def sample_shots(self, splits: Splits, shots: int, seed: int) -> Splits:
@@ -141,23 +172,32 @@ class SplitDataset(DatasetBase):
         """
         sources: Splits = {part: splits[part] for part in ("train", "val") if part in splits}
         if not sources:
-            print(f"{self.name} is a test set: NUM_SHOTS {shots} is not used")
+            print(f"{self.display_name} is a test set: NUM_SHOTS {shots} is not used")
             return {}
         most = max(Counter(item.label for item in splits["train"]).values())
         if shots > most:
             raise UsageError(
-                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.name} has more than {most} "
-                "training images: set it to at most that, or to 0 for all images"
+                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.display_name} has more than "
+                f"{most} training images: set it to at most that, or to 0 for all images"
             )
         if seed < 0:
             return self._sample_parts(sources, shots)
-        cache = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.pkl")
-        if os.path.exists(cache):
-            return self._load_shots(cache, sources)
+        folder = os.path.join(self.dataset_dir, "split_fewshot")
+        cache = os.path.join(folder, f"shot_{shots}-seed_{seed}.pkl")
+        if not os.path.exists(cache):
+            lock = os.path.join(folder, "sampling.lock")
+            with writing(lock, "samples few-shot images", unless_read_only=True) as locked:
+                if locked:
+                    remove_temporaries(folder)
+                if not os.path.exists(cache):  # another process may have written it by now
+                    return self._draw_shots(cache, sources, shots, seed)
+        return self._load_shots(cache, sources, shots)
+
+    def _draw_shots(self, cache: str, splits: Splits, shots: int, seed: int) -> Splits:
         state = random.getstate()  # restored, so that a run which loads the pickle continues alike
         random.seed(seed)
         try:
-            sampled = self._sample_parts(sources, shots)
+            sampled = self._sample_parts(splits, shots)
         finally:
             random.setstate(state)
         print(f"Saving preprocessed few-shot data to {cache}")
@@ -168,7 +208,7 @@ class SplitDataset(DatasetBase):
         """Sample with Python's ``random``, training images first."""
         return {
             part: self.generate_fewshot_dataset(
-                self.sampling_order(items), num_shots=shots if part == "train" else min(shots, 4)
+                self.sampling_order(items), num_shots=shots_of(part, shots)
             )
             for part, items in splits.items()
         }
@@ -177,20 +217,20 @@ class SplitDataset(DatasetBase):
         """Return the images in the order that the sample depends on: that of the split."""
         return items
 
-    def _load_shots(self, cache: str, splits: Splits) -> Splits:
+    def _load_shots(self, cache: str, splits: Splits, shots: int) -> Splits:
         print(f"Loading preprocessed few-shot data from {cache}")
-        cached = load_pickle(cache)
+        cached = load_pickle(cache, sum(map(len, splits.values())))
+        sampled: Splits = {}
         try:
-            sampled = {
-                part: find_images(cached.get(part, []), items, self.image_dir)
-                for part, items in splits.items()
-            }
+            for part, items in splits.items():
+                sampled[part] = find_images(cached.get(part, []), items, self.image_dir)
+                check_shots(sampled[part], items, shots_of(part, shots))
         except LookupError as error:
             raise UsageError(
-                f"{cache} does not fit the split of {self.name} ({error}): it was sampled from "
-                "another split, or images are missing; delete it to sample again"
+                f"{cache} does not fit the split of {self.display_name} ({error}): it was sampled "
+                "from another split, or images are missing; delete it to sample again"
             ) from error
-        before, now = cached["train"][0].impath, sampled["train"][0].impath
+        before, now = shown(cached["train"][0].impath), sampled["train"][0].impath
         if before != now:
             print(f"The data folder has moved since that file was written: {before} is now {now}")
         return sampled

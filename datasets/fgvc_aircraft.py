@@ -12,6 +12,7 @@ from dassl.utils import UsageError
 
 from .base import Counts, SplitDataset, Splits
 from .split import PARTS, require_images
+from .text import read_lines, shown
 
 
 @DATASET_REGISTRY.register()
@@ -26,7 +27,14 @@ class FGVCAircraft(SplitDataset):
 
     def read_splits(self) -> Splits:
         self.require_folder(self.image_dir)
-        labels = {name: label for label, name in enumerate(self._lines("variants.txt"))}
+        names = self._lines("variants.txt")
+        labels = {name: label for label, name in enumerate(names)}
+        if len(labels) < len(names):
+            twice = next(name for label, name in enumerate(names) if labels[name] != label)
+            raise UsageError(
+                f"{self.dataset_dir}/variants.txt names {shown(twice)} more than once: get it "
+                f"again from {self.sources}"
+            )
         return {part: self._read_part(f"images_variant_{part}.txt", labels) for part in PARTS}
 
     def _read_part(self, filename: str, labels: dict[str, int]) -> list[Datum]:
@@ -36,8 +44,13 @@ class FGVCAircraft(SplitDataset):
             number, _, variant = line.partition(" ")
             if variant not in labels:
                 raise UsageError(
-                    f"{self.dataset_dir}/{filename} names the variant {variant!r}, which "
+                    f"{self.dataset_dir}/{filename} names the variant {shown(variant)!r}, which "
                     "variants.txt does not: take both from the same archive"
+                )
+            if not number.isdecimal():
+                raise UsageError(
+                    f"{self.dataset_dir}/{filename} names the image {shown(number)!r}, which is "
+                    f"no number: get it again from {self.sources}"
                 )
             impath = os.path.join(self.image_dir, f"{number}.jpg")
             items.append(Datum(impath, label=labels[variant], classname=variant))
@@ -47,5 +60,4 @@ class FGVCAircraft(SplitDataset):
     def _lines(self, filename: str) -> list[str]:
         path = os.path.join(self.dataset_dir, filename)
         self.require_file(path, self.sources)
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
+        return read_lines(path)

@@ -15,7 +15,7 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UsageError
 
 from .base import SplitDataset, Splits
-from .split import PARTS, class_folders, folder_images
+from .split import PARTS, class_folders, read_classes, report_skipped, some
 
 SPLIT_FILE = "split.json"
 
@@ -45,17 +45,27 @@ class ImageFolder(SplitDataset):
                 f"class folders at random: python -m datasets {self.image_dir}"
             )
         classes = class_folders(os.path.join(self.image_dir, "train"))
+        if not classes:
+            raise UsageError(
+                f"{self.name}: {self.image_dir}/train has no class folders: put the training "
+                "images of each class into a folder named by the class"
+            )
         return {part: self._read_part(part, classes) for part in PARTS if part in folders}
 
     def _read_part(self, part: str, classes: list[str]) -> list[Datum]:
         folder = os.path.join(self.image_dir, part)
-        unknown = [name for name in class_folders(folder) if name not in classes]
+        names = class_folders(folder)
+        unknown = [name for name in names if name not in classes]
         if unknown:
             raise UsageError(
-                f"{self.name}: {folder} has classes missing in train/: {', '.join(unknown[:3])}"
+                f"{self.name}: {folder} has classes missing in train/: {some(unknown)}: add "
+                "training images of them, or remove these folders"
             )
-        return [
-            item
-            for name in class_folders(folder)
-            for item in folder_images(os.path.join(folder, name), classes.index(name), name)
-        ]
+        absent = [name for name in classes if name not in names]
+        if absent:
+            print(
+                f"warning: {folder} has no folders of {len(absent)} of the {len(classes)} classes "
+                f"in train/ ({some(absent)}): they are not measured"
+            )
+        report_skipped(folder)
+        return read_classes(folder, [(name, classes.index(name), name) for name in names])

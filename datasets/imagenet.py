@@ -17,10 +17,14 @@ from dassl.utils import UsageError
 
 from .base import Counts, SplitDataset, Splits
 from .cache import find_images, load_pickle
-from .split import class_folders, folder_images
+from .split import class_folders, read_classes
+from .text import read_lines
 
 CLASSNAMES_URL = "https://drive.google.com/file/d/1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"
-VALPREP_URL = "https://github.com/soumith/imagenetloader.torch (valprep.sh)"
+VALPREP_URL = (
+    "python -m datasets fetch imagenet, or with valprep.sh of "
+    "https://github.com/soumith/imagenetloader.torch"
+)
 
 
 class ClassFolderDataset(SplitDataset):
@@ -29,9 +33,8 @@ class ClassFolderDataset(SplitDataset):
     @staticmethod
     def read_classnames(text_file: str) -> dict[str, str]:
         """Return {WordNet id: class name} in the order of the file."""
-        with open(text_file, encoding="utf-8") as file:
-            pairs = (line.strip().partition(" ") for line in file if line.strip())
-            return {wnid: name for wnid, _, name in pairs}
+        pairs = (line.partition(" ") for line in read_lines(text_file))
+        return {wnid: name for wnid, _, name in pairs}
 
     def classnames_by_id(self) -> dict[str, str]:
         """Read classnames.txt in ``dataset_dir``; raise a UsageError if it is missing."""
@@ -51,14 +54,9 @@ class ClassFolderDataset(SplitDataset):
                 f"{folder} ({', '.join(unknown[:3])}): get it again from {CLASSNAMES_URL}, or "
                 "remove those folders"
             )
-        items = [
-            item
-            for label, wnid in enumerate(wnids)
-            for item in folder_images(os.path.join(folder, wnid), label, names[wnid])
-        ]
-        if not items:
-            raise UsageError(f"{self.name}: there are no images in class folders in {folder}")
-        return items
+        return read_classes(
+            folder, [(wnid, label, names[wnid]) for label, wnid in enumerate(wnids)]
+        )
 
 
 class ShiftedImageNet(ClassFolderDataset):
@@ -107,7 +105,9 @@ class ImageNet(ClassFolderDataset):
         if not os.path.exists(path):
             return items
         try:
-            ordered = find_images(load_pickle(path).get("train", []), items, self.image_dir)
+            # Its list of test images may be as long.
+            cached = load_pickle(path, 2 * len(items))
+            ordered = find_images(cached.get("train", []), items, self.image_dir)
             if len(ordered) != len(items):
                 raise LookupError(f"it names {len(ordered):,} of {len(items):,} training images")
         except LookupError as error:

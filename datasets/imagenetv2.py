@@ -6,14 +6,14 @@ folders are numbered 0 to 999, in the order of the sorted WordNet ids, or named 
 themselves.
 """
 
-import os
+import re
 
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import UsageError
 
 from .base import Counts
 from .imagenet import ShiftedImageNet
-from .split import class_folders, folder_images
+from .split import class_folders, read_classes
 
 
 @DATASET_REGISTRY.register()
@@ -26,17 +26,15 @@ class ImageNetV2(ShiftedImageNet):
     def read_class_folders(self, folder: str) -> list[Datum]:
         self.require_folder(folder)
         folders = class_folders(folder)
-        if not all(name.isdigit() for name in folders):
+        if not all(re.fullmatch("[0-9]+", name) for name in folders):
             return super().read_class_folders(folder)
         names = self.classnames_by_id()
         wnids = sorted(names)
-        if sorted(map(int, folders)) != list(range(len(wnids))):
+        if set(folders) != {str(label) for label in range(len(wnids))}:
             raise UsageError(
                 f"{self.name}: {folder} has {len(folders):,} numbered class folders, but "
                 f"classnames.txt names {len(wnids):,} classes: 0 to {len(wnids) - 1} are needed"
             )
-        return [
-            item
-            for label, wnid in enumerate(wnids)
-            for item in folder_images(os.path.join(folder, str(label)), label, names[wnid])
-        ]
+        return read_classes(
+            folder, [(str(label), label, names[wnid]) for label, wnid in enumerate(wnids)]
+        )

@@ -3,16 +3,32 @@
 import math
 import os
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import UsageError, listdir_nohidden, nearest, read_json, write_json
+from dassl.utils import UsageError, listdir_nohidden, nearest, write_json
+from dassl.utils.schema import Count, Record, read_checked
+
+from .text import shown
 
 Images = list[Datum]
 PARTS = ("train", "val", "test")
 _EXTENSIONS = ("jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp", "gif")
 IMAGE_EXTENSIONS = tuple(f".{name}" for name in _EXTENSIONS)
+JUNK_FOLDERS = ("__MACOSX",)  # made by archivers; hidden folders are not classes either
+
+_FORMAT = '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
+_DRIVE = re.compile("[A-Za-z]:/")
+
+
+class _SplitFile(Record):
+    """A split file; labels count from 0."""
+
+    train: list[tuple[str, Count, str]]
+    val: list[tuple[str, Count, str]]
+    test: list[tuple[str, Count, str]]
 
 
 def read_split(
@@ -27,33 +43,40 @@ def read_split(
         UsageError: the file has another format, or images are missing (``hint`` ends the message).
     """
     print(f"Reading split from {filepath}")
-    split = read_json(filepath)
-    try:
-        train, val, test = (
-            [_datum(path_prefix, path, label, name) for path, label, name in split[part]]
-            for part in PARTS
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"{filepath} is not a split file ({type(error).__name__}: {error}): it must contain "
-            '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}'
-        ) from error
+    split = read_checked(filepath, _SplitFile, f"it must contain {_FORMAT}")
+    parts = [
+        [
+            Datum(_join(path_prefix, path, filepath), label=label, classname=name)
+            for path, label, name in getattr(split, part)
+        ]
+        for part in PARTS
+    ]
+    train, val, test = parts
     require_images([*train, *val, *test], path_prefix, filepath, hint)
     return train, val, test
 
 
-def _datum(path_prefix: str, path: str, label: Any, name: Any) -> Datum:
-    if type(label) is not int:
-        raise ValueError(f"the label of {path!r} is {label!r}, not an integer")
-    if not isinstance(name, str):
-        raise ValueError(f"the class name of {path!r} is {name!r}, not a string")
-    return Datum(os.path.join(path_prefix, path), label=label, classname=name)
+def _join(folder: str, path: str, listed_in: str) -> str:
+    """Return the path of an image that a split file lists; raise a UsageError if it is outside."""
+    full = os.path.join(folder, path)
+    if "\\" in path and not os.path.lexists(full):  # the file was written on Windows
+        path = path.replace("\\", "/")
+        full = os.path.join(folder, path)
+    if os.path.isabs(path) or _DRIVE.match(path) or ".." in path.split("/"):
+        raise UsageError(
+            f"{listed_in} lists the image {shown(path)}, which is not below {folder}: paths must "
+            "be relative to that folder, without '..'"
+        )
+    return full
 
 
 def save_split(train: Images, val: Images, test: Images, filepath: str, path_prefix: str) -> None:
     """Write the split file that :func:`read_split` reads."""
     split = {
-        part: [(os.path.relpath(i.impath, path_prefix), i.label, i.classname) for i in items]
+        part: [
+            (os.path.relpath(i.impath, path_prefix).replace(os.sep, "/"), i.label, i.classname)
+            for i in items
+        ]
         for part, items in zip(PARTS, (train, val, test), strict=True)
     }
     write_json(split, filepath)
@@ -71,28 +94,34 @@ def require_images(items: Sequence[Datum], folder: str, listed_in: str, hint: st
         if name not in listings[parent]:
             missing.append(os.path.relpath(item.impath, folder))
     if missing:
-        examples = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise UsageError(
             f"{len(missing):,} of the {len(items):,} images listed in {listed_in} are not in "
-            f"{folder} ({examples}): {hint}"
+            f"{folder} ({some(missing)}): {hint}"
         )
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first three names for a message."""
+    return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def check_splits(name: str, splits: Mapping[str, Sequence[Datum]]) -> int:
     """Check that labels are 0 to n - 1 with one class name each; return n.
 
-    The classes are those of the training split, or of the test split if there is no other. Gaps,
-    two names of a label and classes without training images raise a UsageError. Test images that
-    occur in the training split cause a warning.
+    The classes are those of the training split, or of the test split if there is no other. An
+    empty split, gaps, two names of a label and classes without training images raise a UsageError.
+    Test images that occur in the training split cause a warning.
     """
     names: dict[int, str] = {}
-    for items in splits.values():
+    for part, items in splits.items():
+        if not items and part != "val":
+            raise UsageError(f"{name}: the {part} split has no images: add some")
         for item in items:
             known = names.setdefault(item.label, item.classname)
             if known != item.classname:
                 raise UsageError(
-                    f"{name}: label {item.label} has the class names {known!r} and "
-                    f"{item.classname!r} ({item.impath}), but only one is allowed"
+                    f"{name}: label {item.label} has the class names {shown(known)!r} and "
+                    f"{shown(item.classname)!r} ({shown(item.impath)}), but only one is allowed"
                 )
     labels = {item.label for item in splits.get("train", splits["test"])}
     for part, items in splits.items():
@@ -100,13 +129,16 @@ def check_splits(name: str, splits: Mapping[str, Sequence[Datum]]) -> int:
         if unknown:
             raise UsageError(
                 f"{name}: the {part} split has classes without training images "
-                f"({', '.join(unknown[:3])}): add some"
+                f"({some(unknown)}): add some"
             )
     if labels != set(range(len(labels))):
-        some = ", ".join(map(str, sorted(labels)[:5])) + (", ..." if len(labels) > 5 else "")
+        listed = ", ".join(map(str, sorted(labels)[:5])) + (", ..." if len(labels) > 5 else "")
+        gap = next(label for label in range(len(labels)) if label not in labels)
+        after = min(label for label in labels if label > gap)
         raise UsageError(
-            f"{name}: its {len(labels)} classes have the labels {some}: they must be 0 to "
-            f"{len(labels) - 1} without gaps"
+            f"{name}: its {len(labels)} classes have the labels {listed}: they must be 0 to "
+            f"{len(labels) - 1} without gaps, but before {after} ({shown(names[after])}) there is "
+            f"no {gap}"
         )
     trained = {item.impath for item in splits.get("train", ())}
     shared = sum(item.impath in trained for item in splits["test"])
@@ -157,6 +189,7 @@ def split_folders(
     train: Images = []
     val: Images = []
     test: Images = []
+    report_skipped(image_dir)
     folders = [name for name in class_folders(image_dir) if name not in set(ignored)]
     if not folders:
         raise UsageError(f"{image_dir} has no class folders: it must have one folder per class")
@@ -173,9 +206,48 @@ def split_folders(
 
 
 def class_folders(folder: str) -> list[str]:
-    """Return the sorted names of the subfolders, without hidden ones."""
+    """Return the sorted names of the subfolders, without hidden ones and those of archivers."""
+    return [name for name in _subfolders(folder) if not _is_junk(name)]
+
+
+def report_skipped(folder: str) -> None:
+    """Print which subfolders are not taken for classes, if any."""
+    skipped = [name for name in _subfolders(folder) if _is_junk(name)]
+    if skipped:
+        print(f"Skipping folders in {folder} that are not classes: {some(skipped)}")
+
+
+def _subfolders(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith(".") or name in JUNK_FOLDERS
+
+
+def read_classes(folder: str, classes: Sequence[tuple[str, int, str]]) -> Images:
+    """Return the images of class folders.
+
+    Args:
+        folder: the folder of the class folders.
+        classes: for each class the name of its folder, its label and its name.
+
+    Raises:
+        UsageError: there is no class, or one has no images.
+    """
+    images: Images = []
+    for subfolder, label, name in classes:
+        found = folder_images(os.path.join(folder, subfolder), label, name)
+        if not found:
+            raise UsageError(
+                f"there are no images in the class folder {os.path.join(folder, subfolder)}: add "
+                f"some ({', '.join(_EXTENSIONS)}), or remove the folder"
+            )
+        images += found
+    if not images:
+        raise UsageError(f"there are no class folders with images in {folder}: add some")
+    return images
 
 
 def folder_images(folder: str, label: int, classname: str) -> Images:

@@ -16,5 +16,6 @@ class StanfordCars(SplitDataset):
     dataset_dir = "stanford_cars"
     image_dir = "."
     split_file = "split_zhou_StanfordCars.json"
+    images_url = "https://huggingface.co/datasets/koorye/Stanford-Cars"
     split_url = "https://drive.google.com/file/d/1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"
     counts = Counts(classes=196, train=6509, val=1635, test=8041)

@@ -17,5 +17,6 @@ class SUN397(SplitDataset):
     dataset_dir = "sun397"
     image_dir = "SUN397"
     split_file = "split_zhou_SUN397.json"
+    images_url = "https://huggingface.co/datasets/koorye/SUN397"
     split_url = "https://drive.google.com/file/d/1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"
     counts = Counts(classes=397, train=15_880, val=3970, test=19_850)

@@ -1,6 +1,6 @@
 """Ablate TextRefiner on CoOp, base to new classes: which of its parts help, and how much?
 
-    scripts/ablate.sh critters 1 2 3                                   # 25 rows, on a CPU
+    scripts/ablate.sh critters 1 2 3                                   # 23 rows, on a CPU
     scripts/ablate.sh critters 1 --variants full no-cache aggregation-only coop
     DATA=/path/to/datasets scripts/ablate.sh dtd 1 2 3 --workers 1     # on a GPU
 
@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))
 from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
+from dassl.utils.arguments import Parser, positive, seed  # noqa: E402
 from scripts.report.load import read_run  # noqa: E402
 from scripts.report.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
 from scripts.report.statistics import Cell, harmonic  # noqa: E402
@@ -97,22 +98,18 @@ class Row:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("dataset", help="a file of configs/datasets, without .yaml")
-    add("seeds", nargs="+", type=int, help="the papers use 1 2 3")
+    add("seeds", nargs="+", type=seed, help="the papers use 1 2 3")
     add("--variants", nargs="+", default=list(VARIANTS), help=f"of {', '.join(VARIANTS)}")
-    add("--workers", type=int, default=2, help="jobs at a time (default: 2)")
+    add("--workers", type=positive, default=2, help="jobs at a time (default: 2)")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="pairs for every job")
     add("--dry-run", action="store_true", help="list the jobs and what is missing, run nothing")
     args = parser.parse_args(words)
     for name in args.variants:
         if name not in VARIANTS:
             raise UsageError(f"unknown variant {name!r}: {nearest(name, list(VARIANTS))}")
-    if args.workers < 1:
-        raise UsageError(f"--workers takes a positive whole number, got {args.workers}")
     return args
 
 
@@ -123,11 +120,11 @@ def make_chains(args: argparse.Namespace, workspace: Workspace) -> list[tuple[st
     if own:
         raise UsageError(f"some variants set {', '.join(sorted(own))} themselves: leave out --set")
     chains = []
-    for seed in args.seeds:
+    for number in args.seeds:
         for name in args.variants:
             variant = VARIANTS[name]
             options = {**variant.options, **pairs}
-            request = Request(variant.method, "base2new", args.dataset, seed, options)
+            request = Request(variant.method, "base2new", args.dataset, number, options)
             jobs = plan(request, replace(workspace, output=workspace.output / name))
             chains.append((name, [replace(job, name=f"{name}: {job.name}") for job in jobs]))
     return chains

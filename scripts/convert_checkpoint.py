@@ -13,36 +13,39 @@ states of optimizer and schedule are left out, so a converted folder can be test
 The target must not exist or be an empty folder. docs/checkpoints.md describes the layouts.
 """
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from dassl.utils import UsageError
+from dassl.utils.arguments import Parser, path
+from dassl.utils.failures import run_program
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return exit code 0, or 2 if the input cannot be converted, with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--to", required=True, choices=("ours", "release"))
     parser.add_argument("--backbone", default="", help="CLIP by name or path")
-    parser.add_argument("source", type=Path)
-    parser.add_argument("target", type=Path)
-    args = parser.parse_args(argv)
+    parser.add_argument("source", type=path)
+    parser.add_argument("target", type=path)
+    return run_program(lambda: convert(parser.parse_args(argv)))
 
+
+def convert(args: Namespace) -> int:
+    """Convert the folder and return exit code 0; raise UsageError for a wrong one."""
     # Imported here because they import torch, which --help does not need.
-    from dassl.utils import UsageError
     from trainers.checkpoints.convert import to_ours, to_release
     from trainers.settings import SettingsError
 
-    convert = to_ours if args.to == "ours" else to_release
+    converter = to_ours if args.to == "ours" else to_release
     try:
-        method = convert(args.source, args.target, args.backbone)
-    except (UsageError, SettingsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        method = converter(args.source, args.target, args.backbone)
+    except SettingsError as error:
+        raise UsageError(str(error)) from error
     print(f"{method}: {args.source} -> {args.target}")
     return 0
 

@@ -10,7 +10,6 @@ and checkpoints are written to $OUTPUT/demo or $OUTPUT/demo-all (default output/
 skipped when it is run again.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dassl.utils.arguments import Parser  # noqa: E402
+from dassl.utils.failures import run_program  # noqa: E402
 from scripts.runner import demo  # noqa: E402
 from scripts.runner.demo import Demo, Method  # noqa: E402
 
@@ -74,11 +75,14 @@ images of the new classes: those numbers do not belong beside these.
 
 def main(words: Sequence[str], env: Mapping[str, str]) -> int:
     """Run the command line and return its exit code; $DATA and $OUTPUT choose the folders."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--all", action="store_true", help="every method, plain and refined")
-    return demo.main(ALL if parser.parse_args(words).all else SHORT, env)
+
+    def command() -> int:
+        chosen = ALL if parser.parse_args(words).all else SHORT
+        return demo.main(chosen, env)
+
+    return run_program(command)
 
 
 if __name__ == "__main__":

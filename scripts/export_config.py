@@ -7,7 +7,6 @@ settings that only this project's dassl/ has are left out and listed on stderr. 
 docs/coop_users.md.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +17,16 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dassl.config.flat import read_config
-from dassl.utils import UsageError
+from dassl.utils.arguments import Parser, path
+from dassl.utils.failures import run_program
 
 # Settings of this project's dassl/ that the original does not have (see dassl/config/defaults.py).
 OURS = ("TEST.SELECT_ON_TEST", "DATALOADER.FEATURE_STORE", "DATALOADER.VIEWS")
 
 
-def export(path: Path) -> tuple[str, list[str]]:
+def export(config: Path) -> tuple[str, list[str]]:
     """Return the YAML text of the config and its bases, and the keys that were left out."""
-    values = read_config(path)
+    values = read_config(config)
     tree: dict[str, Any] = {}
     for key, value in values.items():
         if key not in OURS:
@@ -40,15 +40,14 @@ def export(path: Path) -> tuple[str, list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return exit code 0, or 2 if the file is not a config, with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", type=Path)
-    try:
-        text, left_out = export(parser.parse_args(argv).config)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    parser = Parser(__doc__)
+    parser.add_argument("config", type=path)
+    return run_program(lambda: show(parser.parse_args(argv).config))
+
+
+def show(config: Path) -> int:
+    """Print the YAML text of a config, and on stderr what was left out; return exit code 0."""
+    text, left_out = export(config)
     print(text, end="")
     for key in left_out:
         print(f"left out: {key}, which the original Dassl does not have", file=sys.stderr)

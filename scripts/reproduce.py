@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from dassl.engine.run_records import RESULT, is_finished  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
+from dassl.utils.arguments import Parser, positive, seed  # noqa: E402
 from scripts.report.load import read_run  # noqa: E402
 from scripts.report.published import load  # noqa: E402
 from scripts.report.render import save  # noqa: E402
@@ -59,21 +60,16 @@ class Part:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--methods", nargs="+", default=[], help="of configs/protocols.yaml; default: all")
     add("--datasets", nargs="+", default=list(DATASETS), help="default: the 11 benchmarks")
     add("--protocols", nargs="+", default=list(PROTOCOLS), help=f"of {', '.join(PROTOCOLS)}")
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
-    add("--workers", type=int, default=1, help="jobs at a time (default: 1)")
+    add("--seeds", nargs="+", type=seed, default=[1, 2, 3], help="default: 1 2 3")
+    add("--workers", type=positive, default=1, help="jobs at a time (default: 1)")
     add("--dry-run", action="store_true", help="list the jobs and what is missing, run nothing")
     add("--allow-missing", action="store_true", help="leave out the jobs that lack something")
-    args = parser.parse_args(words)
-    if args.workers < 1:
-        raise UsageError(f"--workers takes a positive whole number, got {args.workers}")
-    return args
+    return parser.parse_args(words)
 
 
 def make_parts(args: argparse.Namespace, workspace: Workspace) -> list[Part]:
@@ -87,15 +83,15 @@ def make_parts(args: argparse.Namespace, workspace: Workspace) -> list[Part]:
     table = workspace.table
     parts: list[Part] = []
     seen: set[Path] = set()
-    for seed in args.seeds:
+    for number in args.seeds:
         for protocol in args.protocols:
-            if protocol == "zeroshot" and seed != args.seeds[0]:
+            if protocol == "zeroshot" and number != args.seeds[0]:
                 continue  # it has no seed
             for method in args.methods or table.methods:
                 if PLANS[protocol].entry not in table.protocols(method):
                     continue
                 for dataset in sources(protocol, args.datasets, workspace):
-                    jobs = plan(Request(method, protocol, dataset, seed), workspace)
+                    jobs = plan(Request(method, protocol, dataset, number), workspace)
                     folders = {job.folder for job in jobs}
                     if not folders <= seen:  # the zero-shot model is the same for all methods
                         parts.append(Part(f"{method} {protocol}", dataset, jobs))

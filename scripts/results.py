@@ -17,14 +17,16 @@ Published numbers with the same protocol, dataset, backbone, shots and images ar
 source, from scripts/published.yaml or another file of the same form (--published).
 """
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dassl.utils import UsageError
+from dassl.utils.arguments import Parser, path, seed
+from dassl.utils.failures import run_program
 from scripts.report.load import find
 from scripts.report.plot import is_curve, plot_bars, plot_curves
 from scripts.report.published import load
@@ -36,29 +38,21 @@ from scripts.runner.files import write_text
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return exit code 0, or 2 for a wrong argument or file, with one line on stderr."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="searched with all its subfolders")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="expected seeds")
+    parser = Parser(__doc__)
+    parser.add_argument("folder", type=path, help="searched with all its subfolders")
+    parser.add_argument("--seeds", type=seed, nargs="+", default=[], help="expected seeds")
     parser.add_argument("--format", choices=FORMATS, default="markdown")
-    parser.add_argument("--out", type=Path, help="write to this file instead of the screen")
+    parser.add_argument("--out", type=path, help="write to this file instead of the screen")
     parser.add_argument(
-        "--plot", type=Path, help="also plot bars to this PNG, PDF or SVG, and few-shot curves"
+        "--plot", type=path, help="also plot bars to this PNG, PDF or SVG, and few-shot curves"
     )
     parser.add_argument(
-        "--published", type=Path, default=Path(__file__).with_name("published.yaml"), metavar="YAML"
+        "--published", type=path, default=Path(__file__).with_name("published.yaml"), metavar="YAML"
     )
-    args = parser.parse_args(argv)
-    try:
-        show(args)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_program(lambda: show(parser.parse_args(argv)))
 
 
-def show(args: argparse.Namespace) -> None:
+def show(args: Namespace) -> int:
     """Print or write the tables of a folder, and plot them."""
     found = find(args.folder)
     if not (found.runs or found.without_result):
@@ -77,19 +71,20 @@ def show(args: argparse.Namespace) -> None:
             print(f"note: {note}", file=sys.stderr)
         for folder, what in found.without_result.items():
             print(f"{what}: {folder}", file=sys.stderr)
+    return 0
 
 
-def plot(tables: Sequence[Table], path: Path) -> None:
-    """Plot bars to ``path``, and few-shot curves to a file beside it."""
+def plot(tables: Sequence[Table], file: Path) -> None:
+    """Plot bars to ``file``, and few-shot curves to a file beside it."""
     curves = [table for table in tables if is_curve(table)]
     bars = [table for table in tables if not is_curve(table)]
     if bars:
-        plot_bars(bars, path)
-        print(f"wrote {path}")
+        plot_bars(bars, file)
+        print(f"wrote {file}")
     if curves:
-        path = path.with_name(f"{path.stem}-few-shot{path.suffix}")
-        plot_curves(curves, path)
-        print(f"wrote {path}")
+        file = file.with_name(f"{file.stem}-few-shot{file.suffix}")
+        plot_curves(curves, file)
+        print(f"wrote {file}")
 
 
 if __name__ == "__main__":

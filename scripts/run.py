@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
+from dassl.utils.arguments import MAX_SEED  # noqa: E402
 from scripts.runner.execute import run_chain, run_command  # noqa: E402
 from scripts.runner.job import DONE, Request, Result, Workspace  # noqa: E402
 from scripts.runner.plan import plan  # noqa: E402
@@ -66,8 +67,10 @@ def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
             f"{FIELDS[len(words)]} is missing; usage: run.py {' '.join(FIELDS)} [KEY VALUE ...]"
         )
     method, protocol, dataset, seed, *options = words
-    if not _is_int(seed):
-        raise UsageError(f"SEED must be a whole number such as 1, got {seed!r}")
+    if not _is_int(seed) or int(seed) > MAX_SEED:
+        raise UsageError(
+            f"SEED must be a whole number such as 1, at most {MAX_SEED:,}, got {seed!r}"
+        )
     request = Request(
         method,
         protocol,
@@ -82,13 +85,15 @@ def parse(words: list[str], env: Mapping[str, str]) -> CommandLine:
 
 
 def _is_int(word: str) -> bool:
-    return word.isascii() and word.isdigit()
+    return word.isascii() and word.isdigit() and len(word) < 20
 
 
 def _parse_shots(text: str) -> tuple[int, ...]:
     words = text.replace(",", " ").split()
-    if not all(_is_int(word) and int(word) > 0 for word in words):
-        raise UsageError(f"SHOTS must be positive whole numbers such as '1 2 4', got {text!r}")
+    if not all(_is_int(word) and 0 < int(word) <= 1_000_000 for word in words):
+        raise UsageError(
+            f"SHOTS must be positive whole numbers such as '1 2 4', at most 1,000,000, got {text!r}"
+        )
     return tuple(int(word) for word in words)
 
 

@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
+from dassl.utils.arguments import Parser, positive, seed, share, whole  # noqa: E402
 from scripts.report.load import read_run  # noqa: E402
 from scripts.report.render import save  # noqa: E402
 from scripts.report.rows import Options  # noqa: E402
@@ -45,15 +46,13 @@ from scripts.runner.resources import show_estimates  # noqa: E402
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     add = parser.add_argument
     add(
         "--trainers", nargs="+", required=True, help="methods of configs/protocols.yaml or trainers"
     )
     add("--datasets", nargs="+", required=True, help="files of configs/datasets, without .yaml")
-    add("--seeds", nargs="+", type=int, default=[1, 2, 3], help="default: 1 2 3")
+    add("--seeds", nargs="+", type=seed, default=[1, 2, 3], help="default: 1 2 3")
     add("--protocol", nargs="+", default=["base2new"], help="default: base2new")
     add("--set", nargs="+", default=[], metavar="KEY VALUE", help="pairs for every job")
     add("--name", help="of the folder below OUTPUT/sweeps; default: the protocols")
@@ -62,26 +61,34 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="print the jobs with their expected time and memory, run nothing",
     )
-    add("--workers", type=int, default=1, help="chains at a time on this machine (default: 1)")
+    add("--workers", type=positive, default=1, help="chains at a time on this machine (default: 1)")
     cluster = parser.add_argument_group("on a cluster (pip install -r requirements-sweep.txt)")
     kinds = cluster.add_mutually_exclusive_group()
     kinds.add_argument("--ray", action="store_true", help="run each chain of jobs as a Ray task")
     kinds.add_argument("--slurm", action="store_true", help="run each chain of jobs as a Slurm job")
     add = cluster.add_argument
-    add("--cpus", type=int, default=1, help="CPUs of a chain, and threads of its jobs (default: 1)")
-    add("--gpus", type=float, help="GPUs of a chain; Ray: below 1 to share one (default: 1)")
+    add(
+        "--cpus",
+        type=positive,
+        default=1,
+        help="CPUs of a chain, threads of its jobs (default: 1)",
+    )
+    add("--gpus", type=share, help="GPUs of a chain; Ray: below 1 to share one (default: 1)")
     add("--ray-address", help="of a running cluster, or auto; default: one on this machine")
-    add("--retries", type=int, default=3, help="Ray: of a chain whose node died (default: 3)")
+    add("--retries", type=whole(0), default=3, help="Ray: of a chain whose node died (default: 3)")
     add("--partition", help="Slurm: default: the cluster's")
-    add("--time", type=int, default=1440, help="Slurm: minutes for a chain (default: 1440)")
-    add("--array", type=int, default=256, help="Slurm: chains at a time (default: 256)")
+    add("--time", type=positive, default=1440, help="Slurm: minutes for a chain (default: 1440)")
+    add("--array", type=positive, default=256, help="Slurm: chains at a time (default: 256)")
     args = parser.parse_args(words)
     if args.ray_address and not args.ray:
         raise UsageError(f"--ray-address {args.ray_address} is read with --ray only: add --ray")
     if args.slurm and args.gpus is not None and not args.gpus.is_integer():
         raise UsageError(f"--gpus {args.gpus:g} is a share, which Slurm does not have: give 0 or 1")
-    if args.workers < 1:
-        raise UsageError(f"--workers takes a positive whole number, got {args.workers}")
+    if args.name is not None and Path(args.name).name != args.name:
+        raise UsageError(
+            f"--name takes the name of a folder below OUTPUT/sweeps, without slashes, got "
+            f"{args.name!r}"
+        )
     return args
 
 

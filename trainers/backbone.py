@@ -9,7 +9,7 @@ from torch import Tensor
 from clip import clip
 from clip.model import convert_weights
 
-from .encode import ImageTokens
+from .encode import ImageTokens, check_size
 from .settings import SettingsError
 from .warning_list import print_warning
 
@@ -38,6 +38,7 @@ def load_clip(
     On a CPU, which is slow in fp16, fp16 falls back to fp32 with a warning.
     """
     clip_model, preprocess = clip.load(name or cfg.MODEL.BACKBONE.NAME, device="cpu")
+    check_size(clip_model.visual, *cfg.INPUT.SIZE)
     check_normalization(cfg, preprocess, warn)
     clip_model = clip_model.float().eval()
     if precision == "fp16" and device.type != "cuda":

@@ -23,7 +23,14 @@ from torch.utils.checkpoint import checkpoint
 from .prompting.packing import PackedPart, Packing
 from .settings import SettingsError
 
-__all__ = ["ImageTokens", "encode_image", "encode_text", "is_vision_transformer", "unit"]
+__all__ = [
+    "ImageTokens",
+    "check_size",
+    "encode_image",
+    "encode_text",
+    "is_vision_transformer",
+    "unit",
+]
 
 Past = tuple[Tensor, ...]  # keys and values (G, heads, p, D) of a block, or nothing
 
@@ -76,8 +83,10 @@ def encode_image(
         local: whether to return local tokens and saliency, which train the refiner.
 
     Raises:
-        SettingsError: prompts or local tokens are requested from a ResNet, which has neither.
+        SettingsError: prompts or local tokens are requested from a ResNet, which has neither, or
+            the encoder does not take images of this size.
     """
+    check_size(visual, *image.shape[-2:])
     image = image.to(visual.conv1.weight.dtype)
     if not is_vision_transformer(visual):
         if local or prompts:
@@ -85,8 +94,6 @@ def encode_image(
                 f"{type(visual).__name__} has no patch tokens: TextRefiner and visual prompts need "
                 "a vision transformer, set MODEL.BACKBONE.NAME to one (ViT-B/16, ViT-B/32, ...)"
             )
-        if image.shape[-1] != visual.input_resolution or image.shape[-2] != image.shape[-1]:
-            raise SettingsError(_size_message(visual, image))
         return ImageTokens(visual(image))
 
     x = _patch_tokens(visual, image)
@@ -257,17 +264,20 @@ def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
     patches = visual.conv1(image).flatten(2).transpose(1, 2)
     cls = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     position = visual.positional_embedding.to(patches.dtype)
-    if position.shape[0] != patches.shape[1] + 1:
-        raise SettingsError(_size_message(visual, image))
     return torch.cat([cls, patches], dim=1) + position
 
 
-def _size_message(visual: Any, image: Tensor) -> str:
+def check_size(visual: Any, height: int, width: int) -> None:
+    """Raise SettingsError unless an image encoder takes images of this size in pixels.
+
+    Other sizes with the same number of patches would be read with positions of other patches.
+    """
     side = visual.input_resolution
-    return (
-        f"images are {image.shape[-2]}x{image.shape[-1]}, but the backbone takes {side}x{side}: "
-        f"set INPUT.SIZE to ({side}, {side})"
-    )
+    if (height, width) != (side, side):
+        raise SettingsError(
+            f"images are {height}x{width}, but the backbone takes {side}x{side}: set INPUT.SIZE to "
+            f"({side}, {side})"
+        )
 
 
 def _project(features: Tensor, weight: Tensor) -> Tensor:

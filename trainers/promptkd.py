@@ -5,7 +5,9 @@ a larger teacher reproduce the teacher's logits. It needs no labels.
 """
 
 import os
+from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,10 +17,12 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .backbone import load_clip
 from .checkpoints.layouts import IMAGE_ENCODER, PROJECTOR, VL_PROMPT_LEARNER
+from .checkpoints.record import read_record
 from .checkpoints.teacher import MODALS, check_classes, load_teacher, teacher_path, text_features
 from .checkpoints.teacher_text import (
     FILE,
     TeacherText,
+    check_teacher,
     fingerprint,
     read_teacher_text,
     write_teacher_text,
@@ -30,7 +34,7 @@ from .learner import Batch, Objective, PromptLearner
 from .losses import class_logits, distillation_loss
 from .prompting.deep import DeepPrompts, IndependentPromptsLearner, vision_prompts
 from .refiner import FeatureAlignment, full_precision
-from .settings import SettingsError, check_choice, node
+from .settings import SettingsError, node
 from .trainer import PromptTrainer
 
 __all__ = ["PromptKD", "PromptKDLearner", "TextRefinerPromptKD"]
@@ -120,21 +124,12 @@ class PromptKD(PromptTrainer):
 
     config_node = "PROMPTKD"
     distils = True
+    teacher_facts: Mapping[str, str] = MappingProxyType({})  # of the teacher in training
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
         super().check_cfg(cfg)
-        settings, batch = node(cfg, "PROMPTKD"), cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-        check_choice("TRAINER.MODAL", cfg.TRAINER.get("MODAL", MODALS[0]), MODALS)
-        rules = {
-            "CE_WEIGHT": (settings.CE_WEIGHT == 0, "0: PromptKD uses no labels"),
-            "PROJECT_LAYER": (settings.PROJECT_LAYER == 2, "2: there is one form of projector"),
-            "TEMPERATURE": (settings.TEMPERATURE > 0, "> 0"),
-            "KD_WEIGHT": (settings.KD_WEIGHT > 0, "> 0"),
-        }
-        for key, (valid, rule) in rules.items():
-            if not valid:
-                raise SettingsError(f"TRAINER.PROMPTKD.{key} is {settings[key]}, must be {rule}")
+        batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         if batch < 2:
             raise SettingsError(
                 f"DATALOADER.TRAIN_X.BATCH_SIZE must be at least 2, got {batch}: the projector's "
@@ -201,30 +196,53 @@ class PromptKD(PromptTrainer):
         name = settings.TEACHER_NAME
         frozen, _ = load_clip(self.cfg, settings.PREC, self.device, name, self.warn)
         teacher = load_teacher(frozen, classnames, path, settings.CTX_INIT).to(self.device)
-        if stored is not None:
-            stored.check(teacher.deep, path, directory)
+        if directory:
+            _check_student(directory, stored, teacher, path)
         return teacher
 
     def before_train(self) -> None:
         """Save the teacher's text features to OUTPUT_DIR, for tests without the teacher."""
-        super().before_train()
         learner, settings = self.model.learner, node(self.cfg, "PROMPTKD")
-        teacher = learner.require_teacher()
-        path, folder = teacher_path(self.cfg), self.cfg.RESUME or self.cfg.OUTPUT_DIR
-        stored = read_teacher_text(folder)
-        if self.start_epoch and stored is not None:
-            stored.check(teacher.deep, path, folder)
-        dataset = self.dm.dataset
-        prompts = fingerprint(teacher.deep)
+        teacher, path = learner.require_teacher(), teacher_path(self.cfg)
+        prompts, dataset = fingerprint(teacher.deep), self.dm.dataset
         text = TeacherText({}, settings.TEACHER_NAME, path, prompts, settings.CTX_INIT)
         text = text.with_rows(learner.teacher_text, dataset.classnames)
         others = text.missing(getattr(dataset, "all_classnames", dataset.classnames))
-        if others:
+        if others:  # draws random numbers, so it comes before a resumed run restores their state
             text = text.with_rows(text_features(teacher, others, settings.CTX_INIT), others)
+        super().before_train()
+        folder = self.cfg.RESUME or self.cfg.OUTPUT_DIR
+        stored = read_teacher_text(folder)
+        if self.start_epoch:
+            _check_student(folder, stored, teacher, path)
         write_teacher_text(text, self.cfg.OUTPUT_DIR)
+        self.teacher_facts = text.facts()
         print(
             f"Saved the teacher's text features of {len(text.features)} class names to "
             f'"{os.path.join(self.cfg.OUTPUT_DIR, FILE)}"'
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return also what identifies the teacher, for checkpoint.json."""
+        return {**super().describe(), "teacher": dict(self.teacher_facts)}
+
+
+def _check_student(
+    folder: str, stored: TeacherText | None, teacher: IndependentPromptsLearner, path: str
+) -> None:
+    """Check that the student in ``folder`` was distilled from the teacher in ``path``.
+
+    The teacher is recorded in teacher_text.pt and in checkpoint.json; public folders have neither.
+    """
+    record = read_record(folder)
+    known = [stored.facts()] if stored else []
+    known += [record.teacher] if record and record.teacher else []
+    for facts in known:
+        check_teacher(facts, teacher.deep, path, folder)
+    if not known:
+        print(
+            f"warning: {folder} does not record its teacher: it is correct only if the teacher of "
+            f"its training is {path}"
         )
 
 

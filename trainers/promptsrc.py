@@ -21,7 +21,7 @@ from .learner import Batch
 from .losses import class_logits, distillation_loss
 from .prompting.deep import IndependentPrompts, IndependentPromptsLearner
 from .refiner import full_precision
-from .settings import SettingsError, node
+from .settings import node
 from .trainer import PromptTrainer
 from .zsclip import template_features
 
@@ -108,12 +108,6 @@ class PromptSRC(PromptTrainer):
     """Self-regulating prompts; the last epoch's checkpoint contains the aggregated prompts."""
 
     config_node = "PROMPTSRC"
-
-    def check_cfg(self, cfg: Any) -> None:
-        """Check the settings before anything is loaded."""
-        super().check_cfg(cfg)
-        if (std := node(cfg, "PROMPTSRC").GPA_STD) <= 0:
-            raise SettingsError(f"TRAINER.PROMPTSRC.GPA_STD must be > 0, got {std}")
 
     def build_learner(self, clip_model: Any, classnames: list[str]) -> PromptSRCLearner:
         """Build the learner from cfg.TRAINER.PROMPTSRC."""

@@ -5,17 +5,26 @@ CoOp checkout, `node` provides the same defaults.
 """
 
 import difflib
-import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 from yacs.config import CfgNode
 
 from . import losses, refiner
+from .rows import ROWS, SHARED, Row
 
-__all__ = ["RefinerSettings", "SettingsError", "add_node", "extend_cfg", "map_release_keys", "node"]
-
-PRECISIONS = ("fp32", "amp", "bf16", "fp16")
+__all__ = [
+    "RefinerSettings",
+    "SettingsError",
+    "add_node",
+    "check_rows",
+    "extend_cfg",
+    "map_release_keys",
+    "node",
+]
 
 # TRAINER.TF key of the release -> key of TRAINER.TEXTREFINER
 RELEASE_KEYS = {
@@ -50,14 +59,8 @@ class RefinerSettings:
     reg: bool = True
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and math.isfinite(value)
-            if not (number and low <= value <= high):
-                raise SettingsError(
-                    f"TRAINER.TEXTREFINER.{name.upper()} must be a finite number in "
-                    f"[{low}, {high}], got {value}"
-                )
+        for field in fields(self):
+            check_value(f"TRAINER.TEXTREFINER.{field.name.upper()}", getattr(self, field.name))
         for switch, name in _SWITCHES.items():
             if not getattr(self, switch):
                 object.__setattr__(self, name, 0)
@@ -86,14 +89,6 @@ class RefinerSettings:
         return self.local_weight > 0 or self.cache_size > 0
 
 
-_BOUNDS = {
-    "cache_size": (0, math.inf),
-    "momentum": (0, 1),
-    "alpha": (-math.inf, math.inf),
-    "topk": (0, math.inf),
-    "local_weight": (0, math.inf),
-    "reg_weight": (0, math.inf),
-}
 _SWITCHES = {"cache": "cache_size", "local": "local_weight", "reg": "reg_weight"}
 
 _DEEP_PROMPTS: dict[str, Any] = {
@@ -147,9 +142,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def add_node(name: str, defaults: dict[str, Any]) -> None:
-    """Declare cfg.TRAINER.<name> for a new learner, with its defaults, including PREC."""
+def add_node(name: str, defaults: dict[str, Any], rows: Mapping[str, Row] = {}) -> None:
+    """Declare cfg.TRAINER.<name> for a new learner, with its defaults, including PREC.
+
+    ``rows`` describe what its keys may be, as in rows.py; N_CTX, CTX_INIT, PREC and MAX_PROMPTS
+    have rows that all learners share.
+    """
     DEFAULTS[name] = defaults
+    shared = {key: row for key, row in SHARED.items() if key in defaults}
+    ROWS.update({f"TRAINER.{name}.{key}": row for key, row in {**shared, **rows}.items()})
 
 
 def extend_cfg(cfg: CfgNode) -> None:
@@ -216,16 +217,12 @@ def map_release_keys(cfg: CfgNode) -> list[MappedKey]:
     for key, value in list(cfg.TRAINER.TF.items()):
         if value is None:
             continue
-        kinds = (int,) if key == "MEMORY_SIZE" else (int, float)
-        number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
-        if not number:
-            kind = "whole number" if key == "MEMORY_SIZE" else "finite number"
-            raise SettingsError(f"TRAINER.TF.{key} must be a {kind}, got {value!r}")
-        if key == "BALANCE" and not value > 0:
+        if key == "BALANCE" and isinstance(value, (int, float)) and value <= 0:
             raise SettingsError(
                 f"TRAINER.TF.BALANCE (--loss-factor) divides the local loss and must be > 0, got "
                 f"{value}; set TRAINER.TEXTREFINER.LOCAL False to leave the loss out"
             )
+        check_value(f"TRAINER.TF.{key}", value)
         target = RELEASE_KEYS[key]
         new = 1.0 / value if key == "BALANCE" else value
         if target != "CACHE_SIZE":
@@ -245,13 +242,35 @@ def text_chunk(cfg: CfgNode, learner: str) -> tuple[int, str]:
         f"TRAINER.{learner}.MAX_PROMPTS": node(cfg, learner).get("MAX_PROMPTS", 0),
         "TRAINER.TEXT_CHUNK": cfg.TRAINER.get("TEXT_CHUNK", 0),  # unknown to other code bases
     }
-    for key, chunk in found.items():
-        if chunk < 0:
-            raise SettingsError(
-                f"{key} must be a number of prompts (classes, or images x classes in CoCoOp), or 0 "
-                f"to choose it from the free memory, got {chunk}"
-            )
     return next(((chunk, key) for key, chunk in found.items() if chunk), (0, "TRAINER.TEXT_CHUNK"))
+
+
+def check_rows(cfg: CfgNode) -> None:
+    """Raise SettingsError for the first value in ``cfg`` that its row in `ROWS` does not allow."""
+    for key in ROWS:
+        for value in _values(cfg, key):
+            check_value(key, value)
+
+
+def _values(cfg: CfgNode, key: str) -> Iterator[Any]:
+    """Yield the value of ``key``, if ``cfg`` has it; other code bases lack some keys."""
+    *sections, leaf = key.split(".")
+    for section in sections:
+        cfg = cfg.get(section, {})
+    if leaf in cfg:
+        yield cfg[leaf]
+
+
+def check_value(key: str, value: Any) -> None:
+    """Raise SettingsError unless the row of ``key`` allows ``value``."""
+    row = ROWS[key]
+    if row.names:
+        check_choice(key, value, row.names)
+        return
+    try:
+        msgspec.convert(value, row.kind)
+    except msgspec.ValidationError:
+        raise SettingsError(f"{key} must be {row.allowed}, got {value!r}") from None
 
 
 def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -260,7 +279,29 @@ def check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
         return
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise SettingsError(f"{key} must be one of {', '.join(allowed)}, got {value!r}{hint}")
+    names = ", ".join(name or "empty" for name in allowed)
+    raise SettingsError(f"{key} must be one of {names}, got {value!r}{hint}")
+
+
+def check_inputs(cfg: CfgNode) -> None:
+    """Raise SettingsError for settings of Dassl's data loaders that no trainer here can use."""
+    if cfg.INPUT.get("NO_TRANSFORM", False):
+        raise SettingsError(
+            "INPUT.NO_TRANSFORM True leaves images that are no tensors: set it to False"
+        )
+    copies = cfg.DATALOADER.get("K_TRANSFORMS", 1)
+    if copies != 1:
+        raise SettingsError(
+            f"DATALOADER.K_TRANSFORMS is {copies}, but {cfg.TRAINER.NAME} learns from one copy of "
+            "each image: set it to 1"
+        )
+    store = cfg.DATALOADER.get("FEATURE_STORE", "")  # the original has no such key
+    for folder in [Path(store), *Path(store).parents] if store else []:
+        if folder.exists() and not folder.is_dir():
+            raise SettingsError(
+                f"DATALOADER.FEATURE_STORE is {store!r}, but {str(folder)!r} is a file: choose a "
+                "folder"
+            )
 
 
 def check_images(cfg: CfgNode, distils: bool) -> None:

@@ -36,11 +36,11 @@ from .parallel import all_reduce_gradients
 from .prompting.contexts import limit_prompts
 from .refiner import TextRefiner, full_precision, in_parallel
 from .settings import (
-    PRECISIONS,
     RefinerSettings,
     SettingsError,
-    check_choice,
     check_images,
+    check_inputs,
+    check_rows,
     node,
     text_chunk,
 )
@@ -203,10 +203,9 @@ class PromptTrainer(WarningList, TrainerX):
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
-        key = f"TRAINER.{self.config_node}.PREC"
-        check_choice(key, node(cfg, self.config_node).PREC, PRECISIONS)
+        check_rows(cfg)
+        check_inputs(cfg)
         check_images(cfg, self.distils)
-        text_chunk(cfg, self.config_node)
         if self.refined:
             self.refiner_settings = RefinerSettings.from_cfg(cfg, self.config_node)
 
@@ -383,7 +382,8 @@ class PromptTrainer(WarningList, TrainerX):
             return
         clip_model, key = self.model.learner.clip_model, "MODEL.BACKBONE.NAME"
         check_clip_fingerprint(directory, clip_model, key, self.cfg.MODEL.BACKBONE.NAME)
-        load_trained(self.model.trainable_modules(), directory, epoch, clip_model)
+        modules, classnames = self.model.trainable_modules(), self.dm.dataset.classnames
+        load_trained(modules, directory, epoch, clip_model, classnames)
 
     def describe(self) -> dict[str, Any]:
         """Return the frozen CLIP's fingerprint and the trained parameters for checkpoint.json."""

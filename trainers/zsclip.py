@@ -21,7 +21,7 @@ from .feature_store.features import ImageEncoder
 from .feature_store.loaders import use_feature_store
 from .losses import class_logits
 from .prompting.packing import Packing
-from .settings import DEFAULTS, SettingsError, check_images
+from .settings import DEFAULTS, SettingsError, check_images, check_inputs, check_rows
 from .warning_list import WarningList
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
@@ -72,6 +72,8 @@ class ZeroshotCLIP(WarningList, TrainerX):
 
     def check_cfg(self, cfg: Any) -> None:
         """Check the settings before anything is loaded."""
+        check_rows(cfg)
+        check_inputs(cfg)
         check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:

@@ -1,11 +1,11 @@
 """Read YAML configs and KEY VALUE pairs as flat tables, and compare them."""
 
-import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..utils.errors import UsageError
+from .literal import decode
 from .merge import with_bases
 
 
@@ -35,16 +35,6 @@ def parse_pairs(words: Sequence[str]) -> dict[str, str]:
             f"expected KEY VALUE pairs after SEED, but {words[-1]!r} has no value in {list(words)}"
         )
     return dict(zip(words[::2], words[1::2], strict=True))
-
-
-def decode(value: Any) -> Any:
-    """Return the value of a Python literal such as "1e-5" or "(224, 224)", as yacs reads it."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,19 +1,16 @@
 """Merge YAML files and KEY VALUE pairs into a config."""
 
-import copy
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from ..utils.errors import UsageError, nearest
 from ..utils.tools import PathLike
+from .literal import decode
+from .yaml_file import read_yaml
 
-# The C loader, which needs libyaml, is ten times faster.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 BASE = "_BASE_"
 
 
@@ -62,6 +59,8 @@ def with_bases(
         UsageError: a file is missing or not YAML, or the bases form a cycle.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise UsageError(f"the name of a config file contains a NUL character: {str(path)!r}")
     if path.resolve() in seen:
         raise UsageError(f"{str(path)!r} is its own {BASE}, through {[str(p) for p in seen]}")
     values = _read_yaml(path)
@@ -73,26 +72,18 @@ def with_bases(
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = copy.deepcopy(_parse_yaml(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        values = read_yaml(path)
+    except IsADirectoryError:
+        raise UsageError(f"{str(path)!r} is a folder, but should be a YAML file") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"no config file at {str(path)!r}{_suggest_files(path)}") from None
     except OSError as error:
         raise UsageError(f"cannot read the config file {str(path)!r}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{str(path)!r} is not a YAML file: it is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{str(path)!r} is not valid YAML: {reason}") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise UsageError(f"{str(path)!r} must have KEY: value lines, got {_type_name(values)}")
     return values
-
-
-@cache  # planning reads the same few files for every job; an edited file is another text
-def _parse_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=LOADER)
 
 
 def _suggest_files(path: Path) -> str:
@@ -109,7 +100,7 @@ def _merge(node: CfgNode, values: dict[str, Any], where: str, prefix: str = "") 
         if key not in node:
             if not node.is_new_allowed():
                 raise UsageError(f"unknown setting {path!r} {where}: {nearest(str(key), node)}")
-            node[key] = CfgNode._decode_cfg_value(value)
+            node[key] = CfgNode(value) if isinstance(value, dict) else decode(value)
         elif not isinstance(node[key], CfgNode):
             node[key] = _convert(node[key], value, path, where)
         elif value is not None:
@@ -123,7 +114,7 @@ def _convert(default: Any, value: Any, key: str, where: str) -> Any:
     if isinstance(value, dict):
         below = ", ".join(f"{key}.{name}" for name in value)
         raise UsageError(f"unknown setting {below!r} {where}: {key!r} is not a section")
-    value = CfgNode._decode_cfg_value(value)
+    value = decode(value)
     kind = type(default)
     if type(value) is kind or default is None:
         return value

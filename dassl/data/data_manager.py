@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from yacs.config import CfgNode
 
 from dassl.utils import UsageError, distributed, read_image
+from dassl.utils.images import require_readable
 from dassl.utils.random_state import derive_seed, seeded
 
 from .datasets import DatasetBase, Datum, build_dataset
@@ -25,6 +27,8 @@ from .transforms import build_transform, interpolation_mode, is_random
 Transform = Callable[[Any], Any]
 Transforms = Transform | Sequence[Transform] | None
 Wrapper = Callable[..., Dataset[dict[str, Any]]]
+
+CHECKED_IMAGES = 2000  # images that are decoded before a run starts; about a second for JPEG files
 
 
 class DatasetWrapper(Dataset[dict[str, Any]]):
@@ -90,6 +94,20 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
                 samples if self.k_tfm > 1 else samples[0]
             )
         return views
+
+
+def collate(items: list[Any]) -> Any:
+    """Return a batch of the items of a dataset, as a DataLoader does.
+
+    Raises:
+        UsageError: the images are not tensors.
+    """
+    if isinstance(items[0], dict) and isinstance(items[0].get("img"), Image.Image):
+        raise UsageError(
+            "a batch consists of tensors, but no transform makes tensors of the images: set "
+            "INPUT.NO_TRANSFORM to False, or end your own transform with ToTensor"
+        )
+    return default_collate(items)
 
 
 def loader_seed(cfg: CfgNode) -> int:
@@ -210,6 +228,7 @@ def build_data_loader(
         sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         drop_last=drop_last,
+        collate_fn=collate,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         generator=generator,
     )
@@ -263,6 +282,9 @@ class DataManager:
         self.test_loader = build(loaders.TEST, data.test, False)
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
+        # Another wrapper reads the files in its own way.
+        if dataset_wrapper is None and not data.trusted_images and distributed.is_main():
+            check_images(data)
 
     def set_epoch(self, epoch: int) -> None:
         """Make all loaders yield the batches of ``epoch`` (counted from 0)."""
@@ -284,6 +306,18 @@ class DataManager:
         width = max(map(len, rows))
         rule = "-" * width + "  " + "-" * max(map(len, rows.values()))
         print(rule, *(f"{name:<{width}}  {value}" for name, value in rows.items()), rule, sep="\n")
+
+
+def check_images(dataset: DatasetBase) -> None:
+    """Raise a UsageError if an image cannot be read: now, and not in the middle of a training.
+
+    Of more than CHECKED_IMAGES images, as many are read at even distances in the lists. Nothing
+    random is involved.
+    """
+    parts = (dataset.train_x, dataset.train_u, dataset.val, dataset.test)
+    paths = list(dict.fromkeys(item.impath for part in parts if part for item in part))
+    count = min(len(paths), CHECKED_IMAGES)
+    require_readable([paths[i * len(paths) // count] for i in range(count)])
 
 
 def _choose_transform(cfg: CfgNode, custom: Transforms, is_train: bool) -> Transforms:

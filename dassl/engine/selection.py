@@ -26,6 +26,16 @@ def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
     print(f"TEST.SELECT_ON_TEST: {name} {problem}, so the best epoch is selected on TEST images")
 
 
+def check_split(trainer: Any) -> None:
+    """Raise a UsageError if TEST.SPLIT names a split that a trainer's dataset does not have."""
+    cfg = trainer.cfg
+    if cfg.TEST.SPLIT == "val" and not cfg.TEST.NO_TEST and trainer.val_loader is None:
+        raise UsageError(
+            f"TEST.SPLIT is val, but {cfg.DATASET.NAME or 'the dataset'} has no val split: set it "
+            "to test"
+        )
+
+
 def selection_rule(trainer: Any) -> str:
     """Return last_step, best_val, or best_test if a dataset has no separate validation images."""
     if not selects_best(trainer.cfg):

@@ -30,7 +30,7 @@ from .base import TrainerBase
 from .checkpoint_set import CheckpointSet, copy_best, has_epoch, load_newest_set, set_epoch
 from .progress import EpochLog, bar
 from .run_records import repair_record, write_record
-from .selection import check_selection, describe_selection, selects_best
+from .selection import check_selection, check_split, describe_selection, selects_best
 from .settings import check_settings
 
 Item = TypeVar("Item")
@@ -65,6 +65,7 @@ class SimpleTrainer(TrainerBase):
         self.cfg = cfg
         with distributed.main_first():  # may write files: images, few-shot splits, downloads
             self.build_data_loader()
+            check_split(self)
             self.build_model()
         distributed.broadcast_state(self._models.values())
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)

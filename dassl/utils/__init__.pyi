@@ -1,6 +1,7 @@
 from .checkpoint import load_checkpoint, resume_from_checkpoint, save_checkpoint
 from .env import collect_env_info
 from .errors import NonFiniteLossError, UsageError, nearest
+from .images import read_image
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .random_state import (
@@ -18,7 +19,6 @@ from .tools import (
     get_most_similar_str_to_a_from_b,
     listdir_nohidden,
     mkdir_if_missing,
-    read_image,
     read_json,
     tolist_if_not,
     write_json,

@@ -48,9 +48,9 @@ def process_group() -> Iterator[None]:
     raises its error and the others exit quietly.
 
     Raises:
-        UsageError: WORLD_SIZE is set without torchrun's other variables.
+        UsageError: WORLD_SIZE is set without torchrun's other variables, or one is no number.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = _read_number("WORLD_SIZE", "1", 10_000)
     if count < 2:
         yield
         return
@@ -61,6 +61,8 @@ def process_group() -> Iterator[None]:
             f"several processes with torchrun --nproc_per_node {count} train.py ..., or unset "
             "WORLD_SIZE"
         )
+    _read_number("RANK", "0", count - 1)
+    _read_number("MASTER_PORT", "0", 65535)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     # torchrun keeps this store, so it is available after a process has exited.
     failures = dist.PrefixStore("failures", dist.distributed_c10d._get_default_store())
@@ -73,9 +75,20 @@ def process_group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def _read_number(name: str, default: str, most: int) -> int:
+    """Return a number of the environment; raise a UsageError if it is none from 0 to ``most``."""
+    value = os.environ.get(name, default)
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) <= most):
+        raise UsageError(
+            f"{name} is {value!r} in the environment, but must be a whole number from 0 to {most}: "
+            "start several processes with torchrun, or unset it"
+        )
+    return int(value)
+
+
 def set_device() -> None:
     """Select the GPU of this process' LOCAL_RANK; raise a UsageError if there are too few."""
-    local_rank, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    local_rank, gpus = _read_number("LOCAL_RANK", "0", 1024), torch.cuda.device_count()
     if local_rank >= gpus:
         raise UsageError(
             f"more processes on this machine than GPUs: start at most {gpus} (torchrun "

@@ -7,6 +7,7 @@ a killed worker). Elsewhere such errors are raised as they are, with the path in
 import errno
 import re
 import sys
+import threading
 from collections.abc import Callable
 
 from .errors import UsageError
@@ -76,6 +77,7 @@ def run_program(
         interrupted: what is printed after Ctrl-C, behind "interrupted: ".
         usage: as in `describe_failure`.
     """
+    threading.excepthook = _print_unexpected
     try:
         return command()
     except KeyboardInterrupt:
@@ -87,6 +89,16 @@ def run_program(
             raise
         print(f"error: {failure[0]}", file=sys.stderr)
         return failure[1]
+
+
+def _print_unexpected(args: threading.ExceptHookArgs) -> None:
+    """Print the error of a thread, unless it is one that its owner raises again.
+
+    The writer thread of TensorBoard fails with a full disk, for example, and the next call of the
+    writer raises the same error in the main thread.
+    """
+    if args.exc_value is None or describe_failure(args.exc_value) is None:
+        threading.__excepthook__(args)
 
 
 def _first_sentence(error: BaseException) -> str:

@@ -1,20 +1,20 @@
 """Load a pickled checkpoint without executing code.
 
-torch.load(weights_only=True) admits tensors and plain containers. Checkpoints of CoOp and its
-successors also pickle scheduler and optimizer objects. Their classes are replaced by inert ones
-here, which have attributes but no code. All other globals are refused.
+`torch_file` admits tensors and plain containers. Checkpoints of CoOp and its successors also pickle
+scheduler and optimizer objects. Their classes are replaced by inert ones here, which have
+attributes but no code. All other globals are refused.
 """
 
 import inspect
-import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.serialization import safe_globals
 
 from .errors import UsageError
 from .tools import PathLike
+from .torch_file import ForbiddenNameError, TorchFileError, read_torch_file
 
 # Classes of the original Dassl in its checkpoints.
 _DASSL_CLASSES = {
@@ -42,30 +42,28 @@ def safe_torch_load(path: PathLike) -> Any:
     """Load a file written by torch.save to the CPU.
 
     Raises:
-        UsageError: the file is missing or broken, or contains a global that is not admitted.
+        UsageError: the file is missing or broken, claims more than it has, or names a class or
+            function that is not admitted.
     """
+    if Path(path).is_dir():
+        raise UsageError(f"{str(path)!r} is a folder, but should be a checkpoint: give its file")
     try:
-        with safe_globals(list(_inert_classes())):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return read_torch_file(path, inert_classes())
     except FileNotFoundError:
         raise UsageError(f"no checkpoint at {str(path)!r}") from None
-    except Exception as error:  # a broken pickle can raise any exception
-        raise UsageError(_explain(path, error)) from error
-
-
-def _explain(path: PathLike, error: Exception) -> str:
-    refused = re.search(r"GLOBAL (\S+)", str(error))
-    if refused:
-        return (
-            f"refused to load {str(path)!r}: it names {refused[1]!r}, which could run code; a "
-            "checkpoint may contain only tensors, plain containers, optimizers and schedulers"
-        )
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"cannot read the checkpoint {str(path)!r}, is it complete? ({first_line})"
+    except ForbiddenNameError as error:
+        raise UsageError(
+            f"refused to load {str(path)!r}: {error}; a checkpoint may contain only tensors, plain "
+            "containers, optimizers and schedulers"
+        ) from error
+    except TorchFileError as error:
+        raise UsageError(
+            f"cannot read the checkpoint {str(path)!r}, is it complete? ({error})"
+        ) from error
 
 
 @cache
-def _inert_classes() -> tuple[Any, ...]:
+def inert_classes() -> tuple[Any, ...]:
     """Return inert classes for torch.optim.* and dassl.optim.*, and the containers they pickle."""
     names = {(module, name) for module, names in _DASSL_CLASSES.items() for name in names}
     for namespace in (torch.optim, torch.optim.lr_scheduler):

@@ -9,8 +9,6 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from .errors import UsageError, nearest
 
 PathLike = str | os.PathLike[str]
@@ -74,19 +72,6 @@ def write_text(text: str, fpath: PathLike) -> None:
     """Write a text file, atomically."""
     with atomic_path(fpath) as temporary:
         temporary.write_text(text, encoding="utf-8")
-
-
-def read_image(path: PathLike) -> Image.Image:
-    """Load an image as RGB; raise a UsageError if it is missing or cannot be decoded."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UsageError(
-            f"no image at {str(path)!r}; check that the dataset was unpacked completely"
-        ) from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise UsageError(f"cannot read the image {str(path)!r}: {error}") from error
 
 
 def download_url(url: str, dst: PathLike) -> None:

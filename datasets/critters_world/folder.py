@@ -5,8 +5,8 @@
     FOLDER/split_critters.json     {"train": [[path, label, class name], ...], "val", "test"}
 
 Image i of a class in a split depends only on (seed, species, split, i) and the look, so images can
-be rendered in any order by any number of processes. Files are written atomically, and rendering
-resumes with the missing ones.
+be rendered in any order by any number of workers. Files are written atomically, and rendering
+resumes with the missing ones. FOLDER/drawing.lock keeps other processes waiting meanwhile.
 """
 
 import json
@@ -15,11 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import to_builtins
 from PIL import Image
 from tqdm import tqdm
 
 from dassl.utils import UsageError, atomic_path
+from dassl.utils.schema import Count, Record, read_checked
 
+from ..locks import remove_temporaries, writing
+from ..text import shown
 from .looks import LOOKS
 from .renderer import render
 from .species import BACKGROUNDS, SPECIES
@@ -71,57 +75,91 @@ class Plan:
         """Return the path of an image below the image folder, as in split files."""
         return f"{self.classname(label).replace(' ', '_')}/{split}_{index + 1:04d}.png"
 
+    def split(self) -> dict[str, list[tuple[str, int, str]]]:
+        """Return the content of the split file."""
+        split: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _SPLITS}
+        for name, label, index in self.images():
+            split[name].append((self.path(name, label, index), label, self.classname(label)))
+        return split
+
     def describe(self) -> dict[str, object]:
         """Return the content of world.json."""
         return json.loads(json.dumps({"world": WORLD_VERSION, **asdict(self)}))
 
 
+class _World(Record):
+    """The content of world.json: the version of the world, and a Plan."""
+
+    world: Count
+    species: list[Count]
+    shift: str
+    train: Count
+    val: Count
+    test: Count
+    seed: Count
+    size: Count
+
+
 def prepare_folder(plan: Plan, folder: Path, workers: int = 2) -> None:
     """Render the missing images of a dataset's folder, and write its split file.
+
+    One process at a time does so; others wait for it.
 
     Raises:
         UsageError: the folder was rendered with another plan or version of the world.
     """
     _check_world(plan, folder)
-    images = folder / "images"
+    if _is_complete(plan, folder):
+        return
+    with writing(folder / "drawing.lock", "draws the images of Critters"):
+        _check_world(plan, folder)
+        images = folder / "images"
+        remove_temporaries(folder, *images.glob("*"))
+        marker = folder / "world.json"
+        if not marker.exists():
+            _write_json(marker, plan.describe())
+        missing = _missing(plan, images)
+        if missing:
+            print(f"Rendering {len(missing):,} images of Critters to {images}")
+            _render_all(plan, images, missing, workers)
+        if not (folder / SPLIT_FILE).exists():
+            _write_json(folder / SPLIT_FILE, plan.split())
+
+
+def _is_complete(plan: Plan, folder: Path) -> bool:
+    files = (folder / "world.json", folder / SPLIT_FILE)
+    return all(file.exists() for file in files) and not _missing(plan, folder / "images")
+
+
+def _missing(plan: Plan, images: Path) -> list[tuple[str, int, int]]:
     existing = {f"{path.parent.name}/{path.name}" for path in images.glob("*/*.png")}
-    missing = [image for image in plan.images() if plan.path(*image) not in existing]
-    if missing:
-        print(f"Rendering {len(missing):,} images of Critters to {images}")
-        _render_all(plan, images, missing, workers)
-    split_file = folder / SPLIT_FILE
-    if not split_file.exists():
-        split: dict[str, list[tuple[str, int, str]]] = {name: [] for name in _SPLITS}
-        for name, label, index in plan.images():
-            split[name].append((plan.path(name, label, index), label, plan.classname(label)))
-        with atomic_path(split_file) as path:
-            path.write_text(json.dumps(split))
+    return [image for image in plan.images() if plan.path(*image) not in existing]
+
+
+def _write_json(file: Path, content: object) -> None:
+    with atomic_path(file) as path:
+        path.write_text(json.dumps(content))
 
 
 def _check_world(plan: Plan, folder: Path) -> None:
-    """Raise a UsageError if the images are of another world; write world.json if there are none."""
+    """Raise a UsageError if there are images of another world."""
     marker, expected = folder / "world.json", plan.describe()
-    if not marker.exists() and not any((folder / "images").glob("*/*")):
-        with atomic_path(marker) as path:
-            path.write_text(json.dumps(expected))
+    remedy = "delete that folder to render it again, or set DATASET.ROOT (--root) to another one"
+    if not marker.exists():
+        if any((folder / "images").glob("*/*.png")):
+            raise UsageError(f"the images in {folder} have no {marker.name}: {remedy}")
         return
-    try:
-        found = json.loads(marker.read_text())
-    except (OSError, ValueError):
-        found = None
-    if found == expected:
-        return
-    differing = ["world.json is missing or broken"]
-    if isinstance(found, dict):
-        differing = [
-            f"{key} {found.get(key)} there, {value} here"
-            for key, value in expected.items()
-            if found.get(key) != value
-        ]
-    raise UsageError(
-        f"the images in {folder} were rendered with other settings ({'; '.join(differing)}): "
-        "delete that folder to render it again, or set DATASET.ROOT (--root) to another one"
-    )
+    found = to_builtins(read_checked(marker, _World, remedy))
+    differing = [
+        f"{key} {shown(str(found[key]))} there, {shown(str(value))} here"
+        for key, value in expected.items()
+        if found[key] != value
+    ]
+    if differing:
+        raise UsageError(
+            f"the images in {folder} were rendered with other settings ({'; '.join(differing)}): "
+            f"{remedy}"
+        )
 
 
 def _render_all(

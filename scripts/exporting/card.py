@@ -1,56 +1,40 @@
 """The model card (README.md) of an export, ready for a model hub."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from dassl.engine.run_records import read_result
+from dassl.engine.run_records.schemas import ResultRecord
 from dassl.utils import atomic_path
-from dassl.utils.schema import Percent, Record, read_checked
 
 from .formats import Written
 
 CITATION = "Xie et al., TextRefiner, AAAI 2025, arXiv:2412.08176"
+UNKNOWN_DATA = "data that the run folder does not name"
 
 
-class Result(Record):
-    """The fields of result.json that the card names."""
-
-    trainer: str
-    dataset: str
-    accuracy: Percent
-    split: str
-    selection: str
-    total: int
-    command: str
-    classes: str = "all"
-    epoch: int | None = None
-    source: str | None = None
-
-
-def read_result(run: str) -> Result | None:
-    """Return the newest test that a run folder records; None if there is none."""
-    path = os.path.join(run, "result.json")
-    if not os.path.isfile(path):
-        return None
-    return read_checked(path, Result, "remove it, or repeat the test with --eval-only")
-
-
-def accuracy_line(classifier: Any, recorded: Any, result: Result | None) -> str:
+def accuracy_line(classifier: Any, recorded: Any, result: ResultRecord) -> str:
     """Return what is known about the accuracy of exactly this model on exactly these classes."""
     unknown = "not recorded"
-    if result is None:
+    if not result:
         return f"{unknown}: the run folder has no result.json"
-    best = result.selection.startswith("best")
-    same_model = best if classifier.epoch is None else result.epoch == classifier.epoch
-    if result.trainer != classifier.method or not same_model:
+    if not classifier.checkpoint:
+        same_model = result["selection"] == "zero-shot"
+    elif classifier.epoch is None:
+        same_model = result["selection"].startswith("best")
+    else:
+        same_model = result["epoch"] == classifier.epoch
+    if result["trainer"] != classifier.method or not same_model:
         return f"{unknown}: the newest test in the run folder is of another checkpoint"
-    trained_on = result.source in (None, result.dataset)
-    if list(classifier.classnames) != list(recorded.classes) or not trained_on:
+    data = result.get("data")
+    tested = data["classes"] if data else recorded.classes
+    trained_here = result["source"] in (None, result["dataset"])
+    if list(classifier.classnames) != list(tested) or not trained_here:
         return f"{unknown}: the newest test in the run folder is of other data or classes"
-    classes = "all classes" if result.classes == "all" else f"{result.classes} classes"
+    classes = "all classes" if result["classes"] == "all" else f"{result['classes']} classes"
     return (
-        f"{result.accuracy:.2f} % on {result.total:,} {result.split} images of {result.dataset}, "
-        f"{classes}; selection: {result.selection}"
+        f"{result['accuracy']:.2f} % on {result['total']:,} {result['split']} images of "
+        f"{result['dataset']}, {classes}; selection: {result['selection']}"
     )
 
 
@@ -65,7 +49,7 @@ def model_card(classifier: Any, recorded: Any, run: str, name: str, written: Wri
         written: what was written.
     """
     result, settings = read_result(run), recorded.settings
-    dataset = settings.get("DATASET.NAME") or "data that the run folder does not name"
+    dataset = recorded.data or settings.get("DATASET.NAME") or UNKNOWN_DATA
     shots = settings.get("DATASET.NUM_SHOTS", 0)
     subset = settings.get("DATASET.SUBSAMPLE_CLASSES", "all")
     facts = {
@@ -98,8 +82,8 @@ def model_card(classifier: Any, recorded: Any, run: str, name: str, written: Wri
     lines += [f"- `{file}`: {what}" for file, what in written.files.items()]
     lines += ["- `export.json`: class names, image transform, origin"]
     lines += ["", "## Classes", "", ", ".join(classifier.classnames)]
-    if result is not None:
-        lines += ["", "## Command", "", f"    {result.command}"]
+    if command := result.get("command"):
+        lines += ["", "## Command", "", f"    {command}"]
     lines += [
         *("", "## License", ""),
         "The code is under the MIT license. The weights derive from the CLIP named above and the "

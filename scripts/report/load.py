@@ -1,23 +1,23 @@
 """Load the results of finished tests: one `Run` for each result.json that train.py wrote."""
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from dassl.config.flat import flatten
 from dassl.engine.run_records import FINISHED, RESULT, read_run_record
-from dassl.utils import UsageError, read_json
+from dassl.engine.run_records.schemas import ResultRecord
+from dassl.utils import UsageError
+from dassl.utils.schema import read_checked
+from scripts.report.identity import told_apart
 
 LOG = "log.txt"
 UNFINISHED, UNTESTED = "unfinished", "finished without a test"
 ZERO_SHOT = "zero-shot"
 LABELED, FEW_SHOT = "labeled", "few_shot"
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("seed", "shots", "total", "correct"), int),
-    "accuracy": (int, float),
-    "settings": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Run:
     split: str
     settings: Mapping[str, Any]  # the trainer's options by their config keys
     folder: Path
+    data: Mapping[str, Any] | None = None  # what was tested; None in results of earlier versions
+    clip: str = ""  # a digest of the fingerprint of its CLIP, likewise
+    commit: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_zero_shot(self) -> bool:
@@ -95,7 +99,7 @@ def find(folder: Path) -> Found:
             found.runs.append(read_run(place / RESULT))
         else:
             found.without_result[place] = UNTESTED if status == FINISHED else UNFINISHED
-    return found
+    return replace(found, runs=told_apart(found.runs))
 
 
 def read_run(path: Path) -> Run:
@@ -104,18 +108,19 @@ def read_run(path: Path) -> Run:
     Raises:
         UsageError: the file is missing, or has another form than train.py's.
     """
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} contains {content!r:.40}, but train.py writes a JSON object")
-    names = [item.name for item in fields(Run) if item.name != "folder"]
-    missing = [name for name in names if name not in content]
-    if missing:
-        raise UsageError(f"{path} has no {', '.join(missing)}; was it written by this train.py?")
-    values = {name: content[name] for name in names}
-    for name, kind in _TYPES.items():
-        if not isinstance(values[name], kind):
-            raise UsageError(f"{path} has the {name} {values[name]!r:.40}; was it edited?")
+    content = read_checked(path, ResultRecord, "restore it, or run the test again")
+    names = [item.name for item in fields(Run) if item.name in ResultRecord.__required_keys__]
+    values: dict[str, Any] = {name: content[name] for name in names}  # type: ignore[literal-required]
     values["settings"] = dict(flatten(content["settings"]))
     if values["source"] == values["dataset"]:
         values["source"] = None
-    return Run(**values, folder=path.parent)
+    clip = content.get("clip")
+    text = json.dumps(clip, sort_keys=True).encode()
+    return Run(
+        **values,
+        folder=path.parent,
+        data=content.get("data"),
+        clip=hashlib.sha256(text).hexdigest()[:8] if clip else "",
+        commit=content.get("commit"),
+        warnings=tuple(content.get("warnings", ())),
+    )

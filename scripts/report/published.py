@@ -3,18 +3,44 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import yaml
-
-from dassl.utils import UsageError
+from dassl.config.yaml_file import read_yaml
+from dassl.utils import UsageError, nearest
+from dassl.utils.schema import Count, Percent, Record, check
 from scripts.report.load import FEW_SHOT, LABELED, Run
 
 AVERAGE = "average"
 NUMBERS = {"base2new": 3, "cross-dataset": 1, "domain generalization": 1, "zero-shot": 1}
-SOURCE_KEYS = {"paper", "table", "url"}
-TABLE_KEYS = {"source", "protocol", "backbone", "images", "shots", "rows"}
-OPTIONAL_KEYS = {"trained_on"}
+REMEDY = "see scripts/published.yaml for the form"
+
+
+class Source(Record, forbid_unknown_fields=True):
+    """Where numbers were published."""
+
+    paper: str
+    table: str
+    url: str
+
+
+class PaperTable(Record, forbid_unknown_fields=True):
+    """Numbers of one protocol, backbone and number of shots: method -> dataset -> percent."""
+
+    source: str
+    protocol: Literal["base2new", "cross-dataset", "domain generalization", "zero-shot"]
+    backbone: str
+    images: str
+    shots: Count | None
+    rows: dict[str, dict[str, Percent | list[Percent]]]
+    trained_on: str | None = None
+
+
+class File(Record, forbid_unknown_fields=True):
+    """The whole file."""
+
+    sources: dict[str, Source]
+    average_over: list[str]
+    tables: list[PaperTable]
 
 
 @dataclass(frozen=True)
@@ -58,59 +84,49 @@ def load(path: Path) -> list[Published]:
         UsageError: the file cannot be read, or has another form than scripts/published.yaml.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-        averaged = frozenset(tree["average_over"])
-        sources = {name: _source(entry) for name, entry in tree["sources"].items()}
-        return [entry for table in tree["tables"] for entry in _entries(table, sources, averaged)]
+        tree = read_yaml(path)
     except OSError as error:
         raise UsageError(f"cannot read the published numbers {path}: {error.strerror}") from error
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(
-            f"{path} is not a file of published numbers ({type(error).__name__}: {reason}); "
-            "see scripts/published.yaml for the form"
-        ) from error
+    file = check(tree, File, f"{str(path)!r}, a file of published numbers,", REMEDY)
+    return [
+        entry
+        for number, table in enumerate(file.tables, 1)
+        for entry in _entries(table, file, f"{str(path)!r}, table {number}")
+    ]
 
 
 def _image_kinds(run: Run) -> tuple[str, ...]:
     return (run.images, LABELED) if run.distill_on == FEW_SHOT else (run.images,)
 
 
-def _source(entry: Mapping[str, str]) -> str:
-    _check_keys(entry, SOURCE_KEYS, set())
-    return f"{entry['paper']}, {entry['table']}, {entry['url']}"
-
-
-def _entries(
-    table: Mapping[str, Any], sources: Mapping[str, str], averaged: frozenset[str]
-) -> list[Published]:
-    _check_keys(table, TABLE_KEYS, OPTIONAL_KEYS)
-    count = NUMBERS[table["protocol"]]
+def _entries(table: PaperTable, file: File, where: str) -> list[Published]:
+    if table.source not in file.sources:
+        known = nearest(table.source, file.sources)
+        raise UsageError(f"{where} has the unknown source {table.source!r}: {known}")
+    source = file.sources[table.source]
+    count = NUMBERS[table.protocol]
     return [
         Published(
             method=method,
-            **{key: table[key] for key in ("protocol", "backbone", "images", "shots")},
-            trained_on=table.get("trained_on"),
-            results={name: _numbers(value, count) for name, value in row.items()},
-            averaged=averaged,
-            source=sources[table["source"]],
+            protocol=table.protocol,
+            backbone=table.backbone,
+            images=table.images,
+            shots=table.shots,
+            trained_on=table.trained_on,
+            results={
+                name: _numbers(value, count, f"{where}, {method}, {name}")
+                for name, value in row.items()
+            },
+            averaged=frozenset(file.average_over),
+            source=f"{source.paper}, {source.table}, {source.url}",
         )
-        for method, row in table["rows"].items()
+        for method, row in table.rows.items()
     ]
 
 
-def _check_keys(entry: Mapping[str, Any], needed: set[str], optional: set[str]) -> None:
-    wrong = (entry.keys() - needed - optional) | (needed - entry.keys())
-    if wrong:
-        raise ValueError(
-            f"each entry needs the keys {', '.join(sorted(needed))}; "
-            f"missing or unknown: {', '.join(sorted(wrong))}"
-        )
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...]:
-    numbers = tuple(float(number) for number in (value if isinstance(value, list) else [value]))
-    if len(numbers) != count or not all(0 <= number <= 100 for number in numbers):
+def _numbers(value: float | list[float], count: int, where: str) -> tuple[float, ...]:
+    numbers = tuple(value) if isinstance(value, list) else (value,)
+    if len(numbers) != count:
         wanted = "one accuracy" if count == 1 else f"{count} accuracies"
-        raise ValueError(f"expected {wanted} in percent, got {value}")
+        raise UsageError(f"{where}: expected {wanted} in percent, got {value}; {REMEDY}")
     return numbers

@@ -164,6 +164,9 @@ def helper(method: Method, folders: Sequence[Path]) -> str:
 
 def main(demo: Demo, env: Mapping[str, str]) -> int:
     """Run ``demo`` in the workspace of the environment; return the exit code."""
-    workspace = Workspace.from_env(env, verbose=False)
-    workspace = replace(workspace, output=workspace.output / demo.name)
-    return run_command(lambda: run_demo(demo, workspace))
+
+    def command() -> int:
+        workspace = Workspace.from_env(env, verbose=False)
+        return run_demo(demo, replace(workspace, output=workspace.output / demo.name))
+
+    return run_command(command)

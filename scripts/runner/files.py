@@ -8,21 +8,29 @@ from dassl.utils import UsageError, atomic_path
 
 
 def make_folder(path: Path, name: str) -> None:
-    """Make the folder ``path`` that the user gave as ``name``."""
+    """Make the folder ``path`` that the user gave as ``name``.
+
+    Raises:
+        UsageError: it is a file, or below one.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{name}={path} cannot be a folder: {error.strerror}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(
+            f"{name}={path} cannot be a folder: {error.strerror}; choose another one"
+        ) from error
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` at the end, as `atomic_path` does."""
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder, give the name of a file")
     try:
         with atomic_path(path) as temporary:
             yield temporary
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_text(path: Path, text: str) -> None:

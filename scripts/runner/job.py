@@ -11,6 +11,7 @@ from typing import Any
 from dassl.config.flat import read_config
 from dassl.engine.run_records import run_settings
 from dassl.utils import UsageError, nearest
+from dassl.utils.arguments import given_path
 from scripts.runner.files import make_folder
 from scripts.runner.protocol_table import ProtocolTable
 
@@ -32,7 +33,7 @@ class Workspace:
         folders = []
         for name in ("DATA", "OUTPUT"):
             given = env.get(name)
-            path = Path(given).expanduser().absolute() if given else ROOT / name.lower()
+            path = _given_folder(name, given) if given else ROOT / name.lower()
             folders.append(path)
             if verbose:
                 print(f"{name}={shlex.quote(str(path))}" + ("" if given else "  # the default"))
@@ -157,6 +158,13 @@ class Result:
     seconds: float = 0.0
     reason: str = ""  # of a failure, in one sentence
     code: int = 0  # the exit code of a failure
+
+
+def _given_folder(name: str, given: str) -> Path:
+    try:
+        return given_path(given).absolute()
+    except UsageError as error:
+        raise UsageError(f"{name} {error}") from error
 
 
 def _flatten(pairs: Mapping[str, str]) -> list[str]:

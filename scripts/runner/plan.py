@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from dassl.config.flat import decode, read_config
 from dassl.engine.run_records import HARMLESS_KEYS
 from dassl.utils import UsageError, nearest
+from scripts.runner.check_settings import check_job
 from scripts.runner.job import Job, Request, Teacher, Workspace
 from scripts.runner.protocol_table import Setting
 
@@ -38,7 +39,8 @@ def plan(request: Request, workspace: Workspace) -> list[Job]:
     """Return the jobs of ``request``, in the order in which they must run.
 
     Raises:
-        UsageError: an unknown method, protocol, dataset or config, or a key of `RESERVED_KEYS`.
+        UsageError: an unknown method, protocol, dataset, config or setting, a value that a setting
+            does not allow, or a key of `RESERVED_KEYS`.
     """
     table, source = workspace.table, request.source or workspace.table.source(request.dataset)
     for what, name, known in (
@@ -58,7 +60,10 @@ def plan(request: Request, workspace: Workspace) -> list[Job]:
     for key in request.options:
         if key in RESERVED_KEYS:
             raise UsageError(f"{key} cannot be a KEY VALUE pair here: {RESERVED_KEYS[key]}")
-    return PLANS[request.protocol].jobs(Planner(replace(request, source=source), workspace))
+    jobs = PLANS[request.protocol].jobs(Planner(replace(request, source=source), workspace))
+    for job in jobs:
+        check_job(job, workspace)
+    return jobs
 
 
 def plan_grid(

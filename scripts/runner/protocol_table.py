@@ -9,16 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from msgspec import Meta
 
-from dassl.config.merge import LOADER
+from dassl.config.yaml_file import read_yaml
 from dassl.utils import UsageError, nearest
+from dassl.utils.schema import Count, Record, check
 
 PROTOCOLS = ("base2new", "xd", "fewshot", "zeroshot", "teacher", "teacher_xd")
 SECTIONS = ("every_method", "synthetic_datasets", "methods", "cross_datasets", "domains")
 SYNTHETIC = ("pattern", "config")
+Name = Annotated[str, Meta(min_length=1)]
+Shots = Annotated[int, Meta(ge=0, le=1_000_000)]
+Epoch = Annotated[int, Meta(ge=1, le=1_000_000)]
+Value = str | float | bool | list[str | float | bool]  # of a KEY VALUE pair
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,38 @@ class Setting:
         return f"{self.config_folder or self.trainer}/{self.config}"
 
 
+class Fields(Record, omit_defaults=True):
+    """The types of a `Setting` in the file, whose names and needed ones are checked apart."""
+
+    trainer: Name = ""
+    config: Name = ""
+    config_folder: Name = ""
+    config_node: Name = ""
+    shots: Shots | list[Shots] = 0
+    epoch: Epoch | Literal["last"] = "last"
+    save_every: Count = 0
+    options: dict[Name, Value] = {}
+    synthetic_config: Name = ""
+    teacher: Annotated[str, Meta(pattern=r"^\S+ (teacher|teacher_xd)$")] = ""
+    folder_suffix: Annotated[str, Meta(pattern=r"^([^{}/]|\{[A-Z_]+\})*$")] = ""
+    suffix_defaults: dict[Name, Value] = {}
+
+
+class Condition(Record):
+    """When an exception applies."""
+
+    dataset: Name | list[Name] = "*"
+    shots: Shots | list[Shots] = 0
+
+
+class Top(Record):
+    """The types of the file's values that are not methods."""
+
+    synthetic_datasets: dict[str, Name] = {}
+    cross_datasets: dict[str, list[Name]] = {}
+    domains: dict[str, list[Name]] = {}
+
+
 class ProtocolTable:
     """The checked content of configs/protocols.yaml."""
 
@@ -56,28 +93,33 @@ class ProtocolTable:
         self._check(tree, "the file", SECTIONS, needed=("synthetic_datasets", "methods"))
         self._check(tree["synthetic_datasets"], "synthetic_datasets", SYNTHETIC, needed=SYNTHETIC)
         self._shared: Mapping[str, Any] = tree.get("every_method", {})
-        self._check(self._shared, "every_method")
+        self._check(self._shared, "every_method", PROTOCOLS)
+        for protocol, entry in self._shared.items():
+            self._check_setting(entry, f"every_method, {protocol}")
         self._synthetic: Mapping[str, str] = tree["synthetic_datasets"]
         self._methods: Mapping[str, Any] = tree["methods"]
         self._check(self._methods, "methods")
         for method, entry in self._methods.items():
             self._check(entry, method, ("trainer", "config_node", *PROTOCOLS), needed=("trainer",))
+            own = {key: entry[key] for key in entry if key not in PROTOCOLS}
+            self._check_types(own, Fields, method)
             for protocol in [name for name in PROTOCOLS if name in entry]:
                 self._check_setting(entry[protocol], f"{method}, {protocol}")
+                if protocol.startswith("teacher"):
+                    self._check_teacher(entry[protocol], f"{method}, {protocol}")
         self._targets = {kind: tree.get(kind, {}) for kind in ("cross_datasets", "domains")}
         for kind, lists in self._targets.items():
             self._check(lists, kind)
+        self._check_types(tree, Top, "the file")
 
     @classmethod
     def load(cls, path: Path) -> "ProtocolTable":
         """Read the file; raise UsageError if it is missing, not YAML, or not a protocol table."""
         try:
-            return cls(yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER), path)
+            tree = read_yaml(path)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"{path} is not valid YAML: {reason}") from error
+        return cls(tree, path)
 
     def _check(
         self,
@@ -105,17 +147,45 @@ class ProtocolTable:
         """Raise UsageError unless ``tree`` describes a `Setting` and its exceptions."""
         names = [item.name for item in fields(Setting)]
         self._check(tree, where, (*names, "except"), needed=("config",))
+        self._check_types(tree, Fields, where)
         exceptions = tree.get("except", [])
         if not isinstance(exceptions, list):
             raise UsageError(f"{self._source}: {where}, except must be a list of entries")
         for number, exception in enumerate(exceptions, 1):
             here = f"{where}, except {number}"
             self._check(exception, here, (*names, "for"), needed=("for",))
+            self._check_types(exception, Fields, here)
             self._check(exception["for"], f"{here}, for", ("dataset", "shots"))
+            self._check_types(exception["for"], Condition, f"{here}, for")
+
+    def _check_teacher(self, tree: Mapping[str, Any], where: str) -> None:
+        """Raise UsageError unless an entry trains one model, without a teacher itself."""
+        for part in (tree, *tree.get("except", [])):
+            if "teacher" in part:
+                raise UsageError(f"{self._source}: {where} cannot have a teacher itself: remove it")
+            if isinstance(part.get("shots"), list) and len(part["shots"]) != 1:
+                raise UsageError(
+                    f"{self._source}: {where} trains one teacher, so shots must be one number, got "
+                    f"{part['shots']}"
+                )
+        if "shots" not in tree:
+            raise UsageError(f"{self._source}: {where} lacks shots")
+
+    def _check_types(self, tree: Mapping[str, Any], kind: type[Record], where: str) -> None:
+        """Raise UsageError unless the values of ``tree`` have the types of ``kind``."""
+        check(tree, kind, f"{self._source}: {where}", "its first lines describe the values")
 
     @property
     def methods(self) -> list[str]:
         return sorted(self._methods)
+
+    @property
+    def config_nodes(self) -> frozenset[str]:
+        """The sections of TRAINER that methods name as their own."""
+        return frozenset(
+            str(entry.get("config_node", entry["trainer"].upper()))
+            for entry in self._methods.values()
+        )
 
     def method(self, name: str) -> str:
         """Return the method with this name, or the one of this trainer."""

@@ -28,6 +28,7 @@ from dassl.engine.run_records import (
 )
 from dassl.utils import UsageError
 from scripts.runner.job import Job, Workspace
+from scripts.runner.job_data import other_data
 from scripts.runner.plan import checkpoint_name
 
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
@@ -163,6 +164,12 @@ def _is_finished(job: Job, workspace: Workspace, output: IO[str] | None) -> bool
         return False
     record = read_run_record(job.folder)
     _refuse_other_settings(job, workspace, record, "contains a finished run with other settings")
+    changed = other_data(job, workspace, record.get("data"))
+    if changed:
+        raise UsageError(
+            f"{job.folder} contains a finished run on other data ({'; '.join(changed)}): restore "
+            "the data, choose another OUTPUT, or delete that folder"
+        )
     model = finish_date(job.model_folder) if job.model_folder is not None else None
     if model is not None and model != record["model"]:
         print(f"again {job.name}: its model was trained again ({model})", file=output, flush=True)

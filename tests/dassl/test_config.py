@@ -167,7 +167,10 @@ def test_empty_files_and_sections_set_nothing(tmp_path):
         ("- a list", "must have KEY: value lines"),
         ("OPTIM: [", "is not valid YAML"),
         ("A: [1\nB: {", "is not valid YAML: while parsing a flow"),
-        ("A: !!python/object:os.system {}", "is not valid YAML: could not determine a constructor"),
+        (
+            "A: !!python/object:os.system {}",
+            "is not valid YAML: line 1: could not determine a constructor",
+        ),
         ("DATASET: {ROOT: \xe4}".encode("latin-1"), "it is not UTF-8 text"),
         ("OPTIM: {LR: }", r"'OPTIM\.LR' must be a number such as 0\.0003, got None in"),
     ],
@@ -194,7 +197,7 @@ def test_an_unreadable_file_raises_a_clear_error(tmp_path, monkeypatch):
     def denied(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", denied)
+    monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(UsageError, match=r"cannot read the config file .*: Permission denied"):
         merge_file(get_cfg_default(), tmp_path / "x.yaml")
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
+import signal
 
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms import ToTensor
 
-import datasets  # noqa: F401  (registers the datasets)
-from dassl.data import DataManager, DatasetWrapper
+from dassl.data import DataManager, DatasetWrapper, data_manager
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.data.transforms.transforms import AVAI_CHOICES
 from dassl.utils import UsageError, get_random_state
+from dassl.utils.failures import describe_failure
 from dassl.utils.random_state import seeded
+from datasets.caltech101 import Caltech101
 from tests.toy_data import caltech101, data_config
 
 AUGMENTED = {"INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "cutout", "colorjitter")}
+
+ONE_PIXEL = b"P6 1 1 255 abc"
 
 FIXED = ("normalize", "instance_norm", "center_crop")
 
@@ -258,6 +263,41 @@ def test_item_without_transform_is_the_image(root):
     assert dm.test_loader.dataset[0]["img"].size == (32, 32)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_without_transform_are_refused(workers, root):
+    dm = manager(root, {"INPUT.NO_TRANSFORM": True, "DATALOADER.NUM_WORKERS": workers})
+    with pytest.raises(UsageError, match=r"set INPUT.NO_TRANSFORM to False"):
+        next(iter(dm.test_loader))
+
+
+def test_killed_worker_is_an_error_of_the_machine(root):
+    class Killed(DatasetWrapper):
+        def __getitem__(self, idx):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    dm = manager(root, {"DATALOADER.NUM_WORKERS": 1}, dataset_wrapper=Killed)
+    with pytest.raises(RuntimeError) as error:
+        list(dm.test_loader)
+    text, code = describe_failure(error.value)
+    assert code == 74
+    assert text.startswith("a process that loads images was killed, probably because memory ran")
+    assert "lower DATALOADER.NUM_WORKERS" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_in_a_worker_is_one_sentence(workers, broken):
+    root = broken("image_0001.jpg")
+    options = {"DATALOADER.NUM_WORKERS": workers}
+    dm = manager(root, options, dataset_wrapper=DatasetWrapper)  # not checked before
+    with pytest.raises(UsageError) as error:
+        list(dm.train_loader_x)
+    text, code = describe_failure(error.value)
+    assert code == 2
+    assert text.startswith(f"cannot read the image '{root}/caltech-101")
+    assert "\n" not in text
+
+
 def test_a_list_of_transforms_gives_several_views(root, capsys):
     dm = manager(root, custom_tfm_train=[ToTensor(), lambda image: 1 - ToTensor()(image)])
     batch = next(iter(dm.train_loader_x))
@@ -363,10 +403,54 @@ def test_length_and_index_of_a_wrapper(root):
     assert torch.equal(wrapper[-1]["img"], wrapper[15]["img"])
 
 
-def test_unreadable_image_is_named(root, tmp_path):
-    caltech101(tmp_path, classes=1, train=4, val=0, test=1)
-    (broken,) = tmp_path.glob("caltech-101/*/Faces/image_0001.jpg")
-    broken.write_bytes(b"not an image")
-    dm = manager(tmp_path)
-    with pytest.raises(UsageError, match=r"image_0001.jpg"):
-        list(dm.train_loader_x)
+@pytest.fixture
+def broken(tmp_path):
+    """Create a dataset; return a function that damages one of its images, and the folder."""
+    caltech101(tmp_path, classes=2, train=4, val=2, test=2)
+
+    def damage(name, content=b"not an image"):
+        (path,) = tmp_path.glob(f"caltech-101/*/Faces/{name}")
+        path.write_bytes(content)
+        return tmp_path
+
+    return damage
+
+
+# of the training, validation and test images
+@pytest.mark.parametrize("name", ["image_0001.jpg", "image_0005.jpg", "image_0008.jpg"])
+def test_unreadable_image_is_named_before_the_training(name, broken):
+    with pytest.raises(UsageError, match=rf"cannot read the image '.*{name}' \(it is not an image"):
+        manager(broken(name))
+
+
+def test_all_unreadable_images_are_counted(broken):
+    broken("image_0008.jpg")
+    with pytest.raises(UsageError, match=r"image_0002.*; in all 2 of 16 images"):
+        manager(broken("image_0002.jpg"))
+
+
+def test_checked_images_are_spread_evenly(broken, monkeypatch):
+    root, seen = broken("image_0001.jpg"), []
+    monkeypatch.setattr(data_manager, "CHECKED_IMAGES", 4)
+    monkeypatch.setattr(data_manager, "require_readable", seen.append)
+    dm = manager(root)
+    (paths,) = seen
+    everything = [*dm.dataset.train_x, *dm.dataset.val, *dm.dataset.test]
+    assert paths == [item.impath for item in everything[::4]]
+
+
+def test_checking_images_uses_no_random_numbers(broken):
+    dataset = build_dataset(data_config(broken("image_0001.jpg", ONE_PIXEL), "Caltech101"))
+    before = get_random_state()
+    data_manager.check_images(dataset)
+    after = get_random_state()
+    assert before["python"] == after["python"]
+    assert torch.equal(before["torch"], after["torch"])
+    assert torch.equal(before["numpy"][1], after["numpy"][1])
+
+
+def test_images_of_another_wrapper_and_trusted_images_are_not_checked(broken, monkeypatch):
+    root = broken("image_0001.jpg")
+    manager(root, dataset_wrapper=DatasetWrapper)
+    monkeypatch.setattr(Caltech101, "trusted_images", True)
+    manager(root)

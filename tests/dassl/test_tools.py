@@ -9,7 +9,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from dassl import utils
 from dassl.utils import (
@@ -30,7 +29,6 @@ from dassl.utils import (
     mkdir_if_missing,
     nearest,
     preserved_random_state,
-    read_image,
     read_json,
     set_random_seed,
     set_random_state,
@@ -126,21 +124,6 @@ def test_json_round_trip_and_errors(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UsageError, match="is not valid"):
         read_json(tmp_path / "broken.json")
-
-
-def test_read_image(tmp_path):
-    Image.new("L", (3, 2), 7).save(tmp_path / "gray.png")
-    image = read_image(tmp_path / "gray.png")
-    assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (3, 2), (7, 7, 7))
-    with pytest.raises(UsageError, match=r"no image at .*missing"):
-        read_image(tmp_path / "missing.png")
-    (tmp_path / "text.png").write_text("not an image")
-    with pytest.raises(UsageError, match=r"cannot read the image .*text\.png"):
-        read_image(tmp_path / "text.png")
-    whole = (tmp_path / "gray.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UsageError, match=r"cannot read the image .*cut\.png"):
-        read_image(tmp_path / "cut.png")
 
 
 def test_folders_and_lists(tmp_path):

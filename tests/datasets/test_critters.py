@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 import datasets  # noqa: F401  (registers the datasets)
@@ -70,7 +72,7 @@ def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
     prepare_folder(SMALL, tmp_path / "two", workers=2)
     one = files(tmp_path / "one")
     assert one == files(tmp_path / "two")
-    assert len(one) == 21 + 2  # images, world.json, split_critters.json
+    assert len(one) == 21 + 3  # images, world.json, split_critters.json, drawing.lock
 
 
 def run_workers(*statements: str) -> subprocess.CompletedProcess:
@@ -124,7 +126,6 @@ def test_incomplete_folder_is_completed(tmp_path):
     (images[0].parent / ".train_0001-99.tmp.png").write_bytes(b"half")
     kept = {path: path.stat().st_mtime_ns for path in images[1::2]}
     prepare_folder(SMALL, tmp_path, workers=1)
-    (images[0].parent / ".train_0001-99.tmp.png").unlink()
     assert files(tmp_path) == whole
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
@@ -155,7 +156,52 @@ def test_images_of_another_world_raise(tmp_path, monkeypatch):
         prepare_folder(SMALL, tmp_path, workers=1)
 
 
-@pytest.mark.parametrize("marker", [None, "{broken"])
+def test_a_second_process_waits_for_the_images(tmp_path):
+    code = f"""
+from pathlib import Path
+from datasets.critters_world.folder import Plan, prepare_folder
+prepare_folder(Plan((3, 40), "morph50", train=60, val=0, test=0), Path({str(tmp_path)!r}))
+"""
+    command = [sys.executable, "-c", code]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    logs = sorted((process.communicate(timeout=120)[0] for process in running), key=len)
+    assert [process.returncode for process in running] == [0, 0]
+    rendering = [line for log in logs for line in log.splitlines() if "Rendering" in line]
+    assert rendering == [f"Rendering 120 images of Critters to {tmp_path}/images"]
+    assert len(list(tmp_path.glob("images/*/*"))) == 120
+
+
+def test_the_line_of_a_waiting_process(tmp_path, capfd):
+    with FileLock(tmp_path / "drawing.lock"):
+        waiting = threading.Thread(target=prepare_folder, args=(SMALL, tmp_path, 1))
+        waiting.start()
+        out = ""
+        while not out.endswith("\n"):
+            out += capfd.readouterr().out
+        assert not (tmp_path / "world.json").exists()
+    waiting.join()
+    assert out == (
+        "Waiting for another process, which draws the images of Critters (it has locked "
+        f"{tmp_path}/drawing.lock)\n"
+    )
+    assert (tmp_path / "split_critters.json").exists()
+
+
+def test_lock_of_a_killed_process_is_released(tmp_path):
+    statements = f"""
+from datasets.locks import writing
+with writing({str(tmp_path / "drawing.lock")!r}, "draws"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run_workers(statements).returncode == -9
+    assert (tmp_path / "drawing.lock").exists()
+    prepare_folder(SMALL, tmp_path, workers=1)
+    assert len(list(tmp_path.glob("images/*/*"))) == 21
+
+
+@pytest.mark.parametrize("marker", [None, "{broken", "[]", '{"world": 1, "species": 3}'])
 def test_images_of_unknown_origin_raise(tmp_path, marker):
     prepare_folder(SMALL, tmp_path, workers=1)
     if marker is None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 import shutil
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import datasets  # noqa: F401  (registers the datasets)
 from dassl.data.datasets import Datum, build_dataset
 from dassl.utils import UsageError, set_random_seed
+from datasets import cache
 from tests.toy_data import data_config
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data/fewshot.json").read_text())
@@ -109,8 +114,14 @@ def write_cache(root, parts):
     cache_path(root).write_bytes(pickle.dumps(parts, protocol=pickle.HIGHEST_PROTOCOL))
 
 
-def items_of(part, count, folder, split=GOLDEN["split"]):
-    return [Datum(f"{folder}/{path}", label, 0, name) for path, label, name in split[part][:count]]
+def items_of(part, folder, shots=4):
+    """Return the first ``shots`` images of each class, below ``folder``."""
+    kept, counts = [], Counter()
+    for path, label, name in GOLDEN["split"][part]:
+        counts[label] += 1
+        if counts[label] <= shots:
+            kept.append(Datum(f"{folder}/{path}", label, 0, name))
+    return kept
 
 
 def test_pickle_has_the_original_format(root):
@@ -129,7 +140,7 @@ def test_pickle_has_the_original_format(root):
 
 def test_an_existing_pickle_is_used(root, capsys):
     folder = root / "oxford_pets/images"
-    train, val = items_of("train", 30, folder)[::-1], items_of("val", 5, folder)
+    train, val = items_of("train", folder)[::-1], items_of("val", folder)
     write_cache(root, {"train": train, "val": val})
     dataset = build_dataset(config(root))
     assert [item.impath for item in dataset.train_x] == [item.impath for item in train]
@@ -141,11 +152,11 @@ def test_an_existing_pickle_is_used(root, capsys):
 
 @pytest.mark.parametrize("old", ["/gone/data/oxford_pets/images", "D:\\data\\oxford_pets\\images"])
 def test_a_moved_data_folder_is_detected(old, root, capsys):
-    train, val = items_of("train", 30, old), items_of("val", 5, old)
+    train, val = items_of("train", old), items_of("val", old)
     write_cache(root, {"train": train, "val": val})
     dataset = build_dataset(config(root))
-    expected = [entry[0] for entry in GOLDEN["split"]["train"][:30]]
-    assert [path for path, _ in listed(dataset.train_x, root)] == expected
+    expected = [item.impath for item in items_of("train", root / "oxford_pets/images")]
+    assert [item.impath for item in dataset.train_x] == expected
     assert f"The data folder has moved since that file was written: {old}" in (
         capsys.readouterr().out
     )
@@ -154,24 +165,137 @@ def test_a_moved_data_folder_is_detected(old, root, capsys):
 def test_pickle_of_another_split_raises(root):
     strange = [Datum("/data/oxford_pets/images/face/other.png", 5, 0, "face")]
     folder = root / "oxford_pets/images"
-    write_cache(root, {"train": strange, "val": items_of("val", 5, folder)})
+    write_cache(root, {"train": strange, "val": items_of("val", folder)})
     with pytest.raises(UsageError, match=r"face/other.png is not among the images.*delete it"):
         build_dataset(config(root))
 
 
 def test_pickle_with_other_labels_raises(root):
     folder = root / "oxford_pets/images"
-    train = items_of("train", 30, folder)
+    train = items_of("train", folder)
     train[0] = Datum(train[0].impath, train[0].label + 1, 0, train[0].classname)
-    write_cache(root, {"train": train, "val": items_of("val", 5, folder)})
+    write_cache(root, {"train": train, "val": items_of("val", folder)})
     with pytest.raises(UsageError, match=r"has label 6 there, 5 here"):
         build_dataset(config(root))
 
 
 def test_pickle_without_validation_images_raises(root):
-    write_cache(root, {"train": items_of("train", 30, root / "oxford_pets/images")})
+    write_cache(root, {"train": items_of("train", root / "oxford_pets/images")})
     with pytest.raises(UsageError, match=r"does not fit the split.*names no images"):
         build_dataset(config(root))
+
+
+def refused(root, train, val=None, shots=4):
+    """Return the sentence with which a pickle of these images is refused."""
+    write_cache(root, {"train": train, "val": val or items_of("val", root / "oxford_pets/images")})
+    with pytest.raises(UsageError, match=r"does not fit the split.*delete it to sample") as error:
+        build_dataset(config(root, shots=shots))
+    return str(error.value)
+
+
+def test_pickle_must_contain_every_class(root):
+    train = items_of("train", root / "oxford_pets/images")
+    name = train[-1].classname
+    last = [item for item in train if item.classname == name]
+    text = refused(root, train[: -len(last)])
+    assert f"it has 0 images of class {name!r} instead of {len(last)}" in text
+
+
+@pytest.mark.parametrize("shots", [3, 5])
+def test_pickle_must_contain_the_number_of_shots(shots, root):
+    text = refused(root, items_of("train", root / "oxford_pets/images", shots))
+    assert re.search(rf"it has {shots} images of class '\w+' instead of [34]\)", text)
+
+
+def test_pickle_must_contain_validation_images_of_every_class(root):
+    folder = root / "oxford_pets/images"
+    text = refused(root, items_of("train", folder), items_of("val", folder)[:-1])
+    assert "instead of 4" in text
+
+
+def test_pickle_with_an_image_twice_raises(root):
+    train = items_of("train", root / "oxford_pets/images")
+    assert f"it names {train[0].impath} more than once" in refused(root, [train[0], *train[:-1]])
+
+
+def test_class_with_few_images_keeps_all_of_them(root):
+    build_dataset(config(root, shots=16))
+    again = build_dataset(config(root, shots=16))
+    counts = Counter(item.label for item in again.train_x)
+    assert len(set(counts.values())) == 2
+
+
+MEMO_BOMB = b"\x80\x02" + pickle.EMPTY_DICT + pickle.LONG_BINPUT + b"\xff\xff\xff\x7f."
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (MEMO_BOMB, "memo index 2,147,483,647 is larger than the file"),
+        (b"}p2147483647\n.", "memo index 2,147,483,647 is larger"),
+        (pickle.BYTEARRAY8 + (2**40).to_bytes(8, "little") + b".", "its end is missing"),
+        (pickle.BINBYTES8 + (2**40).to_bytes(8, "little") + b".", "its end is missing"),
+        (pickle.FRAME + (2**40).to_bytes(8, "little") + b".", "its end is missing"),
+        (pickle.LONG4 + b"\xff\xff\xff\xff.", "negative size"),
+        (b"}" + b")" + b"\x85" * 500_000 + b"K\x01s.", "thousands of tuples"),
+        (b"\x8f" * 100_000 + b".", "thousands of tuples or sets"),
+        (b"\xff.", "byte 0 is not a pickle's"),
+        (b"}" * 2**22, "bytes, too many for"),
+        (b"I" + b"9" * 5000 + b"\n.", "is broken"),
+        (b"]" * 400_000 + b"a" * 399_999 + b".", "has no image lists"),
+    ],
+)
+def test_pickles_that_take_memory_are_refused_before_loading(content, words, root, monkeypatch):
+    cache_path(root).parent.mkdir(exist_ok=True)
+    cache_path(root).write_bytes(content)
+    if words not in ("is broken", "has no image lists"):
+        monkeypatch.setattr(cache._DatumUnpickler, "load", lambda self: pytest.fail("loaded"))
+    with pytest.raises(UsageError, match=rf"shot_4-seed_1.pkl.*{words}.*delete it"):
+        build_dataset(config(root))
+
+
+def test_pickle_cannot_change_datum(root):
+    state = b"N}X\x05\x00\x00\x00labelK\x03s\x86b"  # setattr(Datum, "label", 3)
+    content = b"\x80\x02cdassl.data.datasets.base_dataset\nDatum\n" + state + b"."
+    cache_path(root).parent.mkdir(exist_ok=True)
+    cache_path(root).write_bytes(content)
+    before = vars(Datum)["label"]
+    with pytest.raises(UsageError, match=r"no image lists"):
+        build_dataset(config(root))
+    assert vars(Datum)["label"] is before
+
+
+def test_labels_must_be_integers(root):
+    train = items_of("train", root / "oxford_pets/images")
+    train[0]._label = True
+    write_cache(root, {"train": train})
+    with pytest.raises(UsageError, match=r"no image lists"):
+        build_dataset(config(root))
+
+
+def test_a_second_process_waits_for_the_sample(root, capfd):
+    lock = FileLock(root / "oxford_pets/split_fewshot/sampling.lock")
+    cache_path(root).parent.mkdir()
+    folder = root / "oxford_pets/images"
+    train, val = items_of("train", folder)[::-1], items_of("val", folder)
+    with lock:
+        waiting = threading.Thread(target=lambda: results.append(build_dataset(config(root))))
+        results: list = []
+        waiting.start()
+        out = ""
+        while "Waiting for another process, which samples few-shot images" not in out:
+            out += capfd.readouterr().out
+        write_cache(root, {"train": train, "val": val})
+    waiting.join()
+    assert [item.impath for item in results[0].train_x] == [item.impath for item in train]
+
+
+def test_temporaries_of_dead_processes_are_removed(root):
+    folder = cache_path(root).parent
+    folder.mkdir()
+    (folder / ".shot_4-seed_1-99.tmp.pkl").write_bytes(b"half")
+    build_dataset(config(root))
+    assert {path.name for path in folder.iterdir()} == {"sampling.lock", "shot_4-seed_1.pkl"}
 
 
 class Malicious:

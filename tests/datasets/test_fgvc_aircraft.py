@@ -78,3 +78,18 @@ def test_variant_missing_from_variants_txt(folder):
         UsageError, match=r"names the variant 'F/A-18', which variants.txt does not"
     ):
         build_dataset(data_config(folder.parent, "FGVCAircraft"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("variants.txt", b"A320\nF/A-18\nA320\n", "variants.txt names A320 more than once"),
+        ("variants.txt", b"\xff\xfe", "variants.txt is not a text file in UTF-8"),
+        ("images_variant_test.txt", b"../../a A320\n", "names the image '../../a', which is no"),
+        ("images_variant_test.txt", b"", "the test split has no images"),
+    ],
+)
+def test_damaged_text_files(name, content, words, folder):
+    (folder / name).write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        build_dataset(data_config(folder.parent, "FGVCAircraft"))

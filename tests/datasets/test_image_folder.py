@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import datasets  # noqa: F401  (registers the datasets)
+from dassl.data import DataManager
 from dassl.data.datasets import build_dataset
 from dassl.utils import UsageError
 from tests.toy_data import data_config, write_image
@@ -71,11 +72,56 @@ def test_class_missing_from_train(parts):
         build_dataset(data_config(parts, "ImageFolder"))
 
 
-def test_class_without_training_images(parts):
-    (parts / "train/wren").mkdir()
-    make_classes(parts / "test", 1, ["wren"])
-    with pytest.raises(UsageError, match=r"classes without training images \(wren\)"):
+@pytest.mark.parametrize("name", ["zebra", "bird"])  # the last one, and one between others
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_empty_class_folder_is_named(part, name, parts):
+    make_classes(parts / "train", 1, [name])
+    if part == "train":
+        (parts / "train" / name / "0.png").unlink()
+    else:
+        (parts / part / name).mkdir()
+    with pytest.raises(UsageError, match=rf"no images in the class folder .*/{part}/{name}: add"):
         build_dataset(data_config(parts, "ImageFolder"))
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", ".ipynb_checkpoints"])
+def test_junk_folders_are_skipped_and_named(name, parts, capsys):
+    make_classes(parts / "train", 1, [name])
+    dataset = build_dataset(data_config(parts, "ImageFolder"))
+    assert dataset.classnames == CLASSES
+    assert f"Skipping folders in {parts}/train that are not classes: {name}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_classes_missing_from_test_are_named(parts, capsys):
+    make_classes(parts / "train", 1, ["wren"])
+    build_dataset(data_config(parts, "ImageFolder"))
+    log = capsys.readouterr().out
+    for part in ("val", "test"):
+        assert f"warning: {parts}/{part} has no folders of 1 of the 4 classes" in log
+    assert "(wren): they are not measured" in log
+
+
+def test_train_without_class_folders(parts):
+    for path in (parts / "train").rglob("*.png"):
+        path.rename(parts / "train" / f"{path.parent.name} {path.name}")
+    for name in CLASSES:
+        (parts / "train" / name).rmdir()
+    with pytest.raises(UsageError, match=r"train has no class folders: put the training images"):
+        build_dataset(data_config(parts, "ImageFolder"))
+
+
+def test_a_folder_named_like_an_image(parts):
+    (parts / "train/robin/x.jpg").mkdir()
+    with pytest.raises(UsageError, match=r"train/robin/x.jpg' \(it is a folder\)"):
+        DataManager(data_config(parts, "ImageFolder"))
+
+
+def test_display_name_is_that_of_the_folder(parts, capsys):
+    manager = DataManager(data_config(parts, "ImageFolder"))
+    assert manager.dataset.display_name == parts.name
+    assert f"Dataset    {parts.name}" in capsys.readouterr().out
 
 
 def test_other_files_are_skipped_and_logged(parts, capsys):
@@ -123,11 +169,11 @@ def test_command_splits_class_folders(tmp_path, monkeypatch):
     assert (tmp_path / "split.json").read_text() == first
 
 
-def assert_usage_error(monkeypatch, capsys, folder, message):
-    """Check that the command exits with code 2 and one line on stderr."""
+def assert_error(monkeypatch, capsys, folder, message, code=2):
+    """Check that the command exits with this code and one line on stderr."""
     with pytest.raises(SystemExit) as stop:
         run_command(monkeypatch, folder)
-    assert stop.value.code == 2
+    assert stop.value.code == code
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(f"error: .*{message}", line)
 
@@ -136,13 +182,11 @@ def test_command_reports_folders_that_it_cannot_split(tmp_path, monkeypatch, cap
     file = tmp_path / "file.txt"
     file.touch()
     for nothing in (tmp_path / "nope", file):
-        assert_usage_error(
-            monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with"
-        )
-    assert_usage_error(monkeypatch, capsys, tmp_path, "has no class folders")
+        assert_error(monkeypatch, capsys, nothing, f"{nothing} is not a folder: pass one with")
+    assert_error(monkeypatch, capsys, tmp_path, "has no class folders")
     make_classes(tmp_path, 10)
     (tmp_path / "empty").mkdir()
-    assert_usage_error(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
+    assert_error(monkeypatch, capsys, tmp_path, "empty has 0 images: too few to split")
     assert not (tmp_path / "split.json").exists()
 
 
@@ -150,13 +194,14 @@ def test_command_reports_write_errors(tmp_path, monkeypatch, capsys):
     make_classes(tmp_path, 10)
 
     def denied(*args):
-        raise PermissionError(13, "Permission denied")
+        raise PermissionError(13, "Permission denied", "split.json")
 
     monkeypatch.setattr("datasets.split.save_split", denied)
-    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json cannot be written \(Permission")
+    message = r"'split\.json' cannot be used \(permission denied\)"
+    assert_error(monkeypatch, capsys, tmp_path, message, code=74)
 
 
 def test_command_does_not_overwrite(tmp_path, monkeypatch, capsys):
     (tmp_path / "split.json").write_text("{}")
-    assert_usage_error(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
+    assert_error(monkeypatch, capsys, tmp_path, r"split\.json exists: remove it first")
     assert (tmp_path / "split.json").read_text() == "{}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,11 +104,34 @@ def test_flat_validation_images_beside_empty_class_folders(imagenet):
         build_dataset(config(imagenet.parent))
 
 
-def test_empty_class_folders(imagenet):
-    for path in (imagenet / "images/val").glob("*/*.JPEG"):
+@pytest.mark.parametrize("part", ["train", "val"])
+@pytest.mark.parametrize("wnid", NAMES)
+def test_empty_class_folder(wnid, part, imagenet):
+    for path in (imagenet / f"images/{part}/{wnid}").iterdir():
         path.unlink()
-    with pytest.raises(UsageError, match=r"no images in class folders in .*images/val"):
+    with pytest.raises(UsageError, match=rf"no images in the class folder .*images/{part}/{wnid}"):
         build_dataset(config(imagenet.parent))
+
+
+def test_no_class_folders(imagenet):
+    for part in ("train", "val"):
+        shutil.rmtree(imagenet / "images" / part)
+        (imagenet / "images" / part).mkdir()
+    with pytest.raises(UsageError, match=r"no class folders with images in .*images/train"):
+        build_dataset(config(imagenet.parent))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"n01440764 caf\xe9"])
+def test_class_names_that_are_not_text(content, imagenet):
+    (imagenet / "classnames.txt").write_bytes(content)
+    with pytest.raises(UsageError, match=r"classnames.txt is not a text file in UTF-8"):
+        build_dataset(config(imagenet.parent))
+
+
+def test_class_names_with_a_byte_order_mark(imagenet):
+    names = (imagenet / "classnames.txt").read_text()
+    (imagenet / "classnames.txt").write_text(f"\ufeff{names}")
+    assert build_dataset(config(imagenet.parent)).classnames == list(NAMES.values())
 
 
 def test_folders_that_differ_between_train_and_val(imagenet):
@@ -263,9 +287,11 @@ def test_v2_numbers_count_sorted_ids_whatever_the_order_of_classnames_txt(tmp_pa
     assert dataset.test[0].impath.endswith("/0/0_0.png")
 
 
-def test_v2_with_a_missing_folder(tmp_path):
-    make_shifted(tmp_path, "ImageNetV2", folders=["0", "1", "3"])
-    with pytest.raises(UsageError, match=r"has 3 numbered class folders.*0 to 3 are needed"):
+@pytest.mark.parametrize("folders", [["0", "1", "3"], ["0", "1", "02", "3"]])
+def test_v2_with_a_missing_folder(folders, tmp_path):
+    make_shifted(tmp_path, "ImageNetV2", folders=folders)
+    words = rf"has {len(folders)} numbered class folders.*0 to 3 are needed"
+    with pytest.raises(UsageError, match=words):
         build_dataset(config(tmp_path, "ImageNetV2"))
 
 

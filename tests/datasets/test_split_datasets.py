@@ -74,7 +74,8 @@ def test_missing_image_folder_names_its_source(name, tmp_path):
         build_dataset(data_config(tmp_path, name))
     cls = DATASET_REGISTRY.get(name)
     path = tmp_path / layout.folder / layout.images
-    for part in (name, str(path.resolve()), cls.images_url, cls.mirror):
+    command = f"python -m datasets fetch {cls.__module__.removeprefix('datasets.')} --root"
+    for part in (name, str(path.resolve()), cls.images_url, cls.mirror, command):
         assert part in str(error.value)
 
 
@@ -142,12 +143,26 @@ def test_missing_root_is_reported(tmp_path):
         build_dataset(data_config(tmp_path / "nowhere", "Food101"))
 
 
-def test_empty_root_is_the_working_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("root", ["", " ", "a\0b"])
+@pytest.mark.parametrize("name", ["Food101", "Critters", "ImageFolder", "ImageNet"])
+def test_empty_root_is_refused(name, root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"no image folder .*set DATASET.ROOT \(--root\), now ''"):
-        build_dataset(data_config("", "Food101"))
+    with pytest.raises(UsageError, match=r"DATASET.ROOT \(--root\) is '.*': set it to the folder"):
+        build_dataset(data_config(root, name))
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_working_folder_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     LAYOUTS["Food101"].make(tmp_path)
-    assert len(build_dataset(data_config("", "Food101")).test) == 6
+    assert len(build_dataset(data_config(".", "Food101")).test) == 6
+
+
+def test_file_in_place_of_the_image_folder(tmp_path):
+    (tmp_path / "food-101").mkdir()
+    (tmp_path / "food-101/images").touch()
+    with pytest.raises(UsageError, match=r"food-101/images is a file, but must be the folder"):
+        build_dataset(data_config(tmp_path, "Food101"))
 
 
 def test_home_folder_is_expanded(tmp_path, monkeypatch):
@@ -162,8 +177,64 @@ def test_home_folder_is_expanded(tmp_path, monkeypatch):
 def test_malformed_split_file(content, tmp_path):
     LAYOUTS["Food101"].make(tmp_path)
     (tmp_path / "food-101/split_zhou_Food101.json").write_text(content)
-    with pytest.raises(UsageError, match=r"split_zhou_Food101.json is not a split file"):
+    with pytest.raises(UsageError, match=r"split_zhou_Food101.json' is not valid.*it must contain"):
         build_dataset(data_config(tmp_path, "Food101"))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_empty_part(part, tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps({**split, part: []}))
+    with pytest.raises(UsageError, match=rf"Food101: the {part} split has no images"):
+        build_dataset(data_config(tmp_path, "Food101"))
+
+
+def test_paths_with_backslashes(tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    before = build_dataset(data_config(tmp_path, "Food101"))
+    windows = {
+        part: [[path.replace("/", "\\"), label, name] for path, label, name in entries]
+        for part, entries in split.items()
+    }
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(windows))
+    after = build_dataset(data_config(tmp_path, "Food101"))
+    assert [item.impath for item in after.test] == [item.impath for item in before.test]
+
+
+def test_name_with_a_backslash(tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    path, label, name = split["test"][0]
+    images = tmp_path / "food-101/images"
+    (images / path).rename(images / "a\\b.jpg")
+    split["test"][0] = ["a\\b.jpg", label, name]
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    assert build_dataset(data_config(tmp_path, "Food101")).test[0].impath == str(
+        images / "a\\b.jpg"
+    )
+
+
+@pytest.mark.parametrize("path", ["../secret.jpg", "a/../../secret.jpg", "/etc/a.jpg", "C:\\a.jpg"])
+def test_paths_that_leave_the_image_folder(path, tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    (tmp_path / "food-101/secret.jpg").touch()
+    split["val"][0][0] = path
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    with pytest.raises(
+        UsageError, match=r"Food101.json lists the image .*not below .*images: paths"
+    ):
+        build_dataset(data_config(tmp_path, "Food101"))
+
+
+@pytest.mark.parametrize("path", ["", "a\0b.jpg", "a\nb.jpg", "x" * 5000, "caf\udce9.jpg"])
+def test_names_of_missing_images_fit_into_one_line(path, tmp_path):
+    split = LAYOUTS["Food101"].make(tmp_path)
+    split["val"][0][0] = path
+    (tmp_path / "food-101/split_zhou_Food101.json").write_text(json.dumps(split))
+    with pytest.raises(UsageError) as error:
+        build_dataset(data_config(tmp_path, "Food101"))
+    text = str(error.value)
+    assert text.isprintable()
+    assert len(text) < 1000
 
 
 def test_class_without_training_images(tmp_path):
@@ -185,27 +256,33 @@ def rewrite_split(root, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda _, path, label, name: [path, 5 + 2 * label, name], r"3 classes .*labels 5, 7, 9"),
-        (lambda _, path, label, name: [path, label - 1, name], r"labels -1, 0, 1: .*be 0 to 2"),
+        (
+            lambda _, path, label, name: [path, 5 + 2 * label, name],
+            r"3 classes .*labels 5, 7, 9.* before 5 \(.*\) there is no 0",
+        ),
+        (
+            lambda _, path, label, name: [path, label - 1, name],
+            r"Expected int >= 0 - at \$\.train\[0\]\[1\]",
+        ),
         (
             lambda part, path, label, name: [path, label, name + part],
             r"label 0 has the class names '.*train' and '.*val' \(.*jpg\), but only one",
         ),
         (
             lambda _, path, label, name: [path, label, label],
-            r"class name of '.*jpg' is 0, not a string",
+            r"Expected str, got int - at \$\.train\[0\]\[2\]",
         ),
         (
             lambda _, path, label, name: [path, label + 0.5, name],
-            r"label of '.*' is 0\.5, not an int",
+            r"Expected int, got float - at \$\.train\[0\]\[1\]",
         ),
         (
             lambda _, path, label, name: [path, str(label), name],
-            r"label of '.*' is '0', not an int",
+            r"Expected int, got str - at \$\.train\[0\]\[1\]",
         ),
         (
             lambda _, path, label, name: [path, label > 0, name],
-            r"label of '.*' is False, not an int",
+            r"Expected int, got bool - at \$\.train\[0\]\[1\]",
         ),
     ],
 )

@@ -110,7 +110,7 @@ def fuzz(
         path.write_bytes(content)
         outcome = "read"
         try:
-            with _bounded():
+            with bounded():
                 read(path)
         except allowed as error:
             outcome = type(error).__name__
@@ -125,11 +125,12 @@ def fuzz(
                 f"it is kept as {kept}"
             ) from error
         found[outcome] = found.get(outcome, 0) + 1
+    print(f"{count} mutants of {name}: {found}")
     return found
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """Bound memory and time within the context, and forbid executing anything."""
     global _watching
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -87,7 +87,10 @@ def test_the_table_by_hand() -> None:
     ("words", "sentence"),
     [
         (["critters", "1", "--variants", "no-cash"], "unknown variant 'no-cash': did you mean"),
-        (["critters", "1", "--workers", "0"], "--workers takes a positive whole number, got 0"),
+        (
+            ["critters", "1", "--workers", "0"],
+            "--workers: takes a whole number from 1",
+        ),
         (["criters", "1"], "unknown dataset 'criters'"),
         (["critters", "1", "--set", "A.B"], "'A.B' has no value"),
         (

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from scripts.predict import find_images, main
+from tests.toy import save_toy_clip
 from tests.trainers.classifier.runs import METHODS, Runs
 
 
@@ -112,17 +113,22 @@ def test_images_are_found_once_and_in_order(runs: Runs, tmp_path: Path) -> None:
         (["tests/data/[x].png"], "is a path without files"),
         (["IMAGE", "--top-k", "0"], "--top-k must be at least 1, got 0"),
         (["IMAGE", "--epoch", "9"], "has no checkpoint of epoch 9"),
-        (["IMAGE", "--classes", "cat,,dog"], "got an empty name"),
+        (["IMAGE", "--classes", "cat,,dog"], "got an empty one"),
         (["IMAGE", "--device", "tpu"], "device 'tpu' cannot be used"),
         (["IMAGE", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
-        (["IMAGE", "--backbone", "critters-vit-t"], "set backbone to the backbone of the training"),
+        (["IMAGE", "--backbone", "OTHER"], "set backbone to the backbone of the training"),
         (["IMAGE", "--set", "TRAINER.COOP.CTX", "1"], "has the setting TRAINER.COOP.CTX"),
     ],
 )
 def test_wrong_usage_is_one_sentence(
-    words: list[str], message: str, runs: Runs, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    runs: Runs,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    words = [runs.images[0] if word == "IMAGE" else word for word in words]
+    given = {"IMAGE": runs.images[0], "OTHER": str(save_toy_clip(tmp_path / "clip.pt", seed=5))}
+    words = [given.get(word, word) for word in words]
     code, out, err = predict(capsys, runs.folder("CoOp"), *words)
     assert code == 2
     assert out == ""

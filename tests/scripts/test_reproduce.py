@@ -96,7 +96,7 @@ def test_failed_training_skips_only_its_test(
         (["--methods", "coup", "--datasets", "critters"], "unknown method 'coup'"),
         (["--datasets", "dtdd"], "unknown dataset 'dtdd'"),
         (["--protocols", "base2novel"], "unknown protocol 'base2novel'"),
-        (["--workers", "0"], "--workers takes a positive whole number, got 0"),
+        (["--workers", "0"], "--workers: takes a whole number from 1"),
         (["--datasets", "dtd", "--protocols", "xd"], "no job: none of the methods has xd on dtd"),
     ],
 )

@@ -261,16 +261,16 @@ def test_job_that_finished_without_a_test_is_not_unfinished(
 def test_result_without_required_fields_is_reported(output: Output) -> None:
     folder = output.add(70.0)
     (folder / "result.json").write_text('{"trainer": "CoOp"}')
-    with pytest.raises(UsageError, match=r"result\.json has no dataset, config"):
+    with pytest.raises(UsageError, match=r"Object missing required field dataset"):
         find(output.root)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("3", "contains 3, but train.py writes a JSON object"),
-        (json.dumps({**RESULT, "settings": 3}), "has the settings 3"),
-        (json.dumps({**RESULT, "accuracy": "high"}), "has the accuracy 'high'"),
+        ("3", "Expected object, got int"),
+        (json.dumps({**RESULT, "settings": 3}), "Expected object, got int - at $.settings"),
+        (json.dumps({**RESULT, "accuracy": "high"}), "Expected float, got str - at $.accuracy"),
     ],
 )
 def test_malformed_result_is_reported(
@@ -394,3 +394,43 @@ def test_plot_is_a_png(filled: Output, tmp_path: Path) -> None:
     path = tmp_path / "plots" / "bars.png"
     assert results.main([str(filled.root), "--plot", str(path)]) == 0
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def data_of(name: str, root: str, classes: list[str], images: str) -> dict[str, object]:
+    """Return the record of a run's data."""
+    return {
+        "name": name,
+        "root": root,
+        "classes": classes,
+        "all_classes": classes,
+        "test": {"images": 10, "sha256": images},
+    }
+
+
+def test_own_folders_of_other_content_are_other_datasets(output: Output) -> None:
+    first = data_of("birds", "/a/birds", ["jay", "tit"], "1" * 64)
+    moved = {**first, "root": "/c/birds"}
+    second = data_of("birds", "/b/birds", ["jay", "owl"], "2" * 64)
+    output.add(71.0, dataset="birds", seed=1, data=first)
+    output.add(72.0, dataset="birds", seed=2, data=moved)
+    assert {run.dataset for run in find(output.root).runs} == {"birds"}
+    output.add(73.0, dataset="birds", seed=1, data=second)
+    output.add(74.0, dataset="birds", seed=3)  # of an earlier version, without the record
+    names = [run.dataset for run in find(output.root).runs]
+    assert names == ["birds (/a/birds)", "birds (/c/birds)", "birds (/b/birds)", "birds"]
+
+
+def test_images_that_changed_in_place_are_another_dataset(output: Output) -> None:
+    for images in ("1", "2"):
+        output.add(71.0, dataset="x", data=data_of("x", "/x", ["jay", "tit"], images * 64))
+    names = [run.dataset for run in find(output.root).runs]
+    assert names == ["x (/x, images 11111111)", "x (/x, images 22222222)"]
+
+
+def test_weights_that_changed_under_one_name_are_another_backbone(output: Output) -> None:
+    for number in (1, 1, 2):
+        clip = {"text_projection": {"shape": "2 x 2", "sample": f"0.{number}"}}
+        output.add(71.0, backbone="w.pt", clip=clip)
+    names = [run.backbone for run in find(output.root).runs]
+    assert names[0] == names[1] != names[2]
+    assert all(name.startswith("w.pt (weights ") for name in names)

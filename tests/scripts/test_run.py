@@ -40,7 +40,11 @@ def test_source_protocols_default_to_imagenet(protocol: str) -> None:
     [
         (["coop", "fewshot", "dtd"], {}, "SEED is missing"),
         (["coop"], {}, "PROTOCOL is missing"),
-        (["coop", "fewshot", "dtd", "one"], {}, "SEED must be a whole number such as 1, got 'one'"),
+        (
+            ["coop", "fewshot", "dtd", "one"],
+            {},
+            "SEED must be a whole number such as 1, at most",
+        ),
         (["coop", "fewshot", "dtd", "1", "A.B"], {}, "'A.B' has no value"),
         (["coop", "fewshot", "dtd", "1", "--resume", "x"], {}, "got '--resume'"),
         (["coop", "fewshot", "dtd", "1"], {"SHOTS": "four"}, "SHOTS must be positive"),

@@ -129,7 +129,10 @@ def test_dry_run_runs_nothing(place: Workspace, capsys: pytest.CaptureFixture[st
         ([*GRID, "--protocol", "base2old"], "unknown protocol 'base2old'"),
         ([*GRID, "--ray-address", "auto"], "--ray-address auto is read with --ray only"),
         ([*GRID, "--set", "OPTIM.LR"], "has no value"),
-        ([*GRID, "--workers", "0"], "--workers takes a positive whole number, got 0"),
+        (
+            [*GRID, "--workers", "0"],
+            "--workers: takes a whole number from 1",
+        ),
         ([*GRID, "--slurm", "--gpus", "0.5"], "--gpus 0.5 is a share, which Slurm does not have"),
         ([*GRID, "--slurm"], "--slurm needs Slurm's commands on this machine"),
         (

@@ -255,7 +255,7 @@ def test_chunked_training_equals_unchunked_training(world, precision, tmp_path, 
 
 @pytest.mark.parametrize("key", ["TRAINER.TEXT_CHUNK", "TRAINER.COCOOP.MAX_PROMPTS"])
 def test_negative_max_prompts_raises(world, tmp_path, key):
-    with pytest.raises(SettingsError, match=rf"{key} must be .* or 0 to choose .* got -3$"):
+    with pytest.raises(SettingsError, match=rf"{key} must be a whole number from 0 .* got -3$"):
         world.build("CoCoOp", tmp_path, key, -3)
 
 

@@ -1,12 +1,14 @@
 """The fast encoders match the naive ones in double precision to 1e-9."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from clip import clip
 from tests.toy import toy_clip, toy_resnet_state_dict
 from tests.trainers import naive
-from trainers.encode import encode_image, encode_text
+from trainers.encode import check_size, encode_image, encode_text
 from trainers.prompting.packing import Packing
 from trainers.settings import SettingsError
 
@@ -160,3 +162,12 @@ def test_prefix_gradients_equal_those_of_full_prompts(model):
         (features * weight).sum().backward()
         gradients.append(context.grad)
     torch.testing.assert_close(*gradients, **EXACT)
+
+
+@pytest.mark.parametrize("size", [(70, 64), (64, 70), (32, 128), (65, 65), (128, 128)])
+def test_images_of_another_size_are_refused(size):
+    """Some of them have as many patches as the backbone has positions."""
+    visual = SimpleNamespace(input_resolution=64)
+    check_size(visual, 64, 64)
+    with pytest.raises(SettingsError, match=r"takes 64x64: set INPUT\.SIZE to \(64, 64\)"):
+        check_size(visual, *size)

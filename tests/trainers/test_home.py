@@ -24,8 +24,8 @@ ORIGINALS = {
     "clip.simple_tokenizer": {"SimpleTokenizer"},
 }
 CLIP = {"load", "tokenize", "available_models"}
-LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip", "PIL", "msgspec"}
-LIBRARIES |= {"filelock", "safetensors"}  # installed with torch and open_clip
+LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip", "PIL"}
+LIBRARIES |= {"filelock", "msgspec", "safetensors"}
 
 
 def imports(tree):

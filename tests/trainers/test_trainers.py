@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dassl.utils import UsageError
 from tests.toy import toy_clip
 from tests.trainers.toy_runs import TEST_CASES, ToyWorld, learned
 from trainers.settings import SettingsError
@@ -172,7 +173,7 @@ def test_zero_is_a_valid_value(world, zero, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("TRAINER.TEXTREFINER.CACHE_SIZE", -1, "CACHE_SIZE must be a finite number"),
+        ("TRAINER.TEXTREFINER.CACHE_SIZE", -1, "CACHE_SIZE must be a whole number from 0"),
         ("TRAINER.TEXTREFINER.MOMENTUM", 1.5, "MOMENTUM must be a finite number in"),
         ("TRAINER.TEXTREFINER.ALPHA", float("nan"), "ALPHA must be a finite number"),
         ("TRAINER.TEXTREFINER.TOPK", 17, "TOPK is 17, but the backbone has 16 patches"),
@@ -185,7 +186,7 @@ def test_zero_is_a_valid_value(world, zero, tmp_path):
     ],
 )
 def test_invalid_settings_raise(world, key, value, message, tmp_path):
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises((SettingsError, UsageError), match=message):
         world.build("TextRefinerCoOp", tmp_path, key, value)
 
 

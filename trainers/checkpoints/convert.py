@@ -14,10 +14,10 @@ from torch import Tensor
 from clip import clip
 from clip.model import convert_weights
 from clip.simple_tokenizer import SimpleTokenizer
-from dassl.utils import load_checkpoint, read_json, write_json
+from dassl.utils import write_json
 
 from ..settings import SettingsError
-from .fingerprints import RECORD, check_clip_fingerprint, clip_fingerprint
+from .fingerprints import check_clip_fingerprint, clip_fingerprint
 from .layouts import (
     PROMPT_LEARNER,
     RELEASED,
@@ -28,7 +28,8 @@ from .layouts import (
     read_content,
     release_files,
 )
-from .load import check_clip
+from .load import check_clip, check_epochs, read_checkpoint, wrong_values
+from .record import MAX_LENGTH, RECORD, read_record
 
 __all__ = ["to_ours", "to_release"]
 
@@ -52,7 +53,7 @@ def to_ours(source: Path, target: Path, backbone: str) -> str:
                 check_clip(clip_model, content, str(source / name / file), "--backbone")
             learned = {k: v for content in contents.values() for k, v in content.learned.items()}
             method = method_of(str(source), states, learned)
-            check_keys(str(source / file), method, learned)
+            _check_learned(str(source / file), method, learned)
             own: dict[str, dict[str, Tensor]] = {name: {} for name in states}
             for key, value in learned.items():
                 model, _, parameter = key.partition(".")
@@ -89,13 +90,13 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
     ``target`` must be missing or empty. ``backbone`` is a name or path; "" uses the CLIP named in
     checkpoint.json. A `SettingsError` names what prevents a conversion.
     """
-    if not (source / RECORD).is_file():
+    record = read_record(str(source))
+    if record is None:
         raise SettingsError(f"{source} has no {RECORD}, which names the backbone and the classes")
-    record = read_json(str(source / RECORD))
-    name = backbone or record["backbone"]
+    name = backbone or record.backbone
     if not name:
         raise SettingsError(f"{source / RECORD} does not name the backbone: give it as --backbone")
-    settings, classes = record["settings"], record["classes"]
+    settings, classes = record.settings, record.classes
     clip_model = _load_clip(name)
     check_clip_fingerprint(str(source), clip_model, "--backbone", name)
     with _new_folder(target) as folder:
@@ -110,7 +111,7 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
                 raise SettingsError(
                     f"{source} contains {method}, but the release has only {' and '.join(RELEASED)}"
                 )
-            check_keys(str(source / file), method, learned)
+            _check_learned(str(source / file), method, learned, clip_model)
             if RELEASED[method] == "COOP" and not classes:
                 raise SettingsError(
                     f"{source / RECORD} does not contain the class names, which the release saves"
@@ -118,8 +119,12 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
             node = f"TRAINER.{RELEASED[method]}"
             if settings.get(f"{node}.PREC") == "fp16":
                 convert_weights(clip_model)
-            words = settings.get(f"{node}.CTX_INIT", "").replace("_", " ").split()
-            words = words or ["X"] * settings.get(f"{node}.N_CTX", 0)
+            ctx = learned.get(f"{PROMPT_LEARNER}.ctx")
+            init = settings.get(f"{node}.CTX_INIT", "")
+            if not isinstance(init, str) or len(init) > MAX_LENGTH:
+                raise SettingsError(f"{source / RECORD} has no valid {node}.CTX_INIT: restore it")
+            words = init.replace("_", " ").split()
+            words = words or ["X"] * (0 if ctx is None else ctx.shape[-2])
             files = release_files(learned, clip_model, " ".join(words), classes or [])
             for model, content in files.items():
                 _save({**content, **_progress(states[model])}, folder / model / file)
@@ -162,11 +167,27 @@ def _read_files(source: Path) -> Iterator[tuple[str, Checkpoints]]:
         missing = [name for name, found in files.items() if file not in found]
         if missing:
             raise SettingsError(f"{source} is incomplete: {', '.join(missing)} has no {file}")
-        states = {name: load_checkpoint(str(source / name / file)) for name in files}
-        for name, state in states.items():
-            if "state_dict" not in state or "epoch" not in state:
-                raise SettingsError(f"{source / name / file} is not a checkpoint of a run")
+        states = {name: read_checkpoint(str(source / name / file)) for name in files}
+        check_epochs(str(source), states)
         yield file, states
+
+
+def _check_learned(
+    path: str, method: str, learned: Mapping[str, Tensor], clip_model: Any = None
+) -> None:
+    """Raise SettingsError unless learned tensors have the names, forms and values of a method.
+
+    With ``clip_model`` the width of contexts is compared with its own.
+    """
+    check_keys(path, method, learned)
+    for key, value in learned.items():
+        problem = wrong_values(key, value)
+        if key == f"{PROMPT_LEARNER}.ctx":
+            width = None if clip_model is None else clip_model.ln_final.weight.shape[0]
+            if value.dim() not in (2, 3) or width not in (None, value.shape[-1]):
+                problem = f"has shape {tuple(value.shape)}, which is no context of this CLIP"
+        if problem:
+            raise SettingsError(f"{key} in {path} {problem}: convert an undamaged checkpoint")
 
 
 def _copy_pointers(source: Path, target: Path, names: Mapping[str, Any]) -> None:
@@ -203,7 +224,7 @@ def _prompts(
     settings: dict[str, Any] = {f"TRAINER.{node}.PREC": "fp16" if half else "fp32"}
     buffers = {key: v for content in contents.values() for key, v in content.class_buffers.items()}
     ids = buffers.get("tokenized_prompts")
-    if ids is None:
+    if ids is None or node != "COOP":
         return None, settings
     count = learned[f"{PROMPT_LEARNER}.ctx"].shape[-2]
     context, classes = _words(ids, count)
@@ -218,6 +239,9 @@ def _words(ids: Tensor, count: int) -> tuple[str, list[str] | None]:
     The names are None if tokenizing the text does not give the same tokens.
     """
     tokenizer = SimpleTokenizer()
+    integers = ids.dim() == 2 and ids.numel() and ids.dtype in (torch.int32, torch.int64)
+    if not integers or int(ids.min()) < 0 or int(ids.max()) >= len(tokenizer.encoder):
+        return "", None
     rows = [row[1 : int(row.argmax())].tolist() for row in ids]
     context = tokenizer.decode(rows[0][:count]).strip()
     names = [tokenizer.decode(row[count:-1]).strip() for row in rows]

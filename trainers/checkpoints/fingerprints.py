@@ -4,19 +4,16 @@ Shapes and a few numbers of two weights distinguish any two CLIPs, in every prec
 their names or paths are.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from dassl.utils import read_json
-
 from ..settings import SettingsError
+from .record import read_record
 
-__all__ = ["RECORD", "check_clip_fingerprint", "clip_fingerprint"]
+__all__ = ["check_clip_fingerprint", "clip_fingerprint"]
 
-RECORD = "checkpoint.json"  # beside the folders of the checkpoints; docs/checkpoints.md
 WEIGHTS = ("text_projection", "positional_embedding")
 NUMBERS = 6
 
@@ -44,17 +41,16 @@ def check_clip_fingerprint(folder: str, clip_model: Any, setting: str, value: st
 
     ``setting`` is the config key that names the CLIP in use, and ``value`` its value.
     """
-    path = os.path.join(folder, RECORD)
-    if not os.path.isfile(path):
+    record = read_record(folder)
+    if record is None:
         return
-    record = read_json(path)
     own = clip_fingerprint(clip_model.state_dict())
-    for name, recorded in record.get("clip", {}).items():
+    for name, recorded in record.clip.items():
         current = own.get(name, {"shape": "none", "sample": ""})
         same_shape = recorded["shape"] == current["shape"]
         if same_shape and _close(recorded["sample"], current["sample"]):
             continue
-        trained = record.get("backbone") or "another CLIP"
+        trained = record.backbone or "another CLIP"
         if trained == value:
             value = f"{value} with other weights"
         raise SettingsError(
@@ -65,5 +61,7 @@ def check_clip_fingerprint(folder: str, clip_model: Any, setting: str, value: st
 
 def _close(recorded: str, current: str) -> bool:
     """Return whether two samples agree up to a rounding to half precision."""
-    pairs = zip(map(float, recorded.split()), map(float, current.split()), strict=True)
-    return all(abs(a - b) <= 1e-3 + 1e-2 * abs(b) for a, b in pairs)
+    a, b = ([float(number) for number in text.split()] for text in (recorded, current))
+    return len(a) == len(b) and all(
+        abs(x - y) <= 1e-3 + 1e-2 * abs(y) for x, y in zip(a, b, strict=True)
+    )

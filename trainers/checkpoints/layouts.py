@@ -21,6 +21,7 @@ __all__ = [
     "check_clip_names",
     "check_keys",
     "clip_name",
+    "listed",
     "method_of",
     "read_content",
     "release_files",
@@ -69,6 +70,7 @@ CLIP_PREFIXES = {
     f"{TEXT_ENCODER}.": "",
     "logit_scale": "logit_scale",
 }
+LISTED = 6  # names in a message
 DEEP_PROMPTS = ("VPT", "VPT_shallow")  # learned parameters among the encoders' weights
 
 _BLOCK = r"resblocks\.\d+\.(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias)"
@@ -105,6 +107,13 @@ def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
     return content
 
 
+def listed(keys: Iterable[str]) -> str:
+    """Return names for a message: the first ones, and how many more there are."""
+    names = list(keys)
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
 def clip_name(key: str) -> str:
     """Return OpenAI's name of a key of `Content.clip`."""
     old = next(prefix for prefix in CLIP_PREFIXES if key.startswith(prefix))
@@ -115,7 +124,7 @@ def check_clip_names(path: str, keys: Iterable[str]) -> None:
     """Raise SettingsError if ``keys`` of `Content.clip` contain other names than CLIP's."""
     unknown = [key for key in keys if not _CLIP.fullmatch(clip_name(key))]
     if unknown:
-        raise SettingsError(f"{path} contains {', '.join(unknown)}, which CLIP does not have")
+        raise SettingsError(f"{path} contains {listed(unknown)}, which CLIP does not have")
 
 
 def _own_name(name: str, key: str) -> str | None:
@@ -157,9 +166,9 @@ def check_keys(path: str, method: str, learned: Mapping[str, Any]) -> None:
             expected |= {f"{MEMORY}.{key}" for key in TextRefiner(1, 1).state_dict()}
     missing, unknown = sorted(expected - learned.keys()), sorted(learned.keys() - expected)
     if missing:
-        raise SettingsError(f"{path} is an incomplete {method}: it lacks {', '.join(missing)}")
+        raise SettingsError(f"{path} is an incomplete {method}: it lacks {listed(missing)}")
     if unknown:
-        raise SettingsError(f"{path} contains {', '.join(unknown)}, which {method} does not have")
+        raise SettingsError(f"{path} contains {listed(unknown)}, which {method} does not have")
 
 
 def _expected(method: str, keys: list[str]) -> Iterator[str]:

@@ -8,18 +8,16 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.utils import read_json
-
 from ..prompting.deep import IndependentPrompts, IndependentPromptsLearner
 from ..settings import SettingsError, node
-from .fingerprints import RECORD
 from .layouts import IMAGE_ENCODER, PROMPT_LEARNER, TEXT_ENCODER, VL_PROMPT_LEARNER
 from .load import load_module, read_tensors
+from .record import read_record
 
 __all__ = ["check_classes", "load_teacher", "teacher_path", "text_features"]
 
 MODALS = ("base2novel", "cross")
-CONTEXT = f"{PROMPT_LEARNER}.ctx"
+CONTEXT, VISUAL = f"{PROMPT_LEARNER}.ctx", f"{IMAGE_ENCODER}.VPT"
 
 
 def teacher_path(cfg: CfgNode) -> str:
@@ -46,8 +44,8 @@ def check_classes(path: str, classnames: Collection[str], dataset: str) -> None:
 
     In PromptKD's base2novel protocol the teacher is trained on base classes of the same dataset.
     """
-    record = os.path.join(os.path.dirname(os.path.dirname(path)), RECORD)
-    learned = read_json(record)["classes"] if os.path.isfile(record) else []
+    record = read_record(os.path.dirname(os.path.dirname(path)))
+    learned = (record.classes if record else None) or []
     others = [name for name in learned if name not in classnames]
     if others:
         more = ", ..." if len(others) > 3 else ""
@@ -73,6 +71,11 @@ def load_teacher(
         raise SettingsError(
             f"{path} contains no {CONTEXT}: TRAINER.PROMPTKD.TEACHER_WEIGHTS must be a "
             f"checkpoint of PromptSRC, but this one contains {', '.join(sorted(state)[:5])}"
+        )
+    visual = state.get(VISUAL)
+    if context.dim() != 2 or (visual is not None and visual.dim() != 2):
+        raise SettingsError(
+            f"{path} is not a checkpoint of PromptSRC: its prompts are no matrices (tokens, width)"
         )
     width = clip_model.ln_final.weight.shape[0]
     if context.shape[-1] != width:
@@ -104,7 +107,7 @@ def _sizes(state: Mapping[str, Tensor], ctx_init: str) -> CfgNode:
     def blocks(encoder: str) -> int:
         return sum(key.startswith(f"{encoder}.transformer.resblocks.") for key in state)
 
-    visual = state.get(f"{IMAGE_ENCODER}.VPT")
+    visual = state.get(VISUAL)
     return CfgNode(
         {
             "N_CTX_TEXT": state[CONTEXT].shape[0],

@@ -8,15 +8,24 @@ of the dataset, so that a test needs neither the teacher's weights nor its CLIP
 import hashlib
 import os
 import pickle
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dassl.utils import load_checkpoint
+
 from ..settings import SettingsError
 
-__all__ = ["FILE", "TeacherText", "fingerprint", "read_teacher_text", "write_teacher_text"]
+__all__ = [
+    "FILE",
+    "TeacherText",
+    "check_teacher",
+    "fingerprint",
+    "read_teacher_text",
+    "write_teacher_text",
+]
 
 FILE = "teacher_text.pt"
 
@@ -43,14 +52,22 @@ class TeacherText(NamedTuple):
         """Return features (C, d), in the order of ``classnames``."""
         return torch.stack([self.features[_in_prompt(name)] for name in classnames])
 
-    def check(self, prompts: nn.Module, path: str, folder: str) -> None:
-        """Raise SettingsError unless the teacher with ``prompts`` computed these features."""
-        if fingerprint(prompts) != self.fingerprint:
-            raise SettingsError(
-                f"the student in {folder} was distilled from another teacher ({self.teacher} with "
-                f"{self.weights}) than the one in {path}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS to "
-                "the teacher of the student"
-            )
+    def facts(self) -> dict[str, str]:
+        """Return what identifies the teacher, for checkpoint.json."""
+        return {"fingerprint": self.fingerprint, "clip": self.teacher, "weights": self.weights}
+
+
+def check_teacher(facts: Mapping[str, str], prompts: nn.Module, path: str, folder: str) -> None:
+    """Raise SettingsError unless ``facts`` identify the teacher with ``prompts``, from ``path``.
+
+    They are those of `TeacherText.facts`, recorded by the student in ``folder``.
+    """
+    if fingerprint(prompts) != facts.get("fingerprint"):
+        raise SettingsError(
+            f"the student in {folder} was distilled from another teacher ({facts.get('clip')} with "
+            f"{facts.get('weights')}) than the one in {path}: set TRAINER.PROMPTKD.TEACHER_WEIGHTS "
+            "to the teacher of the student"
+        )
 
 
 def _in_prompt(classname: str) -> str:
@@ -85,17 +102,40 @@ def write_teacher_text(text: TeacherText, folder: str) -> None:
 
 
 def read_teacher_text(folder: str) -> TeacherText | None:
-    """Load ``folder``/teacher_text.pt; return None if it does not exist."""
+    """Load ``folder``/teacher_text.pt; return None if it does not exist.
+
+    Raises:
+        SettingsError: the file is damaged, or contains something else.
+    """
     path = os.path.join(folder, FILE)
     if not os.path.isfile(path):
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        names, rows = content.pop("classnames"), content.pop("features")
-        return TeacherText(dict(zip(names, rows, strict=True)), **content)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, KeyError, TypeError,
-            ValueError) as error:  # fmt: skip
-        raise SettingsError(
-            f"{path} does not contain a teacher's text features ({type(error).__name__}): delete "
-            "it to load the teacher instead; training writes it again"
-        ) from error
+        content = load_checkpoint(path)
+    except (ValueError, pickle.UnpicklingError) as error:
+        raise _invalid(path, "it cannot be read as a checkpoint") from error
+    names, rows = content.get("classnames"), content.get("features")
+    texts: dict[str, Any] = {
+        key: content.get(key) for key in ("teacher", "weights", "fingerprint", "context")
+    }
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _invalid(path, "its classnames are no list of texts")
+    if len(set(names)) != len(names):
+        raise _invalid(path, "its classnames are not unique")
+    if not isinstance(rows, Tensor) or not rows.is_floating_point() or rows.dim() != 2:
+        raise _invalid(path, "its features are no matrix of floating-point numbers")
+    if len(rows) != len(names):
+        raise _invalid(path, f"it has {len(rows)} features for {len(names)} classnames")
+    if not torch.isfinite(rows).all():
+        raise _invalid(path, "its features are not finite")
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise _invalid(path, f"its {key} is no text")
+    return TeacherText(dict(zip(names, rows, strict=True)), **texts)
+
+
+def _invalid(path: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"{path} does not contain a teacher's text features ({reason}): delete it to load the "
+        "teacher instead; training writes it again"
+    )

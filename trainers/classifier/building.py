@@ -146,7 +146,7 @@ def config_of(
     if missing:
         _take_clips_transform(cfg, backbone)
         notes.append(
-            f"the run does not record INPUT.{missing[0]}: images are prepared as {backbone}'s own"
+            f"the run does not record INPUT.{missing[0]}: the image transform of {backbone} is used"
         )
     try:
         msgspec.convert(dict(cfg.INPUT), _Inputs)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..class_names import feature_warnings, name_warnings, word_warnings
 from ..encode import ImageTokens
 from ..settings import SettingsError
 from ..trainer import RefinedCLIP
@@ -149,9 +150,10 @@ class Classifier:
         require_shared_context(self.model, self._builder.cfg)
         with log_to_stderr(verbose=False):
             model = self._builder.build(self.model.learner.clip_model, names)
-        trained = self.model.trainable_modules()
-        for name, module in model.trainable_modules().items():
-            module.load_state_dict(trained[name].state_dict())
+            trained = self.model.trainable_modules()
+            for name, module in model.trainable_modules().items():
+                module.load_state_dict(trained[name].state_dict())
+            warn_about_classes(model, names, self._builder)
         settings = self.batch_size, self.epoch, self.checkpoint
         return Classifier(model, names, self.transform, self._builder, *settings)
 
@@ -165,16 +167,28 @@ def check_classnames(classnames: Sequence[str]) -> list[str]:
     """Return the names as a list, or raise SettingsError if they are not usable as classes."""
     names = [classnames] if isinstance(classnames, str) else list(classnames)
     for problem, found in {
-        "nothing": not names or isinstance(classnames, str),
-        "an empty name": any(not str(name).strip() for name in names),
-        "a name twice": len(set(names)) < len(names),
+        "no list": isinstance(classnames, str),
+        "none": not names,
+        "an empty one": any(not str(name).strip() for name in names),
     }.items():
         if found:
             raise SettingsError(
-                f"class names must be a list of distinct, non-empty names, got {problem} in "
-                f"{names[:5]}"
+                f"class names must be a list of non-empty names, got {problem}: {names[:5]}"
             )
     return names
+
+
+def warn_about_classes(model: RefinedCLIP, names: Sequence[str], builder: Builder) -> None:
+    """Print warnings about names that the model cannot tell apart or has never seen."""
+    found, text_clip = name_warnings(names), model.learner.text_clip
+    if text_clip is not None:
+        table = text_clip.token_embedding.weight
+        found += word_warnings(names, table, "backbone", builder.cfg.MODEL.BACKBONE.NAME)
+    text = model.class_features()
+    if text is not None:
+        found += feature_warnings(names, text)
+    for warning in found:
+        print(f"warning: {warning}")
 
 
 def require_shared_context(model: RefinedCLIP, cfg: Any) -> None:

@@ -13,7 +13,7 @@ from ..checkpoints.fingerprints import check_clip_fingerprint
 from ..checkpoints.load import load_trained
 from ..settings import SettingsError
 from .building import Builder, config_of
-from .classifier import Classifier, check_classnames, require_shared_context
+from .classifier import Classifier, check_classnames, require_shared_context, warn_about_classes
 from .quiet import log_to_stderr
 from .recorded import read_recorded
 from .selection import choose_epoch, describe_epoch
@@ -101,19 +101,15 @@ def _load(
         if names != recorded.classes:
             require_shared_context(model, cfg)
         epoch = choose_epoch(recorded, list(modules), epoch)
-        load_trained(modules, folder, epoch, clip_model)
+        load_trained(modules, folder, epoch, clip_model, names)
         checkpoint = describe_epoch(recorded, epoch)
         last = recorded.settings.get("OPTIM.MAX_EPOCH")
         if recorded.selection == "last_step" and epoch is not None and last and epoch < last:
             print(f"warning: epoch {epoch} of {last} is not the model that the run selects")
     elif epoch is not None:
         raise SettingsError(f"{recorded.method} has no checkpoints: leave the epoch out")
-    transform = build_transform(cfg, is_train=False)
-    if transform is None:
-        raise SettingsError(
-            f"the run in {folder} was trained with INPUT.NO_TRANSFORM True, which has no transform "
-            "of images: train it with the transforms of its backbone"
-        )
+    warn_about_classes(model, names, builder)
+    transform: Any = build_transform(cfg, is_train=False)  # None only with INPUT.NO_TRANSFORM
     return Classifier(model, names, transform, builder, batch_size, epoch, checkpoint)
 
 

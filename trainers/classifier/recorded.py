@@ -11,25 +11,12 @@ from typing import Any
 
 import msgspec
 
-from dassl.utils import read_json
-
+from ..checkpoints.record import RECORD, read_record
 from ..settings import SettingsError
 
-__all__ = ["RECORD", "Recorded", "read_recorded"]
+__all__ = ["Recorded", "read_recorded"]
 
-RECORD = "checkpoint.json"
 CONFIG = "config.yaml"  # the whole config of a run, beside checkpoint.json
-
-
-class _Record(msgspec.Struct):
-    """The fields of checkpoint.json that a model is built from."""
-
-    method: str
-    backbone: str | None = None
-    classes: list[str] | None = None
-    selection: str = ""
-    settings: dict[str, Any] = {}
-    tensors: dict[str, dict[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -43,6 +30,7 @@ class Recorded:
     selection: str = ""  # last_step, best_val or best_test; "" if it is not recorded
     settings: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, dict[str, str]] = field(default_factory=dict)  # {"Memory": {key: "4 x 64"}}
+    data: str = ""  # name of the training data; "" if it is not recorded
 
     def missing(self, what: str, argument: str) -> SettingsError:
         """Return the error for something that the folder does not record."""
@@ -57,24 +45,24 @@ def read_recorded(folder: str) -> Recorded:
     Raises SettingsError if the folder has neither, or if a file has another content.
     """
     config = _read_config(os.path.join(folder, CONFIG))
-    path = os.path.join(folder, RECORD)
-    if os.path.isfile(path):
-        record = _checked(read_json(path), _Record, path)
-    elif config.get("TRAINER.NAME"):
-        record = _Record(str(config["TRAINER.NAME"]), str(config.get("MODEL.BACKBONE.NAME", "")))
-    else:
+    record = read_record(folder)
+    method = record.method if record else str(config.get("TRAINER.NAME", ""))
+    if not method:
         raise SettingsError(
-            f"{folder} has no {RECORD}: give the output folder of a run (a folder of public code "
-            "is converted by scripts/convert_checkpoint.py --to ours)"
+            f"{folder} has no {RECORD} with a method: give the output folder of a run (a folder of "
+            "public code is converted by scripts/convert_checkpoint.py --to ours)"
         )
+    if record is None:
+        return Recorded(folder, method, str(config.get("MODEL.BACKBONE.NAME", "")), [], "", config)
     return Recorded(
         folder,
-        record.method,
+        method,
         record.backbone or "",
         record.classes or [],
         record.selection,
         {**config, **record.settings},
         record.tensors,
+        str((record.data or {}).get("name", "")),
     )
 
 
@@ -87,21 +75,10 @@ def _read_config(path: str) -> dict[str, Any]:
         content = msgspec.yaml.decode(text, type=dict[str, Any])
         return dict(_flatten(content))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(path, error) from error
-
-
-def _checked(content: Any, kind: type[_Record], path: str) -> _Record:
-    try:
-        return msgspec.convert(content, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise _invalid(path, error) from error
-
-
-def _invalid(path: str, error: Exception) -> SettingsError:
-    reason = " ".join(str(error).replace("`", "").split())
-    return SettingsError(
-        f"{path} is not valid ({reason[:200]}): restore it from a copy, or train again"
-    )
+        reason = " ".join(str(error).replace("`", "").split())
+        raise SettingsError(
+            f"{path} is not valid ({reason[:200]}): restore it from a copy, or train again"
+        ) from error
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

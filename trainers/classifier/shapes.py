@@ -12,10 +12,11 @@ from ..checkpoints.layouts import (
     TEXT_ENCODER,
     VL_PROMPT_LEARNER,
 )
+from ..checkpoints.record import RECORD
 from ..settings import SettingsError
-from .recorded import RECORD, Recorded
+from .recorded import Recorded
 
-__all__ = ["shape_settings"]
+__all__ = ["READERS", "shape_settings"]
 
 Shapes = Mapping[str, Mapping[str, str]]  # model -> tensor -> "4 x 64"
 
@@ -28,9 +29,9 @@ def shape_settings(recorded: Recorded) -> dict[str, Any]:
         if MEMORY in tensors:
             cache = tensors[MEMORY]["cache.entries"]
             found["TRAINER.TEXTREFINER.CACHE_SIZE"] = _size(cache, 0)
-        if tensors and method in _READERS:
+        if tensors and method in READERS:
             section = f"TRAINER.{method.upper()}"
-            found |= {f"{section}.{k}": v for k, v in _READERS[method](tensors).items()}
+            found |= {f"{section}.{k}": v for k, v in READERS[method](tensors).items()}
     except (KeyError, IndexError, ValueError) as error:
         raise SettingsError(
             f"the tensors in {os.path.join(recorded.folder, RECORD)} are not those of "
@@ -78,7 +79,7 @@ def _promptsrc(tensors: Shapes) -> dict[str, Any]:
     return {**_visual(tensors), "N_CTX_TEXT": length, "PROMPT_DEPTH_TEXT": depth}
 
 
-_READERS = {
+READERS = {
     "CoOp": _coop,
     "CoCoOp": _context,
     "MaPLe": _maple,

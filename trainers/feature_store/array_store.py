@@ -53,25 +53,32 @@ class ArrayStore:
 
         ``compute`` yields the rows in order, in parts {name: (n, ...)}. ``facts["what"]`` begins
         the file's name. The arrays are memory-mapped, so rows take no memory until they are read.
-        A folder that cannot be written or has not enough space raises a `SettingsError`.
+        A folder without enough space raises a `SettingsError`, one that cannot be written to an
+        OSError.
         """
         path = self.path(facts)
         if (found := self._load(path, facts)) is not None:
             return found
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(path):
-                # Another process may have computed it meanwhile.
-                if (found := self._load(path, facts, again=True)) is None:
-                    self._log_outdated(facts)
-                    self._compute(path, facts, count, compute)
-                    found = _read(path, facts)
-                return found
-        except OSError as error:
-            raise SettingsError(
-                f"cannot write the features to {self.key} {self.folder} ({error}): free space, "
-                f"choose another folder, or leave {self.key} empty"
-            ) from error
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_leftovers()
+        with _locked(path):
+            # Another process may have computed it meanwhile.
+            if (found := self._load(path, facts, again=True)) is None:
+                self._log_outdated(facts)
+                self._compute(path, facts, count, compute)
+                found = _read(path, facts)
+            return found
+
+    def _remove_leftovers(self) -> None:
+        """Remove the unfinished entries of killed processes, which have released their locks."""
+        for temporary in self.folder.glob(".*.tmp"):
+            lock = FileLock(temporary.with_suffix(".lock"))
+            try:
+                with lock.acquire(timeout=0):
+                    temporary.unlink(missing_ok=True)
+            except Timeout:
+                continue
+            Path(lock.lock_file).unlink(missing_ok=True)
 
     def _load(self, path: Path, facts: Facts, again: bool = False) -> dict[str, Tensor] | None:
         if not path.is_file():
@@ -102,6 +109,11 @@ class ArrayStore:
                     writer.write(stream, rows)
                 writer.finish(stream)
             os.replace(temporary, path)
+        except OSError as error:
+            if error.errno is None or error.filename not in (None, str(temporary)):
+                raise
+            # A failed write knows no path, and the temporary file is of no use to the reader.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         finally:
             temporary.unlink(missing_ok=True)
         seconds = time.perf_counter() - start
@@ -128,7 +140,7 @@ class ArrayStore:
         for path in sorted(self.folder.glob(f"{facts['what']}-*.safetensors")):
             try:
                 with _opened(path) as file:
-                    other = json.loads(file.metadata()["facts"])
+                    other = _facts(file)
             except DamagedError:
                 continue
             changed = {key for key in {*facts, *other} if facts.get(key) != other.get(key)}
@@ -207,8 +219,16 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
             yield file
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"it cannot be read: {error}") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedError(f"it cannot be read: {str(error)[:200]}") from error
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    """Return the facts in the header of an entry."""
+    facts = json.loads(file.metadata()["facts"])
+    if not isinstance(facts, dict):
+        raise DamagedError("its header contains no facts")
+    return facts
 
 
 def _read(path: Path, facts: Facts) -> dict[str, Tensor]:
@@ -216,7 +236,7 @@ def _read(path: Path, facts: Facts) -> dict[str, Tensor]:
     arrays = {}
     with _opened(path) as file:
         metadata = file.metadata()
-        if json.loads(metadata["facts"]) != dict(facts):
+        if _facts(file) != dict(facts):
             raise DamagedError("its header contains other facts")
         for name in file.keys():  # noqa: SIM118  (not a mapping)
             array = arrays[name] = file.get_tensor(name)

@@ -89,6 +89,11 @@ class ContextPrompts(nn.Module):
         self.packing = Packing([eot + 1 for eot in tokens.eot.tolist()], shared)
 
     @property
+    def class_tensors(self) -> tuple[str, ...]:
+        """Names of tensors with a row for each class, which load for the same classes only."""
+        return ("ctx",) if self.ctx.dim() == 3 else ()
+
+    @property
     def n_ctx(self) -> int:
         """Number of learned context tokens."""
         return self.ctx.shape[-2]

@@ -99,7 +99,12 @@ def read_record(folder: PathLike) -> CheckpointRecord:
 
 def facts_of(trainer: Any) -> dict[str, Any]:
     """Return the facts about data and CLIP that decide a run's numbers, for run.json."""
-    return {"data": data_of(trainer), "clip": trainer.describe().get("clip", {})}
+    return {"data": data_of(trainer), "clip": describe(trainer).get("clip", {})}
+
+
+def describe(trainer: Any) -> dict[str, Any]:
+    """Return what a trainer's `describe` says about its model; {} for a trainer without it."""
+    return trainer.describe() if hasattr(trainer, "describe") else {}
 
 
 def data_of(trainer: Any) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from ...utils.env import git_commit, library_versions
 from ...utils.schema import read_checked
 from ...utils.tools import PathLike, write_json
 from ..selection import selection_rule
-from .checkpoints import data_of, read_record, trainer_sections
+from .checkpoints import data_of, describe, read_record, trainer_sections
 from .schemas import CheckpointRecord, ResultRecord
 
 RESULT = "result.json"
@@ -33,16 +33,19 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
     selection, epoch = _selection(trainer, cfg, args, model)
     loader = trainer.val_loader if tested["split"] == "val" else trainer.test_loader
     group = getattr(trainer.dm.dataset, "class_groups", {}).get(tested["split"])
-    trained_on = model.get("settings", {}).get("DATASET.NAME")
+    data = data_of(trainer)
+    name = data["name"] if data else cfg.DATASET.NAME
+    trained = model.get("data")
+    trained_on = trained["name"] if trained else model.get("settings", {}).get("DATASET.NAME")
     write_json(
         {
             "trainer": cfg.TRAINER.NAME,
-            "dataset": cfg.DATASET.NAME,
+            "dataset": name,  # of an own folder, its folder's name
             "config": Path(args.config_file).stem,
             "seed": cfg.SEED,
             "shots": cfg.DATASET.NUM_SHOTS,
             "classes": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
-            "source": trained_on if args.eval_only else cfg.DATASET.NAME,
+            "source": trained_on if args.eval_only else name,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "selection": selection,
             "epoch": epoch,
@@ -55,8 +58,9 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "correct": trainer.evaluator.correct,
             "settings": _result_settings(trainer, cfg),
             "features": "stored" if getattr(loader, "used", False) else "computed",
-            "data": data_of(trainer),
-            "model_data": model.get("data"),  # of the tested model's training
+            "data": data,
+            "model_data": trained,  # of the tested model's training
+            "clip": describe(trainer).get("clip", {}),
             "warnings": getattr(trainer, "warnings", []),
             "versions": library_versions(),
             "commit": git_commit(),

@@ -87,7 +87,7 @@ def recorded_run(
         if checked and not keeps_record:
             write_json(record, Path(folder) / RUN)
 
-    def checks_passed(facts: Mapping[str, Any] = {}) -> None:  # noqa: B006  (not changed)
+    def checks_passed(facts: Mapping[str, Any] = {}) -> None:
         nonlocal checked
         checked = True
         record.update(facts)

@@ -106,6 +106,7 @@ class ResultRecord(TypedDict):
     settings: dict[str, Any]
     data: NotRequired[DataRecord | None]
     model_data: NotRequired[DataRecord | None]  # of the tested model's training
+    clip: NotRequired[dict[str, WeightRecord]]
     warnings: NotRequired[list[str]]
     features: NotRequired[str]
     versions: NotRequired[dict[str, str]]

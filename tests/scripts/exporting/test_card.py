@@ -9,6 +9,8 @@ import pytest
 from tests.scripts.exporting.commands import export, sentence
 from tests.trainers.classifier.runs import Runs
 
+BEST = ("TRAIN.CHECKPOINT_FREQ", 1, "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", False)
+
 
 def card_of(run: Path, out: Path, *words: object) -> str:
     assert export(run, out, "--to", "matrix", *words) == 0
@@ -32,6 +34,12 @@ def test_the_card_names_the_accuracy_of_this_model_only(runs: Runs, tmp_path: Pa
         "epoch": 2,
         "total": 1200,
         "command": "python train.py --seed 1",
+        "config": "toy",
+        "seed": 1,
+        "shots": 2,
+        "backbone": "toy",
+        "correct": 1095,
+        "settings": {},
     }
 
     def card(*words: object, **changes: object) -> str:
@@ -55,6 +63,42 @@ def test_the_card_names_the_accuracy_of_this_model_only(runs: Runs, tmp_path: Pa
     elsewhere = "not recorded: the newest test in the run folder is of other data or classes"
     assert elsewhere in card("--classes", "cat,dog")
     assert elsewhere in card(source="ImageNet")
+
+
+def test_the_card_of_the_best_epoch_and_of_zero_shot(runs: Runs, tmp_path: Path) -> None:
+    fields = {
+        "dataset": "Caltech101",
+        "source": "Caltech101",
+        "classes": "all",
+        "accuracy": 50.0,
+        "split": "test",
+        "total": 10,
+        "correct": 5,
+        "config": "toy",
+        "seed": 1,
+        "shots": 2,
+        "backbone": "toy",
+        "settings": {},
+    }
+    run = tmp_path / "best"
+    shutil.copytree(runs.folder("CoOp", *BEST), run)
+    for selection, expected in (("best_val", "50.00 %"), ("epoch 1", "not recorded")):
+        result = {**fields, "trainer": "CoOp", "selection": selection, "epoch": 1}
+        (run / "result.json").write_text(json.dumps(result))
+        assert f"| accuracy | {expected}" in card_of(run, tmp_path / "out")
+    run = tmp_path / "zero-shot"
+    run.mkdir()
+    cfg = runs.world.cfg("ZeroshotCLIP", run)
+    (run / "config.yaml").write_text(cfg.dump())
+    result = {**fields, "trainer": "ZeroshotCLIP", "selection": "zero-shot", "epoch": None}
+    names = runs.world.classnames
+    data = {"name": "Caltech101", "root": "", "classes": names, "all_classes": names}
+    (run / "result.json").write_text(json.dumps({**result, "data": data}))
+    words = ("--classes", ",".join(names))
+    text = card_of(run, tmp_path / "out", *words)
+    assert "| accuracy | 50.00 % on 10 test images of Caltech101, all classes;" in text
+    assert "not trained (zero-shot)" in text
+    assert "| accuracy | not recorded" in card_of(run, tmp_path / "out", "--classes", "a,b")
 
 
 def test_a_broken_result_is_one_sentence(

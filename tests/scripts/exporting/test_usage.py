@@ -23,7 +23,7 @@ def test_a_missing_package_is_named(
     [
         (["--to", "matrix", "--images", "a.png"], "--images is for the check of --to onnx"),
         (["--to", "matrix", "--epoch", "9"], "has no checkpoint of epoch 9"),
-        (["--to", "matrix", "--classes", "cat,cat"], "got a name twice"),
+        (["--to", "matrix", "--classes", "cat,"], "got an empty one"),
         (["--to", "onnx", "--images", "none.png"], "no image at 'none.png'"),
     ],
 )

@@ -196,7 +196,7 @@ def test_checkpoints_of_another_command_are_not_resumed(
 def test_options_may_change_before_the_first_checkpoint(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typo, _ = base2new(place, OPTIM__LR="O.1")
+    typo, _ = base2new(place, OPTIM__LR="10")
     (place.root / "train.py").rename(place.root / "real.py")
     (place.root / "train.py").write_text("raise SystemExit(2)")
     with pytest.raises(JobFailedError, match=r"it wrote no log\.txt: the reason is above"):

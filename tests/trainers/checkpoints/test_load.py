@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 
 from clip import clip
+from dassl.utils import write_json
 from tests.conftest import DATA
 from tests.toy import toy_clip
 from tests.trainers import naive
 from trainers.checkpoints.load import load_trained
+from trainers.checkpoints.record import read_record
 from trainers.coop import CoOpLearner
 from trainers.prompting.contexts import ContextPrompts
 from trainers.settings import RefinerSettings, SettingsError
@@ -30,8 +32,9 @@ def build(clip_model, classnames=NAMES, refined=True, context="a photo of a"):
     return RefinedCLIP(learner, build_refiner(clip_model, dim, DEFAULTS), DEFAULTS).eval()
 
 
-def load(model, folder, epoch=4):
-    load_trained(model.trainable_modules(), str(folder), epoch, model.learner.clip_model)
+def load(model, folder, epoch=4, classnames=NAMES):
+    modules, clip_model = model.trainable_modules(), model.learner.clip_model
+    load_trained(modules, str(folder), epoch, clip_model, classnames)
     return model
 
 
@@ -215,3 +218,120 @@ def test_missing_epoch_lists_the_available_checkpoints(toy, tmp_path):
         load(build(toy), tmp_path, epoch=None)
     with pytest.raises(SettingsError, match="is not a folder"):
         load(build(toy), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("prompt_learner", lambda s: s["ctx"].fill_(torch.nan), "prompt_learner.ctx .*not finite"),
+        ("Memory", lambda s: s["cache.entries"].fill_(torch.inf), "cache.entries .*not finite"),
+        (
+            "prompt_learner",
+            lambda s: s.update(ctx=s["ctx"].long()),
+            r"prompt_learner.ctx .* has the type torch\.int64",
+        ),
+        (
+            "Memory",
+            lambda s: s.update({"align.norm.num_batches_tracked": torch.tensor(1.5)}),
+            "num_batches_tracked .* has the type torch.float32",
+        ),
+        (
+            "Memory",
+            lambda s: s["align.norm.running_var"].fill_(-1.0),
+            "align.norm.running_var .* has negative variances",
+        ),
+    ],
+)
+def test_values_that_no_training_writes(toy, tmp_path, name, change, message):
+    save_own(build(toy), tmp_path)
+    spoil(tmp_path, name, change)
+    with pytest.raises(SettingsError, match=f"{message}.*choose another epoch, or train again"):
+        load(build(toy), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"epoch": "4"}, "its epoch is not a whole number"),
+        ({"epoch": torch.tensor(4)}, "its epoch is not a whole number"),
+        ({"state_dict": [1]}, "its state_dict is not a table of tensors"),
+        ({"state_dict": {"ctx": 3}}, "its state_dict is not a table of tensors"),
+        ({"val_result": "high"}, "its val_result is not a number"),
+        ({"memory_item": [1.0]}, "its memory_item is not a tensor"),
+    ],
+)
+def test_content_of_another_form(toy, tmp_path, change, reason):
+    save_own(build(toy), tmp_path)
+    path = tmp_path / "Memory" / "model.pth.tar-4"
+    torch.save({**torch.load(path), **change}, path)
+    with pytest.raises(SettingsError, match=f"is not a checkpoint of a run .{reason}"):
+        load(build(toy), tmp_path)
+
+
+def test_parts_of_different_epochs(toy, tmp_path):
+    save_own(build(toy), tmp_path)
+    path = tmp_path / "Memory" / "model.pth.tar-4"
+    torch.save({**torch.load(path), "epoch": 3}, path)
+    message = (
+        r"are a mixture of two epochs, 3 \(Memory\) and 4 \(prompt_learner\): run the training's "
+        "command again"
+    )
+    with pytest.raises(SettingsError, match=message):
+        load(build(toy), tmp_path)
+
+
+def specific(toy, names):
+    """Return CoOp with a context for each class."""
+    return RefinedCLIP(CoOpLearner(toy, ContextPrompts(toy, names, 4, class_specific=True)))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["face", "lotus", "cup"], "class 1 is 'yin yang' there and 'lotus' in this test"),
+        (["yin_yang", "face", "water_lilly"], "class 0 is 'face' there and 'yin yang'"),
+        ([*NAMES, "cup"], r"class 3 is none there and 'cup' in this test \(3 and 4 classes\)"),
+        (NAMES[:2], "class 2 is 'water lilly' there and none"),
+    ],
+)
+def test_class_specific_contexts_belong_to_their_classes(toy, tmp_path, names, message):
+    save_own(specific(toy, NAMES), tmp_path)
+    write_json(
+        {"classes": [name.replace("_", " ") for name in NAMES]}, tmp_path / "checkpoint.json"
+    )
+    load(specific(toy, NAMES), tmp_path)
+    with pytest.raises(SettingsError, match=f"{message}.*test it with the classes of the training"):
+        load(specific(toy, names), tmp_path, classnames=names)
+
+
+def test_class_specific_contexts_without_a_record_print_a_warning(toy, tmp_path, capsys):
+    model = specific(toy, NAMES)
+    save_own(model, tmp_path)
+    loaded = load(specific(toy, ["a", "b", "c"]), tmp_path, classnames=["a", "b", "c"])
+    assert "warning: prompt_learner.ctx belongs to the classes of its training" in (
+        capsys.readouterr().out
+    )
+    assert torch.equal(loaded.learner.prompts.ctx, model.learner.prompts.ctx)
+
+
+def test_shared_contexts_load_for_other_classes(toy, tmp_path, capsys):
+    save_own(build(toy), tmp_path)
+    write_json({"classes": NAMES}, tmp_path / "checkpoint.json")
+    load(build(toy, ["cat"]), tmp_path, classnames=["cat"])
+    assert "warning" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ([], "it is not a table"),
+        ({"classes": "face"}, "its classes have another form"),
+        ({"clip": {"text_projection": {"shape": "1 x 1", "sample": "x"}}}, "its clip have"),
+        ({"backbone": 5}, "its backbone have another form"),
+        ({"teacher": {"fingerprint": 3}}, "its teacher have another form"),
+    ],
+)
+def test_damaged_record(tmp_path, record, reason):
+    write_json(record, tmp_path / "checkpoint.json")
+    with pytest.raises(SettingsError, match=rf"checkpoint.json is damaged .{reason}"):
+        read_record(str(tmp_path))

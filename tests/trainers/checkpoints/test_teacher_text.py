@@ -105,6 +105,46 @@ def test_another_teacher_raises(world, student, tmp_path):
     assert read_teacher_text(student).weights == given[1]
 
 
+def test_another_teacher_raises_without_the_file(world, student, tmp_path):
+    """checkpoint.json records the teacher as well."""
+    os.remove(os.path.join(student, FILE))
+    given = another_teacher(tmp_path)
+    message = f"was distilled from another teacher.*{world.teacher}.*than the one in {given[1]}"
+    with pytest.raises(SettingsError, match=message):
+        world.build("PromptKD", tmp_path / "run", *NEW, *given, "MODEL_DIR", student)
+    with pytest.raises(SettingsError, match=message):
+        world.trained("PromptKD", student, *given)  # 3 epochs: it would resume
+
+
+def test_folder_that_does_not_record_its_teacher_prints_a_warning(world, student, tmp_path, capsys):
+    os.remove(os.path.join(student, FILE))
+    os.remove(os.path.join(student, "checkpoint.json"))
+    world.build("PromptKD", tmp_path / "run", *NEW, "MODEL_DIR", student)
+    assert f"warning: {student} does not record its teacher" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"features": torch.full((6, 48), torch.nan)}, "its features are not finite"),
+        (
+            {"features": torch.ones(6, 48).long()},
+            "its features are no matrix of floating-point numbers",
+        ),
+        ({"features": torch.ones(5, 48)}, "it has 5 features for 6 classnames"),
+        ({"features": torch.ones(6)}, "its features are no matrix of floating-point numbers"),
+        ({"classnames": ["face"] * 6}, "its classnames are not unique"),
+        ({"classnames": [1, 2, 3, 4, 5, 6]}, "its classnames are no list of texts"),
+        ({"fingerprint": None}, "its fingerprint is no text"),
+    ],
+)
+def test_contents_of_another_form(student, change, reason):
+    path = os.path.join(student, FILE)
+    torch.save({**torch.load(path), **change}, path)
+    with pytest.raises(SettingsError, match=f"a teacher's text features .{reason}.*delete it"):
+        read_teacher_text(student)
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
 def test_damaged_file_is_reported_in_one_sentence(world, student, content, tmp_path):
     path = os.path.join(student, FILE)

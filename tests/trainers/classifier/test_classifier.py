@@ -90,16 +90,27 @@ def test_other_classes_leave_the_first_classifier_alone(refined: Classifier, run
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "got nothing"),
-        ("cat", r"got nothing in \['cat'\]"),
-        (["cat", " "], "got an empty name"),
-        (["cat", "dog", "cat"], "got a name twice"),
+        ([], "got none"),
+        ("cat", r"got no list: \['cat'\]"),
+        (["cat", " "], "got an empty one"),
         (["xylophone " * 40], "tokens, but CLIP's context has 77"),
     ],
 )
 def test_class_names_that_cannot_be_used(names: list, message: str, refined: Classifier) -> None:
     with pytest.raises(SettingsError, match=message):
         refined.with_classes(names)
+
+
+def test_names_that_the_model_cannot_tell_apart_are_named(
+    refined: Classifier, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    refined.with_classes(["cat", "dog"])
+    assert capsys.readouterr().err == ""
+    refined.with_classes(["Bell Pepper", "dog", "bell_pepper"])
+    assert "warning: class names differ only in case" in capsys.readouterr().err
+    load(runs.folder("TextRefinerCoOp"), classnames=["cat", "cat"])
+    assert "warning: several classes have the same name" in capsys.readouterr().err
 
 
 def test_class_specific_contexts_know_their_classes_only(runs: Runs) -> None:

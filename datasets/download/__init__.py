@@ -1,0 +1,1 @@
+"""Fetch datasets from their hosts and mirrors into CoOp's layout, verified and resumable."""
