@@ -37,7 +37,7 @@ def facts(run: Run) -> dict[str, str]:
     compared = {"all": "all", "base": "the base", "new": "the new"}.get(run.class_group, "all")
     rows = {
         "Method": run.classifier.method,
-        "Dataset": run.cfg.DATASET.NAME,
+        "Dataset": run.dataset,
         "Classes": f"{len(run.classes):,} ({compared} classes)",
         "Shots": "all images" if shots < 1 else f"{shots} per class",
         "Seed": "none" if run.cfg.SEED < 0 else str(run.cfg.SEED),

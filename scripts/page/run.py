@@ -10,14 +10,15 @@ from yacs.config import CfgNode
 
 from dassl.config import get_cfg_default, merge_file
 from dassl.data.datasets import build_dataset
-from dassl.engine.run_records import read_result, read_run_record
+from dassl.data.fingerprint import describe_data
+from dassl.engine.run_records import data_differences, read_result, read_run_record
 from dassl.engine.run_records.checkpoints import RECORD, read_record
 from dassl.utils import UsageError
 from trainers.classifier import Classifier, load
 from trainers.classifier.quiet import log_to_stderr
 from trainers.settings import extend_cfg
 
-__all__ = ["Run", "full_config", "open_run", "spread"]
+__all__ = ["Run", "epoch_of_test", "full_config", "open_run", "spread"]
 
 CONFIG = "config.yaml"
 
@@ -30,6 +31,7 @@ class Run:
         folder: the folder that was given; ``model_folder`` has the checkpoints and curves.
         cfg: the whole config; DATASET.ROOT is the folder that the images were read from.
         classifier: the model for the classes of the dataset.
+        dataset: its name.
         classes: C names of the classes that are compared; ``columns`` are their labels.
         split: name of the tested split; ``test`` are its images, at most ``max_images`` of them,
             and ``test_size`` is the number without this limit.
@@ -41,6 +43,7 @@ class Run:
     model_folder: Path
     cfg: CfgNode
     classifier: Classifier
+    dataset: str
     classes: list[str]
     columns: list[int]
     split: str
@@ -61,7 +64,7 @@ class Run:
         group = {"all": "", "base": " (base classes)", "new": " (new classes)"}
         part = group.get(self.class_group, "")
         cut = "" if len(self.test) == self.test_size else f" of {self.test_size:,}"
-        return f"{self.cfg.DATASET.NAME}{part}, {self.split} split, {len(self.test):,}{cut} images"
+        return f"{self.dataset}{part}, {self.split} split, {len(self.test):,}{cut} images"
 
     @property
     def class_group(self) -> str:
@@ -129,11 +132,20 @@ def open_run(
     is_test = bool(cfg.MODEL_DIR) and not (folder / RECORD).is_file()
     model_folder = Path(cfg.MODEL_DIR) if is_test else folder
     result, record = read_result(folder), read_record(model_folder)
+    data = describe_data(dataset, cfg.DATASET.ROOT)
+    then = result.get("data") if is_test else record.get("data")
+    # Without a seed every run samples its own training images.
+    parts = ("train", "val", "test") if cfg.SEED >= 0 else ("test",)
+    if changed := data_differences(then, data, parts):
+        raise UsageError(
+            f"the data in {cfg.DATASET.ROOT!r} are not those of the run ({'; '.join(changed)}): "
+            "give the folder that has them as --images, or test the model again on the new data"
+        )
     known = record.get("classes")
     names = list(dataset.classnames)
     classifier = load(
         model_folder,
-        _tested_epoch(result) if is_test else None,
+        epoch_of_test(result) if is_test else None,
         classnames=None if names == known else names,
         device=device,
         batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
@@ -141,7 +153,7 @@ def open_run(
     split = cfg.TEST.SPLIT
     images = list((dataset.val if split == "val" else dataset.test) or [])
     if not images:
-        raise UsageError(f"{cfg.DATASET.NAME} has no images in the split {split!r} of the run")
+        raise UsageError(f"{data['name']} has no images in the split {split!r} of the run")
     group = getattr(dataset, "class_groups", {}).get(split)
     columns = list(group.labels) if group else list(range(len(names)))
     test, train = spread(images, max_images), spread(list(dataset.train_x), max_images)
@@ -150,6 +162,7 @@ def open_run(
         model_folder=model_folder,
         cfg=cfg,
         classifier=classifier,
+        dataset=data["name"],
         classes=[names[label] for label in columns],
         columns=columns,
         split="test" if group else split,
@@ -166,7 +179,7 @@ def open_run(
     )
 
 
-def _tested_epoch(result: Any) -> int | None:
+def epoch_of_test(result: Any) -> int | None:
     """Return the epoch that a test loaded; None for the best one, or without a result."""
     if str(result.get("selection", "best")).startswith("best"):
         return None

@@ -13,7 +13,7 @@ import torch
 
 from dassl.utils import UsageError
 from scripts.page.render import TITLES
-from scripts.page.run import full_config, spread
+from scripts.page.run import epoch_of_test, full_config, spread
 from tests.scripts.page.conftest import ROOT, Make, Report, load_script
 from tests.toy import toy_resnet_state_dict
 from tests.trainers.classifier.runs import METHODS, Runs
@@ -235,6 +235,25 @@ def test_the_images_are_read_from_the_given_folder(
         load_script().write(load_script().build_parser().parse_args([str(folder)]))
     made = report(folder, "--images", runs.world.folder / "data")
     assert made.runs[0]["accuracy"]["images"] == 12
+
+
+def test_other_data_than_those_of_the_run_are_refused(report: Make, tmp_path: Path) -> None:
+    changed = Runs(tmp_path)
+    folder = changed.folder("CoOp")
+    split = tmp_path / "world/data/caltech-101/split_zhou_Caltech101.json"
+    parts = json.loads(split.read_text())
+    parts["test"] = parts["test"][1:]
+    split.write_text(json.dumps(parts))
+    args = load_script().build_parser().parse_args([str(folder)])
+    with pytest.raises(UsageError, match=r"the test images were 12, now are 11.*as --images"):
+        load_script().write(args)
+
+
+def test_the_epoch_of_a_test_is_the_tested_one() -> None:
+    assert epoch_of_test({"selection": "epoch 5", "epoch": 5}) == 5
+    assert epoch_of_test({"selection": "last_step", "epoch": 20}) == 20
+    assert epoch_of_test({"selection": "best_val", "epoch": 3}) is None
+    assert epoch_of_test({}) is None
 
 
 def test_read_statistics_equal_naive_ones(runs: Runs, report: Make) -> None:
