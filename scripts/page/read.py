@@ -13,6 +13,8 @@ from trainers.refiner import TextRefiner
 
 __all__ = ["ReadMeter", "class_share", "cosines_between", "entropy", "read_weights", "versions"]
 
+IMAGES_AT_ONCE = 16
+
 
 def read_weights(text: Tensor, entries: Tensor) -> Tensor:
     """Return softmax(T A^T), (..., C, M): the weight of each entry in the read of each class."""
@@ -76,7 +78,11 @@ class ReadMeter:
     @torch.no_grad()
     def add(self, text: Tensor) -> None:
         """Add T, (C, d), or (B, C, d) of B images."""
-        text = text if text.dim() == 3 else text[None]
+        # All pairs of classes are compared for each image, so few images fit into memory at once.
+        for part in (text if text.dim() == 3 else text[None]).split(IMAGES_AT_ONCE):
+            self._add(part)
+
+    def _add(self, text: Tensor) -> None:
         entries = self.refiner.cache.entries
         weights, read = read_weights(text, entries), self.refiner.cache.read(text)
         refined = self.refiner(text)
