@@ -24,6 +24,7 @@ from scripts import ablate, reproduce, sweep
 from scripts.report.plot import is_curve
 from scripts.report.tables import Table
 from scripts.runner.job import Workspace
+from scripts.runner.preflight import FILES
 from scripts.runner.protocol_table import ProtocolTable
 from tests.document_text import DOCUMENTS, ROOT, inline_code, tables
 from tests.replay_kinds import CoOpKind
@@ -189,6 +190,28 @@ def test_datasets_are_the_registered_ones() -> None:
     for config, kind in listed.items():
         read = read_config(ROOT / "configs" / "datasets" / f"{config}.yaml")
         assert read["DATASET.NAME"] == kind
+
+
+def test_files_of_the_datasets_are_listed() -> None:
+    """What the scripts look for below $DATA is in the table."""
+    rows = [row for row in table("docs/datasets.md", "config") if len(row) == 4]
+    assert {row[1] for row in rows} >= FILES.keys()
+    for _, kind, images, split in rows:
+        text = _expanded(images + split)
+        entry: Any = DATASET_REGISTRY.get(kind)
+        for file in (entry.image_dir, entry.split_file, *FILES.get(kind, ())):
+            if file and not kind.startswith("Critters"):
+                place = f"{entry.dataset_dir}/{file}".rstrip("/.")
+                assert place in text or f"`{file}`" in text, (kind, file)
+
+
+def _expanded(text: str) -> str:
+    """Write a/{b,c} as a/b and a/c."""
+    return re.sub(
+        r"`([^`]*)\{([^}]*)\}([^`]*)`",
+        lambda found: " ".join(f"`{found[1]}{word}{found[3]}`" for word in found[2].split(",")),
+        text,
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -130,7 +130,7 @@ def test_sentences_about_the_benchmarks() -> None:
         f"{ratio('CoCoOp train step, 50 classes, batch 1'):.2f} (CoCoOp, 50 classes)",
         f"{ratio('text encoder, forward and backward, 100 classes'):.1f} (text encoder)",
         f"{full_memory['CoOp, 1000 classes, batch 4']:.1f} (memory at 1000 classes)",
-        f"needs {distilled:.1f} times less memory than naive's, with TextRefiner {refined:.1f} times",
+        f"needs {distilled:.1f} times less memory than naive's, with TextRefiner {refined:.1f}",
     ):
         assert sentence in text, sentence
 
