@@ -39,7 +39,7 @@ def commands(text: str) -> Iterator[list[str]]:
         lines = re.sub(r"\\\n\s*", "", code).splitlines()
         if any(is_command(line.split()) for line in lines if line[:1] != " "):
             for part in (part for line in lines for part in _split(line)):
-                known = is_command(part) or _program(part) in FOREIGN
+                known = is_command(part) or _program(part) in ("", *FOREIGN)
                 assert known or language == "bash", part  # a whole script may run anything
                 if known:
                     yield part

@@ -104,6 +104,8 @@ def test_command_is_accepted(
 
 def check(words: list[str], env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Check one command: parse its arguments, and plan its jobs where this is possible."""
+    if not words:  # RUN=folder alone
+        return 0
     program, *arguments = [word for word in words if word != "..."]
     cut = "..." in words
     if program == "make":

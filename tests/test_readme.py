@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOLDERS = "assets|benchmarks|clip|configs|dassl|datasets|docs|examples|scripts|tests|trainers"
+FOLDERS = "assets|benchmarks|clip|configs|dassl|datasets|docs|examples|notebooks|scripts|tests"
+FOLDERS += "|trainers"
 # Files that a reader of CONTRIBUTING.md creates; the first line of the code has their name.
 EXAMPLES = set(
     re.findall(

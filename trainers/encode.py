@@ -262,7 +262,7 @@ def _block(block: Any, x: Tensor) -> Tensor:
 def _patch_tokens(visual: Any, image: Tensor) -> Tensor:
     """Return CLS and patch embeddings with positions, (B, 1+P, width), of (B, 3, H, W)."""
     patches = visual.conv1(image).flatten(2).transpose(1, 2)
-    cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    cls = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)
     position = visual.positional_embedding.to(patches.dtype)
     return torch.cat([cls, patches], dim=1) + position
 

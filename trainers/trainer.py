@@ -220,14 +220,8 @@ class PromptTrainer(WarningList, TrainerX):
         precision = node(cfg, self.config_node).PREC
         clip_model, self.precision = load_clip(cfg, precision, self.device, warn=self.warn)
         log_tf32(self.device)
-        learner = self.build_learner(clip_model, list(self.dm.dataset.classnames))
-        limit_prompts(learner, *text_chunk(cfg, self.config_node), self.device)
-        refiner = None
-        if settings is not None:
-            refiner = build_refiner(clip_model, learner.text_dim, settings)
-            print(f"TextRefiner: {settings}")
-        self.model = RefinedCLIP(learner, refiner, settings).to(self.device)
-        self.model.freeze()
+        self.model = self.build_network(clip_model, list(self.dm.dataset.classnames))
+        learner = self.model.learner
 
         modules = self.model.trainable_modules()
         trained = nn.ModuleDict(modules)
@@ -251,6 +245,22 @@ class PromptTrainer(WarningList, TrainerX):
         use_feature_store(self, image_encoder_of(learner), needs_tokens)
         if cfg.TRAINER.get("COMPILE", False):
             self._compile(learner)
+
+    def build_network(self, clip_model: Any, classnames: list[str]) -> RefinedCLIP:
+        """Return the learner and its refiner on the device, frozen except for what is trained.
+
+        It needs ``cfg``, ``device`` and `check_cfg`, but no data.
+        """
+        settings = self.refiner_settings
+        learner = self.build_learner(clip_model, classnames)
+        limit_prompts(learner, *text_chunk(self.cfg, self.config_node), self.device)
+        refiner = None
+        if settings is not None:
+            refiner = build_refiner(clip_model, learner.text_dim, settings)
+            print(f"TextRefiner: {settings}")
+        model = RefinedCLIP(learner, refiner, settings).to(self.device)
+        model.freeze()
+        return model
 
     def _compile(self, learner: PromptLearner) -> None:
         """Compile the encoders at the batch sizes of the loaders (TRAINER.COMPILE)."""

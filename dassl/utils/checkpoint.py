@@ -21,7 +21,7 @@ from .errors import UsageError
 from .file_set import FileSet
 from .random_state import RandomState, set_random_state
 from .safe_load import safe_torch_load
-from .state_check import optimizer_problem, random_state_problem
+from .state_check import missing_settings, optimizer_problem, random_state_problem
 from .tools import PathLike
 
 POINTER = "checkpoint"  # text file with the name of the newest checkpoint in its folder
@@ -213,7 +213,11 @@ def load_state(target: Any, state: Any, what: str) -> None:
         if isinstance(target, torch.optim.Optimizer):
             reason = optimizer_problem(target, state)
         if not reason:
+            known = [set(group) for group in getattr(target, "param_groups", [])]
             target.load_state_dict(state)
+            # torch adds settings of newer versions to the groups of an old file, but no others.
+            reason = missing_settings(known, target)
+        if not reason:
             return
         cause = None
     except Exception as error:  # what a file contains can raise any exception

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
 from .errors import UsageError
+from .schema import read_checked
 from .tools import PathLike, temporary_path
 
 JOURNAL = ".commit.json"  # {"renames": [[hidden, target], ...]}, relative to its folder
@@ -79,11 +80,9 @@ def finish_file_set(folder: PathLike) -> bool:
         UsageError: the journal was not written by a `FileSet`.
     """
     journal = Path(folder) / JOURNAL
-    try:
-        text = journal.read_bytes()
-    except FileNotFoundError:
+    if not journal.exists():
         return False
-    for hidden, target in _renames(journal, text):
+    for hidden, target in _renames(journal):
         with named_errors(target):
             if hidden.exists():  # else it was renamed before the interruption
                 os.replace(hidden, target)
@@ -91,22 +90,27 @@ def finish_file_set(folder: PathLike) -> bool:
     return True
 
 
-def _renames(journal: Path, text: bytes) -> list[tuple[Path, Path]]:
-    folder = journal.parent
-    try:
-        pairs = [
-            (folder / hidden, folder / target) for hidden, target in json.loads(text)["renames"]
-        ]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        pairs = []
-    inside = folder.resolve()
-    if not pairs or not all(
-        path.parent.resolve().is_relative_to(inside) for pair in pairs for path in pair
-    ):
-        raise UsageError(
-            f"{str(journal)!r} is not a journal of this program: delete it, and the run continues "
-            "from the newest complete checkpoints"
-        )
+class _Journal(TypedDict):
+    renames: list[tuple[str, str]]
+
+
+def _renames(journal: Path) -> list[tuple[Path, Path]]:
+    """Return (hidden, target) of the renames; raise UsageError for others than a FileSet makes."""
+    remedy = "delete it, and the run continues from the newest complete checkpoints"
+    folder, inside = journal.parent, journal.parent.resolve()
+    pairs = []
+    for names in read_checked(journal, _Journal, remedy)["renames"]:
+        if any("\0" in name or len(os.path.basename(name)) > 255 for name in names):
+            raise UsageError(f"{str(journal)!r} has a name that no file can have: {remedy}")
+        hidden, target = (folder / name for name in names)
+        place = hidden.parent.resolve()
+        if (
+            not _TEMPORARY.fullmatch(hidden.name)
+            or target.parent.resolve() != place
+            or not place.is_relative_to(inside)
+        ):
+            raise UsageError(f"{str(journal)!r} is not a journal of this program: {remedy}")
+        pairs.append((hidden, target))
     return pairs
 
 

@@ -39,20 +39,28 @@ def optimizer_problem(optimizer: torch.optim.Optimizer, state: Any) -> str:
         if index not in known or not isinstance(buffers, Mapping):
             return f"its parameter {index!r:.40} is unknown"
         for name, value in buffers.items():
-            problem = _buffer_problem(value, known[index])
+            problem = _buffer_problem(name, value, known[index])
             if problem:
                 return f"{name} of parameter {index} {problem}"
     return ""
 
 
-def _buffer_problem(value: Any, parameter: Tensor) -> str:
-    if value is None or isinstance(value, bool):
+def missing_settings(known: list[set[str]], optimizer: Any) -> str:
+    """Return which of the ``known`` settings of its groups an optimizer has lost, or ""."""
+    for keys, group in zip(known, getattr(optimizer, "param_groups", []), strict=True):
+        if keys - group.keys():
+            return f"a parameter group has no {', '.join(sorted(keys - group.keys()))}"
+    return ""
+
+
+def _buffer_problem(name: Any, value: Any, parameter: Tensor) -> str:
+    if value is None:
         return ""
-    if isinstance(value, int | float):
+    if name == "step" and isinstance(value, int | float):  # in files of torch 1.x
         return "" if math.isfinite(value) else f"is {value}"
     if not isinstance(value, Tensor):
-        return f"is a {type(value).__name__}, not a number or a tensor"
-    if value.numel() > 1 and value.shape != parameter.shape:
+        return f"is a {type(value).__name__}, not a tensor"
+    if value.dim() > 0 and value.shape != parameter.shape:
         return f"has shape {tuple(value.shape)}, the parameter {tuple(parameter.shape)}"
     if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
         return "is not finite floating point"
@@ -61,8 +69,8 @@ def _buffer_problem(value: Any, parameter: Tensor) -> str:
 
 def _same_kind(own: Any, value: Any) -> bool:
     """Return whether a setting in a file has the type of the one in use; numbers are finite."""
-    if own is None or value is None:
-        return True
+    if own is None or value is None:  # a switch such as foreach
+        return all(v is None or isinstance(v, bool) for v in (own, value))
     if isinstance(own, bool) or isinstance(value, bool):
         return isinstance(own, bool) and isinstance(value, bool)
     if isinstance(own, int | float):

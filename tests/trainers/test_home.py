@@ -10,17 +10,21 @@ FOLDER = Path(__file__).parents[2] / "trainers"
 FILES = sorted(FOLDER.rglob("*.py"))
 # Names in these modules of Dassl.pytorch 0.6.3 and OpenAI's clip.
 ORIGINALS = {
+    "dassl.config": {"get_cfg_default"},
     "dassl.data": {"DatasetWrapper"},
+    "dassl.data.transforms": {"build_transform"},
     "dassl.engine": {"TRAINER_REGISTRY", "TrainerX", "TrainerXU", "SimpleTrainer", "build_trainer"},
     "dassl.metrics": {"compute_accuracy"},
     "dassl.optim": {"build_optimizer", "build_lr_scheduler"},
-    "dassl.utils": {"load_checkpoint", "load_pretrained_weights", "read_json", "write_json"},
+    "dassl.utils": {
+        *("load_checkpoint", "load_pretrained_weights", "read_image", "read_json", "write_json"),
+    },
     "clip": {"clip"},
     "clip.model": {"convert_weights", "build_model", "CLIP"},
     "clip.simple_tokenizer": {"SimpleTokenizer"},
 }
 CLIP = {"load", "tokenize", "available_models"}
-LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip"}
+LIBRARIES = {"torch", "tqdm", "yacs", "open_clip", "dassl", "clip", "PIL"}
 LIBRARIES |= {"filelock", "msgspec", "safetensors"}
 
 

@@ -21,6 +21,10 @@ class Record(NamedTuple):
     classes: list[str] | None = None  # of the training, in the order of their labels
     settings: dict[str, Any] = {}
     teacher: dict[str, str] = {}  # of a distilled student: "fingerprint", "clip", "weights"
+    method: str = ""  # name of the trainer
+    selection: str = ""  # last_step, best_val or best_test
+    tensors: dict[str, dict[str, str]] = {}  # {"prompt_learner": {"ctx": "4 x 64"}}
+    data: dict[str, Any] | None = None  # of the training
 
 
 def read_record(folder: str) -> Record | None:
@@ -39,6 +43,10 @@ def read_record(folder: str) -> Record | None:
         "classes": lambda v: v is None or (isinstance(v, list) and all(map(_is_text, v))),
         "settings": _is_table,
         "teacher": lambda v: _is_table(v) and all(map(_is_text, v.values())),
+        "method": _is_text,
+        "selection": _is_text,
+        "tensors": lambda v: _is_table(v) and all(map(_is_text_table, v.values())),
+        "data": lambda v: v is None or _is_table(v),
     }
     if not isinstance(content, dict):
         raise _invalid(path, "it is not a table")
@@ -58,6 +66,10 @@ def _invalid(path: str, reason: str) -> SettingsError:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_LENGTH
+
+
+def _is_text_table(value: Any) -> bool:
+    return _is_table(value) and all(map(_is_text, value.values()))
 
 
 def _is_table(value: Any) -> bool:

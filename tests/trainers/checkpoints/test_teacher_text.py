@@ -100,7 +100,7 @@ def test_another_teacher_raises(world, student, tmp_path):
         world.build("PromptKD", tmp_path / "run", *NEW, *given, "MODEL_DIR", student)
     with pytest.raises(SettingsError, match=message):
         world.trained("PromptKD", student, *given)  # 3 epochs: it would resume
-    os.remove(f"{student}/VLPromptLearner/checkpoint")
+    shutil.rmtree(f"{student}/VLPromptLearner")
     world.trained("PromptKD", student, *given, "OPTIM.MAX_EPOCH", 1)  # it starts from scratch
     assert read_teacher_text(student).weights == given[1]
 

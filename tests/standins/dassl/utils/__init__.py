@@ -4,6 +4,7 @@ import json
 import os
 
 import torch
+from PIL import Image
 
 
 class Registry:
@@ -39,6 +40,10 @@ def read_json(fpath):
 def write_json(obj, fpath):
     with open(fpath, "w") as file:
         json.dump(obj, file)
+
+
+def read_image(path):
+    return Image.open(path).convert("RGB")
 
 
 def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
