@@ -11,7 +11,14 @@ from dassl.utils.schema import Count, Percent, Record, check
 from scripts.report.load import FEW_SHOT, LABELED, Run
 
 AVERAGE = "average"
-NUMBERS = {"base2new": 3, "cross-dataset": 1, "domain generalization": 1, "zero-shot": 1}
+SHOTS = (1, 2, 4, 8, 16)  # of the accuracies in a few-shot row
+NUMBERS = {
+    "base2new": 3,
+    "few-shot": len(SHOTS),
+    "cross-dataset": 1,
+    "domain generalization": 1,
+    "zero-shot": 1,
+}
 REMEDY = "see scripts/published.yaml for the form"
 
 
@@ -27,7 +34,7 @@ class PaperTable(Record, forbid_unknown_fields=True):
     """Numbers of one protocol, backbone and number of shots: method -> dataset -> percent."""
 
     source: str
-    protocol: Literal["base2new", "cross-dataset", "domain generalization", "zero-shot"]
+    protocol: Literal["base2new", "few-shot", "cross-dataset", "domain generalization", "zero-shot"]
     backbone: str
     images: str
     shots: Count | None
@@ -51,10 +58,10 @@ class Published:
     protocol: str
     backbone: str
     images: str  # of the training, as in `Run.images`; "none" without training
-    shots: int | None  # DATASET.NUM_SHOTS; None without training
+    shots: int | None  # DATASET.NUM_SHOTS; None without training, and in few-shot rows
     trained_on: str | None  # the source dataset of a cross-dataset row
-    results: Mapping[str, tuple[float, ...]]  # base, new, H or one accuracy, by dataset, in percent
-    averaged: frozenset[str]  # the datasets of a base2new average
+    results: Mapping[str, tuple[float, ...]]  # by dataset, in percent: NUMBERS[protocol] numbers
+    averaged: frozenset[str]  # the datasets of a base2new or few-shot average
     source: str  # paper, table and address
 
     def is_comparable(self, protocol: str, runs: Sequence[Run]) -> bool:
@@ -68,7 +75,7 @@ class Published:
         trained = [run for run in runs if not run.is_zero_shot]
         return self.images == "none" or (
             bool(trained)
-            and all(self.shots == run.shots for run in trained)
+            and (protocol == "few-shot" or all(self.shots == run.shots for run in trained))
             and all(self.images in _image_kinds(run) for run in trained)
         )
 

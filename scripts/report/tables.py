@@ -23,7 +23,7 @@ from scripts.report.grouping import (
     setting,
 )
 from scripts.report.load import Run
-from scripts.report.published import AVERAGE, Published
+from scripts.report.published import AVERAGE, SHOTS, Published
 from scripts.report.rows import NOT_RUN_HERE, Options, Row, average_rows, make_rows, with_average
 from scripts.report.statistics import Cell, harmonic, published
 from scripts.runner.protocol_table import ProtocolTable
@@ -105,22 +105,28 @@ def _by_shots(members: Sequence[Run], names: Sequence[str], options: Options) ->
     def from_paper(entry: Published) -> dict[str, float]:
         return dict(zip(("0 shots",), entry.results.get(names[0], ()), strict=False))
 
+    def averages(entry: Published) -> dict[str, float]:
+        numbers = entry.results.get(AVERAGE, ()) if entry.averaged == set(names) else ()
+        named = zip(map(_shots_column, SHOTS), numbers, strict=False)
+        return {name: number for name, number in named if name in columns}
+
     def column(run: Run) -> str:
-        if run.is_zero_shot:
-            return "0 shots"
-        if run.shots < 1:
-            return "all images"
-        return "1 shot" if run.shots == 1 else f"{run.shots} shots"
+        return "0 shots" if run.is_zero_shot else _shots_column(run.shots)
 
     ordered = sorted(members, key=lambda run: 0 if run.is_zero_shot else run.shots or 10**9)
     columns = tuple(dict.fromkeys(map(column, ordered)))
     if len(names) > 1:
         rows, notes = average_rows(members, names, columns, column, options)
+        rows += _published_rows(options, "few-shot", members, averages)
     else:
         rows, notes = make_rows(members, column, options, protocol_setting)
         rows += _published_rows(options, "zero-shot", members, from_paper)
     title, subject = _title(BY_SHOTS, names)
     return Table(title, _about(members, subject), columns, rows, notes)
+
+
+def _shots_column(shots: int) -> str:
+    return "all images" if shots < 1 else "1 shot" if shots == 1 else f"{shots} shots"
 
 
 def _zero_shot(members: Sequence[Run], options: Options) -> Table:

@@ -183,16 +183,24 @@ def test_release_folder_loads(world, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("modal", "place"),
+    ("modal", "script", "place"),
     [
-        ("base2novel", "teacher_model/Caltech101/VLPromptLearner/model-best.pth.tar"),
-        ("cross", "teacher_model/ImageNet-xd/VLPromptLearner_large/model.pth.tar-20"),
+        (
+            "base2novel",
+            "teacher.sh DATASET SEED",
+            "teacher_model/Caltech101/VLPromptLearner/model-best.pth.tar",
+        ),
+        (
+            "cross",
+            "teacher_xd.sh SOURCE SEED",
+            "teacher_model/ImageNet-xd/VLPromptLearner_large/model.pth.tar-20",
+        ),
     ],
 )
-def test_teacher_paths(world, modal, place, tmp_path, monkeypatch):
+def test_teacher_paths(world, modal, script, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ["TRAINER.PROMPTKD.TEACHER_WEIGHTS", "", "TRAINER.MODAL", modal]
-    message = f"no teacher at {place}: train one with .*published file at {place}$"
+    message = f"no teacher at {place}: train one with .*{script} .*published file at {place}$"
     with pytest.raises(SettingsError, match=message):
         world.build("PromptKD", tmp_path / "run", *options)
     (tmp_path / place).parent.mkdir(parents=True)

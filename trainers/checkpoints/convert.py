@@ -53,7 +53,7 @@ def to_ours(source: Path, target: Path, backbone: str) -> str:
                 check_clip(clip_model, content, str(source / name / file), "--backbone")
             learned = {k: v for content in contents.values() for k, v in content.learned.items()}
             method = method_of(str(source), states, learned)
-            _check_learned(str(source / file), method, learned)
+            _check_learned(f"{file} of {source}", method, learned)
             own: dict[str, dict[str, Tensor]] = {name: {} for name in states}
             for key, value in learned.items():
                 model, _, parameter = key.partition(".")
@@ -111,7 +111,7 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
                 raise SettingsError(
                     f"{source} contains {method}, but the release has only {' and '.join(RELEASED)}"
                 )
-            _check_learned(str(source / file), method, learned, clip_model)
+            _check_learned(f"{file} of {source}", method, learned, clip_model)
             if RELEASED[method] == "COOP" and not classes:
                 raise SettingsError(
                     f"{source / RECORD} does not contain the class names, which the release saves"
@@ -173,13 +173,14 @@ def _read_files(source: Path) -> Iterator[tuple[str, Checkpoints]]:
 
 
 def _check_learned(
-    path: str, method: str, learned: Mapping[str, Tensor], clip_model: Any = None
+    where: str, method: str, learned: Mapping[str, Tensor], clip_model: Any = None
 ) -> None:
     """Raise SettingsError unless learned tensors have the names, forms and values of a method.
 
-    With ``clip_model`` the width of contexts is compared with its own.
+    ``where`` names the files, one per model. With ``clip_model`` the width of contexts is compared
+    with its own.
     """
-    check_keys(path, method, learned)
+    check_keys(where, method, learned)
     for key, value in learned.items():
         problem = wrong_values(key, value)
         if key == f"{PROMPT_LEARNER}.ctx":
@@ -187,7 +188,7 @@ def _check_learned(
             if value.dim() not in (2, 3) or width not in (None, value.shape[-1]):
                 problem = f"has shape {tuple(value.shape)}, which is no context of this CLIP"
         if problem:
-            raise SettingsError(f"{key} in {path} {problem}: convert an undamaged checkpoint")
+            raise SettingsError(f"{key} in {where} {problem}: convert an undamaged checkpoint")
 
 
 def _copy_pointers(source: Path, target: Path, names: Mapping[str, Any]) -> None:

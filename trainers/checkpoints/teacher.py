@@ -29,7 +29,11 @@ def teacher_path(cfg: CfgNode) -> str:
         public = f"teacher_model/{cfg.DATASET.NAME}/{VL_PROMPT_LEARNER}/model-best.pth.tar"
     path = given or public
     if not os.path.isfile(path):
-        script = "teacher_xd.sh imagenet SEED" if cross else "teacher.sh DATASET SEED"
+        script = (
+            "teacher_xd.sh SOURCE SEED (SOURCE: the dataset that it learns, imagenet in the papers)"
+            if cross
+            else "teacher.sh DATASET SEED"
+        )
         raise SettingsError(
             f"there is no teacher at {path}: train one with scripts/promptsrc/{script} and set "
             f"TRAINER.PROMPTKD.TEACHER_WEIGHTS to its {VL_PROMPT_LEARNER}/model.pth.tar-20 (the "

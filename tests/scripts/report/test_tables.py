@@ -319,6 +319,23 @@ def test_published_average_is_over_the_same_datasets(output: Output) -> None:
     assert [row.method for row in average.rows] == ["CoOp"]
 
 
+def test_published_few_shot_averages_are_added_by_shots(output: Output) -> None:
+    for dataset in ("DTD", "EuroSAT"):
+        for shots in (1, 16):
+            output.add(80.0 + shots, dataset=dataset, shots=shots, classes="all")
+    few = entry(
+        protocol="few-shot", shots=None, results={"average": (67.6, 70.7, 74.0, 77.0, 79.9)}
+    )
+    other = entry(**{**vars(few), "averaged": frozenset({"DTD", "UCF101"})})
+    average = titled(with_published(output, few, other), "average")[0]
+    ours, theirs = average.rows
+    assert {column: cell.mean for column, cell in theirs.cells.items()} == {
+        "1 shot": 67.6,
+        "16 shots": 79.9,
+    }
+    assert list(ours.cells) == ["1 shot", "16 shots"]
+
+
 def test_published_zero_shot_numbers_are_added_for_any_images(output: Output) -> None:
     output.add(85.0, dataset="DTD", trainer="PromptKD", settings=distilled("all"), shots=0)
     zero = entry(method="CLIP", images="none", shots=None)
