@@ -15,7 +15,10 @@ from tests.trainers.toy_runs import TOY_OPTIONS, ToyWorld
 
 ROOT = Path(__file__).resolve().parents[2]
 # What may differ between two runs of one command.
-VOLATILE = ("command", "started", "finished", "seconds", "resources", "saved", "model", "features")
+VOLATILE = (
+    *("command", "commit", "started", "finished", "seconds", "resources", "saved", "model"),
+    "features",
+)
 SHOTS = ("DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
 CASES = {

@@ -32,6 +32,13 @@ from tests.trainers.toy_runs import ToyWorld
 
 KILLS = int(os.environ.get("FAULT_KILLS", "0"))
 SEED = int(os.environ.get("KILL_SEED", "0"))
+DEFAULT_KILLS = {
+    "train.py": 2,
+    "torchrun train.py": 1,
+    "run.py": 1,
+    "sweep.py": 1,
+    "sweep.py --ray": 0,
+}
 LIMIT = 300.0  # seconds that a program may take
 STARTS = 20  # of a program after a kill
 TOY_SETTINGS = {
@@ -150,11 +157,7 @@ def check_folder(folder: Path, expected: dict[str, Any], what: str) -> None:
         FileLock(lock).acquire(timeout=0).lock.release()
 
 
-@pytest.mark.parametrize(
-    ("program", "default"),
-    [("train.py", 2), ("torchrun train.py", 1), ("run.py", 1), ("sweep.py", 1)]
-    + [("sweep.py --ray", 0)],
-)
+@pytest.mark.parametrize(("program", "default"), DEFAULT_KILLS.items())
 def test_killed_at_a_random_moment(
     program: str, default: int, world: World, tmp_path: Path
 ) -> None:
