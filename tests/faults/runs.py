@@ -15,7 +15,10 @@ from tests.trainers.toy_runs import TOY_OPTIONS, ToyWorld
 
 ROOT = Path(__file__).resolve().parents[2]
 # What may differ between two runs of one command.
-VOLATILE = ("command", "started", "finished", "seconds", "resources", "saved", "model", "features")
+VOLATILE = (
+    *("command", "commit", "started", "finished", "seconds", "resources", "saved", "model"),
+    "features",
+)
 SHOTS = ("DATASET.NUM_SHOTS", "4", "DATASET.SUBSAMPLE_CLASSES", "base")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
 CASES = {
@@ -57,19 +60,24 @@ class Place:
         return [str(self.folder)]
 
     def content(self) -> dict[str, Any]:
-        """Return the checkpoints and records of the output folder, without what may differ."""
-        found: dict[str, Any] = {}
-        for path in sorted(self.out.rglob("*")):
-            name = str(path.relative_to(self.out))
-            if ".tar" in path.name:
-                found[name] = load_checkpoint(path)
-            elif path.suffix == ".json":
-                found[name] = _stable(json.loads(path.read_text()))
-            elif path.name in ("checkpoint", "teacher_text.pt"):
-                found[name] = "is there"
-            elif path.name.startswith("."):
-                found[name] = "left over"
-        return found
+        """Return what the run has left in its output folder, as `content_of` does."""
+        return content_of(self.out)
+
+
+def content_of(folder: Path) -> dict[str, Any]:
+    """Return the checkpoints and records below a folder, without what may differ."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.name.startswith("."):
+            found[name] = "left over"
+        elif ".tar" in path.name:
+            found[name] = load_checkpoint(path)
+        elif path.suffix == ".json":
+            found[name] = _stable(json.loads(path.read_text()))
+        elif path.name in ("checkpoint", "teacher_text.pt"):
+            found[name] = "is there"
+    return found
 
 
 def _stable(record: Any) -> Any:
