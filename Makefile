@@ -35,7 +35,7 @@ $(VENV)/.runtime: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-sweep.txt requirements-export.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt requirements-sweep.txt requirements-export.txt requirements-report.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

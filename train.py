@@ -227,6 +227,7 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
     from dassl.engine import build_trainer
     from dassl.engine.check_resume import (
         check_continuation,
+        check_places,
         selected_epoch,
         warn_of_differences,
     )
@@ -254,6 +255,7 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
             warn_of_differences(trainer, cfg, args.model_dir)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
     elif not args.no_train and distributed.is_main():
+        check_places(Path(cfg.OUTPUT_DIR), trainer.get_model_names())
         check_continuation(trainer, cfg)
     return trainer
 

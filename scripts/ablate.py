@@ -29,14 +29,14 @@ from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
 from dassl.utils.arguments import Parser, positive, seed  # noqa: E402
-from scripts.report.load import read_run  # noqa: E402
-from scripts.report.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
-from scripts.report.statistics import Cell, harmonic  # noqa: E402
 from scripts.runner.execute import run_chains, run_command, run_in_threads  # noqa: E402
 from scripts.runner.files import make_folder, write_text  # noqa: E402
 from scripts.runner.job import FAILED, Job, Request, Workspace  # noqa: E402
 from scripts.runner.plan import plan  # noqa: E402
 from scripts.runner.preflight import needs  # noqa: E402
+from scripts.tables.load import read_run  # noqa: E402
+from scripts.tables.render import LEGEND, cell_text, json_cell, markdown_table  # noqa: E402
+from scripts.tables.statistics import Cell, harmonic  # noqa: E402
 
 FULL = "full"
 OFF = {"CACHE": "False", "LOCAL": "False"}

@@ -39,15 +39,15 @@ from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.engine.run_records import RESULT, read_result  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
 from dassl.utils.arguments import MAX_SEED, given_path  # noqa: E402
-from scripts.report.load import Run, read_run  # noqa: E402
-from scripts.report.render import save  # noqa: E402
-from scripts.report.rows import Options  # noqa: E402
-from scripts.report.tables import build  # noqa: E402
 from scripts.runner.execute import run_chains, run_command, run_in_threads  # noqa: E402
 from scripts.runner.files import make_folder  # noqa: E402
 from scripts.runner.job import FAILED, Job, Request, Result, Workspace  # noqa: E402
 from scripts.runner.plan import plan  # noqa: E402
 from scripts.runner.resources import show_estimates  # noqa: E402
+from scripts.tables.load import Run, read_run  # noqa: E402
+from scripts.tables.render import save  # noqa: E402
+from scripts.tables.rows import Options  # noqa: E402
+from scripts.tables.tables import build  # noqa: E402
 
 DATASET = "image_folder"  # below configs/datasets
 SHOTS = 16

@@ -31,16 +31,16 @@ sys.path.insert(0, str(ROOT))
 from dassl.engine.run_records import RESULT, is_finished  # noqa: E402
 from dassl.utils import UsageError, nearest  # noqa: E402
 from dassl.utils.arguments import Parser, positive, seed  # noqa: E402
-from scripts.report.load import read_run  # noqa: E402
-from scripts.report.published import load  # noqa: E402
-from scripts.report.render import save  # noqa: E402
-from scripts.report.rows import Options  # noqa: E402
-from scripts.report.tables import build  # noqa: E402
 from scripts.runner.execute import run_chains, run_command, run_in_threads  # noqa: E402
 from scripts.runner.files import make_folder  # noqa: E402
 from scripts.runner.job import FAILED, Chain, Job, Request, Workspace  # noqa: E402
 from scripts.runner.plan import PLANS, plan  # noqa: E402
 from scripts.runner.preflight import Need, needs  # noqa: E402
+from scripts.tables.load import read_run  # noqa: E402
+from scripts.tables.published import load  # noqa: E402
+from scripts.tables.render import save  # noqa: E402
+from scripts.tables.rows import Options  # noqa: E402
+from scripts.tables.tables import build  # noqa: E402
 
 DATASETS = (
     *("imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),

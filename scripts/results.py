@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from dassl.utils import UsageError
 from dassl.utils.arguments import Parser, path, seed
 from dassl.utils.failures import run_program
-from scripts.report.load import find
-from scripts.report.plot import is_curve, plot_bars, plot_curves
-from scripts.report.published import load
-from scripts.report.render import FORMATS
-from scripts.report.rows import Options
-from scripts.report.tables import Table, build
 from scripts.runner.files import write_text
+from scripts.tables.load import find
+from scripts.tables.plot import is_curve, plot_bars, plot_curves
+from scripts.tables.published import load
+from scripts.tables.render import FORMATS
+from scripts.tables.rows import Options
+from scripts.tables.tables import Table, build
 
 
 def main(argv: Sequence[str] | None = None) -> int:

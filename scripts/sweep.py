@@ -28,10 +28,6 @@ from dassl.config.flat import parse_pairs  # noqa: E402
 from dassl.engine.run_records import RESULT  # noqa: E402
 from dassl.utils import UsageError  # noqa: E402
 from dassl.utils.arguments import Parser, positive, seed, share, whole  # noqa: E402
-from scripts.report.load import read_run  # noqa: E402
-from scripts.report.render import save  # noqa: E402
-from scripts.report.rows import Options  # noqa: E402
-from scripts.report.tables import build  # noqa: E402
 from scripts.runner.execute import (  # noqa: E402
     run_chains,
     run_command,
@@ -43,6 +39,10 @@ from scripts.runner.files import make_folder  # noqa: E402
 from scripts.runner.job import DONE, FAILED, SKIPPED, Chain, Result, Workspace  # noqa: E402
 from scripts.runner.plan import plan_grid  # noqa: E402
 from scripts.runner.resources import show_estimates  # noqa: E402
+from scripts.tables.load import read_run  # noqa: E402
+from scripts.tables.render import save  # noqa: E402
+from scripts.tables.rows import Options  # noqa: E402
+from scripts.tables.tables import build  # noqa: E402
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -180,7 +180,7 @@ def test_loaded_teacher_must_be_a_promptsrc_file(
 
 @pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "CoOp"])
 @pytest.mark.parametrize("stored", [False, True])
-def test_weights_that_are_not_numbers(
+def test_logits_that_are_not_numbers(
     command: list[str],
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -188,7 +188,7 @@ def test_weights_that_are_not_numbers(
     stored: bool,
 ) -> None:
     weights = toy_clip_state_dict()
-    weights["visual.proj"][0, 0] = torch.nan
+    weights["visual.proj"].fill_(3e38)  # finite, but products with it are not
     torch.save(weights, tmp_path / "nan.pt")
     argv = [*swap(command, "--trainer", trainer), "--eval-only", *SHOTS]
     argv += ["MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt")]
@@ -197,3 +197,15 @@ def test_weights_that_are_not_numbers(
     assert "/caltech-101/101_ObjectCategories/Faces/image_0013.jpg' (and of 4 more of 5" in error
     assert "tested images) are NaN or infinite" in error
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_weights_that_are_not_numbers(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    weights = toy_clip_state_dict()
+    weights["visual.proj"][0, 0] = torch.nan
+    torch.save(weights, tmp_path / "nan.pt")
+    argv = [*command, *SHOTS, "MODEL.BACKBONE.NAME", str(tmp_path / "nan.pt")]
+    error = sentence(argv, capsys)
+    assert "nan.pt" in error
+    assert "visual.proj" in error

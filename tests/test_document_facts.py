@@ -21,11 +21,11 @@ from dassl.engine.run_records import IN_USE
 from dassl.utils import failures
 from datasets.critters_world.species import GENERA, SPECIES
 from scripts import ablate, reproduce, sweep
-from scripts.report.plot import is_curve
-from scripts.report.tables import Table
 from scripts.runner.job import Workspace
 from scripts.runner.preflight import FILES
 from scripts.runner.protocol_table import ProtocolTable
+from scripts.tables.plot import is_curve
+from scripts.tables.tables import Table
 from tests.document_text import DOCUMENTS, ROOT, inline_code, tables
 from tests.replay_kinds import CoOpKind
 from tests.replay_precision import BOUNDS

@@ -1,19 +1,40 @@
 """Compare a run with the records of the checkpoints that it resumes or tests."""
 
-from collections.abc import Mapping
+import errno
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
 
 from ..config.flat import differences
-from ..utils.checkpoint import checkpoint_files
+from ..utils.checkpoint import POINTER, checkpoint_files
 from ..utils.errors import UsageError
 from .checkpoint_set import newest_epoch
 from .run_records import data_differences, read_record, training_settings
 from .run_records.checkpoints import data_of
 
 LONGER = "OPTIM.MAX_EPOCH"  # a training may be continued for more epochs
+
+
+FILES = ("log.txt", "run.json", "checkpoint.json", "result.json", "result-earlier.json")
+
+
+def check_places(folder: Path, names: Iterable[str]) -> None:
+    """Raise OSError if a folder is where a run of the models ``names`` writes a file, or reversely.
+
+    Without this check a training would end at its first checkpoint, or after its test.
+    """
+    places = [folder / name for name in ("tensorboard", *names)]
+    for place in places:
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    files = [folder / name for name in (*FILES, "config.yaml")]
+    files += [file for place in places[1:] for file in (place / POINTER, *place.glob("model*"))]
+    for file in files:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
 
 
 def check_continuation(trainer: Any, cfg: CfgNode) -> None:

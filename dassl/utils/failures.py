@@ -5,6 +5,7 @@ a killed worker). Elsewhere such errors are raised as they are, with the path in
 """
 
 import errno
+import os
 import re
 import sys
 import threading
@@ -34,7 +35,8 @@ _REMEDIES = {
 }
 _MEMORY = re.compile(
     r"not enough memory|can't allocate memory|out of memory|bad_alloc|bad allocation|"
-    r"[Cc]annot allocate memory|alloc_cpu"
+    r"[Cc]annot allocate memory|alloc_cpu|can't start new thread|could not create a primitive|"
+    r"failed to map segment"
 )
 _WORKER = re.compile(r"DataLoader worker.*(killed by signal|exited unexpectedly)", re.DOTALL)
 
@@ -51,7 +53,9 @@ def describe_failure(
     if isinstance(error, OSError):
         return _describe_os_error(error), MACHINE
     text = str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(text)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ImportError) and _MEMORY.search(text)
+    ):
         return (
             "there is not enough memory: lower DATALOADER.TRAIN_X.BATCH_SIZE, "
             "DATALOADER.TEST.BATCH_SIZE or DATALOADER.NUM_WORKERS, set the trainer's MAX_PROMPTS "
@@ -112,7 +116,9 @@ def _first_sentence(error: BaseException) -> str:
 def _describe_os_error(error: OSError) -> str:
     reason = error.strerror or _first_sentence(error) or type(error).__name__
     where = error.filename2 or error.filename
-    path = f"{str(where)!r} cannot be used" if where else "a file or folder cannot be used"
+    # TensorBoard gives bytes.
+    name = os.fsdecode(where) if isinstance(where, str | bytes | os.PathLike) else where
+    path = f"{str(name)!r} cannot be used" if where else "a file or folder cannot be used"
     remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk")
     return f"{path} ({_line(reason).lower()}): {remedy}; then run the same command again"
 

@@ -52,8 +52,7 @@ class FileSet:
         if error is None:
             self._commit()
         else:
-            for hidden in self._hidden.values():
-                hidden.unlink(missing_ok=True)
+            self._discard()
 
     def _commit(self) -> None:
         journal = self.folder / JOURNAL
@@ -67,10 +66,15 @@ class FileSet:
                 _write_and_sync(hidden, json.dumps({"renames": renames}).encode())
                 os.replace(hidden, journal)  # the commit point
         except OSError:
-            for path in (hidden, *self._hidden.values()):
-                path.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
+            self._discard()
             raise
         finish_file_set(self.folder)
+
+    def _discard(self) -> None:
+        for hidden in self._hidden.values():
+            if hidden.exists():  # not where a file is in the place of its folder
+                hidden.unlink()
 
 
 def finish_file_set(folder: PathLike) -> bool:

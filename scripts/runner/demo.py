@@ -9,15 +9,15 @@ from itertools import chain
 from pathlib import Path
 
 from dassl.engine.run_records import RESULT
-from scripts.report.load import read_run
-from scripts.report.render import save
-from scripts.report.rows import Options
-from scripts.report.statistics import Cell
-from scripts.report.tables import Table, build
 from scripts.runner.execute import job_log_path, run_chains, run_command, run_in_threads
 from scripts.runner.files import make_folder
 from scripts.runner.job import FAILED, Job, Request, Result, Workspace
 from scripts.runner.plan import plan
+from scripts.tables.load import read_run
+from scripts.tables.render import save
+from scripts.tables.rows import Options
+from scripts.tables.statistics import Cell
+from scripts.tables.tables import Table, build
 
 SEEDS = (1, 2, 3)
 WORKERS = 2  # chains of jobs at a time
@@ -126,7 +126,7 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], workspace: 
 
     A job that several rows need belongs to the first of them.
     """
-    from scripts.report.plot import plot_bars  # slow to import
+    from scripts.tables.plot import plot_bars  # slow to import
 
     owners: dict[Path, Method] = {}
     for method, job in chain(*chains):

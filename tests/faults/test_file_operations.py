@@ -1,7 +1,7 @@
 """A run may be killed, or get an error of the machine, at any file operation that it makes.
 
 The same command then ends with the bits and records of an uninterrupted run. FAULT_POINTS limits
-how many operations of each case are tried (default 5; `make faults` tries all).
+how many operations of each case are tried (default 2; `make faults` tries all).
 """
 
 import errno
@@ -16,7 +16,7 @@ from tests.faults.runs import CASES, Place, Server, difference
 from tests.faults.server import KILLED
 from tests.trainers.toy_runs import ToyWorld
 
-POINTS = int(os.environ.get("FAULT_POINTS", "5"))
+POINTS = int(os.environ.get("FAULT_POINTS", "2"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dassl.utils import UsageError
-from scripts.report.published import load
+from scripts.tables.published import load
 from tests.fuzz.harness import fuzz
 
 SEED = b"""

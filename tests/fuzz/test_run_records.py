@@ -15,7 +15,7 @@ from dassl.utils import UsageError
 from dassl.utils.checkpoint import load_random_state, load_run_checkpoint, load_state
 from dassl.utils.file_set import JOURNAL, finish_file_set
 from dassl.utils.random_state import get_random_state
-from scripts.report.load import read_run
+from scripts.tables.load import read_run
 from tests.fuzz.harness import MUTANTS, SEED, fuzz
 from tests.scripts.fake_output import RESULT
 

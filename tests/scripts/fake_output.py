@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.report.load import find
-from scripts.report.rows import Options
-from scripts.report.tables import Table, build
+from scripts.tables.load import find
+from scripts.tables.rows import Options
+from scripts.tables.tables import Table, build
 
 RESULT: dict[str, Any] = {
     "trainer": "CoOp",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts import ablate
-from scripts.report.statistics import Cell
+from scripts.tables.statistics import Cell
 from tests.scripts.fake_project import make_project
 from trainers.settings import DEFAULTS
 

@@ -10,11 +10,11 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import results
-from scripts.report.load import Found, find
-from scripts.report.render import FORMATS
-from scripts.report.rows import Options
-from scripts.report.statistics import Cell, harmonic
-from scripts.report.tables import build
+from scripts.tables.load import Found, find
+from scripts.tables.render import FORMATS
+from scripts.tables.rows import Options
+from scripts.tables.statistics import Cell, harmonic
+from scripts.tables.tables import build
 from tests.scripts.fake_output import RESULT, ZERO_SHOT, Output
 
 WITHOUT_RESULT = {

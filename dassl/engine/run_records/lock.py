@@ -34,10 +34,13 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
         FolderInUseError: another process has locked the folder.
         OSError: the folder cannot be written to.
     """
-    lock = FileLock(Path(folder) / LOCK)
+    path = Path(folder) / LOCK
+    lock = FileLock(path)
     try:
         with named_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
+        with named_errors(path):
+            open(path, "a").close()  # filelock takes some folders without write access for locked
             lock.acquire(timeout=0)
     except Timeout:
         raise FolderInUseError(

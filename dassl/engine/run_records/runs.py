@@ -1,5 +1,6 @@
 """run.json: one run of train.py."""
 
+import errno
 import json
 import shlex
 import sys
@@ -100,11 +101,15 @@ def recorded_run(
     status = FAILED
     try:
         yield checks_passed
+        if checked and not keeps_record and not (Path(folder) / RUN).is_file():
+            reason = "removed while the run was writing to it"
+            raise FileNotFoundError(errno.ENOENT, reason, str(folder))
         status = FINISHED
     finally:
         seconds = round(time.monotonic() - began, 1)
         record |= {"status": status, "finished": now(), "seconds": seconds}
-        write()
+        if Path(folder).is_dir():  # else it was removed meanwhile
+            write()
 
 
 def read_run_record(folder: PathLike) -> RunRecord:

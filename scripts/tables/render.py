@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.report.load import UNFINISHED, UNTESTED, Found
-from scripts.report.rows import NOT_RUN_HERE
-from scripts.report.statistics import Cell
-from scripts.report.tables import Table
 from scripts.runner.files import write_text
+from scripts.tables.load import UNFINISHED, UNTESTED, Found
+from scripts.tables.rows import NOT_RUN_HERE
+from scripts.tables.statistics import Cell
+from scripts.tables.tables import Table
 
 LEGEND = (
     "Accuracy in percent: average ± sample standard deviation (n - 1) over the seeds. H is the "

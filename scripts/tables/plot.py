@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dassl.utils import UsageError
-from scripts.report.render import heading
-from scripts.report.statistics import Cell
-from scripts.report.tables import Table
 from scripts.runner.files import replacing
+from scripts.tables.render import heading
+from scripts.tables.statistics import Cell
+from scripts.tables.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scripts.report.load import Run
+    from scripts.tables.load import Run
 
 
 def told_apart(runs: Sequence[Run]) -> list[Run]:

@@ -13,13 +13,13 @@ from matplotlib.axes import Axes
 
 from dassl.config.flat import read_config
 from scripts import results
-from scripts.report.grouping import VARIED
-from scripts.report.load import Found, find
-from scripts.report.published import Published
-from scripts.report.render import FORMATS
-from scripts.report.rows import Options
-from scripts.report.tables import Table, build
 from scripts.runner.protocol_table import ProtocolTable
+from scripts.tables.grouping import VARIED
+from scripts.tables.load import Found, find
+from scripts.tables.published import Published
+from scripts.tables.render import FORMATS
+from scripts.tables.rows import Options
+from scripts.tables.tables import Table, build
 from tests.scripts.fake_output import ZERO_SHOT, Output
 from tests.scripts.fake_project import ROOT
 

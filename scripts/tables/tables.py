@@ -3,7 +3,7 @@
 Runs that differ in backbone, split, shots, source or training images are put in different tables;
 runs that differ in a trainer option, the config, the selection rule or its epoch are put in
 different rows. Only the settings that the protocols vary between datasets and shots
-(`scripts.report.grouping.VARIED`) may differ along a row. The zero-shot model has neither shots
+(`scripts.tables.grouping.VARIED`) may differ along a row. The zero-shot model has neither shots
 nor a source: it is a row of every table of its dataset.
 """
 
@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from dassl.config.flat import read_config
-from scripts.report.grouping import (
+from scripts.runner.protocol_table import ProtocolTable
+from scripts.tables.grouping import (
     backbone_and_split,
     by_dataset_and_averaged,
     by_images,
@@ -22,11 +23,10 @@ from scripts.report.grouping import (
     protocol_setting,
     setting,
 )
-from scripts.report.load import Run
-from scripts.report.published import AVERAGE, SHOTS, Published
-from scripts.report.rows import NOT_RUN_HERE, Options, Row, average_rows, make_rows, with_average
-from scripts.report.statistics import Cell, harmonic, published
-from scripts.runner.protocol_table import ProtocolTable
+from scripts.tables.load import Run
+from scripts.tables.published import AVERAGE, SHOTS, Published
+from scripts.tables.rows import NOT_RUN_HERE, Options, Row, average_rows, make_rows, with_average
+from scripts.tables.statistics import Cell, harmonic, published
 
 BASE, NEW, H = "base", "new", "H"
 BASE2NEW = "Base to new classes"

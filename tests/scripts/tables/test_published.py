@@ -9,7 +9,7 @@ import pytest
 import datasets
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import UsageError
-from scripts.report.published import AVERAGE, SHOTS, Published, load
+from scripts.tables.published import AVERAGE, SHOTS, Published, load
 from tests.scripts.fake_project import ROOT
 
 FILE = ROOT / "scripts" / "published.yaml"

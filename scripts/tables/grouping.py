@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from scripts.report.load import FEW_SHOT, Run
+from scripts.tables.load import FEW_SHOT, Run
 
 Key = Callable[[Run], Hashable]
 # The settings that the exceptions of configs/protocols.yaml vary by dataset and shots.

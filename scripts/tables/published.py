@@ -8,7 +8,7 @@ from typing import Literal
 from dassl.config.yaml_file import read_yaml
 from dassl.utils import UsageError, nearest
 from dassl.utils.schema import Count, Percent, Record, check
-from scripts.report.load import FEW_SHOT, LABELED, Run
+from scripts.tables.load import FEW_SHOT, LABELED, Run
 
 AVERAGE = "average"
 SHOTS = (1, 2, 4, 8, 16)  # of the accuracies in a few-shot row

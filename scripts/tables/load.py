@@ -12,7 +12,7 @@ from dassl.engine.run_records import FINISHED, RESULT, read_run_record
 from dassl.engine.run_records.schemas import ResultRecord
 from dassl.utils import UsageError
 from dassl.utils.schema import read_checked
-from scripts.report.identity import told_apart
+from scripts.tables.identity import told_apart
 
 LOG = "log.txt"
 UNFINISHED, UNTESTED = "unfinished", "finished without a test"

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scripts.report.grouping import VARIED, Key, group_by, protocol_setting, setting
-from scripts.report.load import Run
-from scripts.report.published import AVERAGE, Published
-from scripts.report.statistics import Cell, average
+from scripts.tables.grouping import VARIED, Key, group_by, protocol_setting, setting
+from scripts.tables.load import Run
+from scripts.tables.published import AVERAGE, Published
+from scripts.tables.statistics import Cell, average
 
 Name = Callable[[Run], str]
 NOT_RUN_HERE = " (published, not run here)"
