@@ -2,11 +2,13 @@
 
 import argparse
 import importlib
+import inspect
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import train
 import trainers
 from dassl.config import get_cfg_default
 from dassl.config.table import leaves
-from scripts import ablate, reproduce, run, sweep
+from scripts import ablate, own, reproduce, run, sweep
 from tests.document_text import (
     DOCUMENTS,
     FOREIGN,
@@ -121,6 +123,8 @@ def check(words: list[str], env: Mapping[str, str], monkeypatch: pytest.MonkeyPa
         arguments = [program if "/" in program else f"scripts/{program}", *arguments]
     if arguments[:2] == ["-m", "pytest"]:
         return int(not all((ROOT / name).exists() for name in arguments[2:]))
+    if arguments[0] == "-c":
+        return int(compile(arguments[1], "-c", "exec") is None)
     if arguments[:2] in (["-m", "venv"], ["-m", "pip"]):
         return check_files(arguments)
     if arguments[0] == "-m":
@@ -150,6 +154,10 @@ def check_module(
         os.chdir(ROOT)
         train.setup_cfg(train.build_parser().parse_args(words))  # reads the files and the pairs
         return 0
+    if module == "scripts.own":  # its folder is the reader's
+        with tempfile.TemporaryDirectory() as folder:
+            own.parse([folder, *words[1:]], env)
+        return 0
     if module == f"scripts.{name}" and name in PLANNERS:
         monkeypatch.undo()
         if name == "sweep" and "--trainers" not in words:  # the text is about the other options
@@ -161,8 +169,9 @@ def check_module(
         return int(PLANNERS[name].main([*words, *dry], env) or 0)
     assert not cut, f"the rest of the arguments of {module} is not known"
     program = importlib.import_module(module)
+    takes_env = "env" in inspect.signature(program.main).parameters
     with pytest.raises(Accepted):
-        raise SystemExit(program.main(words))
+        raise SystemExit(program.main(words, env) if takes_env else program.main(words))
     return 0
 
 
@@ -222,7 +231,7 @@ def test_names_of_trainers_and_shell_scripts_exist(name: str) -> None:
     assert set(re.findall(r"(?<![\w.])[a-z]\w*\.sh\b", TEXTS[name])) <= scripts
     flags = " ".join(
         path.read_text()
-        for path in (*ROOT.glob("*.py"), *(ROOT / "scripts").glob("*.py"), *ROOT.glob("*/*.py"))
+        for path in (*ROOT.glob("*.py"), *ROOT.glob("*/*.py"), *ROOT.glob("scripts/*/*.py"))
     )
     for code in inline_code(TEXTS[name]):
         if not is_command(code.split()) and re.fullmatch(r"--[a-z-]+( [^-]*)?", code):
