@@ -313,7 +313,7 @@ PARSE = {
     f"{ROOT}/docs": "no */log.txt in",
     f"{__file__}": "no directory",
     f"{ROOT}/docs --keyword": "--keyword: expected one argument",
-    f"{ROOT}/docs --multi-exp": "no folder in",
+    f"{ROOT}/notebooks --multi-exp": "no folder in",
     "'a\0b'": "directory: takes a path",
 }
 PROGRAMS: dict[str, tuple[Callable[[list[str]], int], dict[str, str]]] = {

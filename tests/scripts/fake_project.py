@@ -114,7 +114,7 @@ def make_project(folder: Path) -> Workspace:
 def add_scripts(folder: Path) -> None:
     """Copy scripts/ to ``folder``, so that its shell scripts run the fake train.py."""
     shutil.copytree(ROOT / "scripts", folder / "scripts")
-    for name in ("clip", "datasets", "trainers"):
+    for name in ("benchmarks", "clip", "datasets", "trainers"):
         (folder / name).symlink_to(ROOT / name)
 
 
