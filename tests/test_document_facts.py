@@ -94,14 +94,6 @@ def test_options_of_a_sweep_have_their_documented_defaults() -> None:
         assert args[flag.replace("-", "_")] in (int(value), None), flag
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_defaults_in_brackets_are_those_of_the_table(name: str) -> None:
-    """A sentence such as "`TRAINER.TEXT_CHUNK` ... The default, 0, ..." names the default."""
-    known = defaults()
-    for key, value in re.findall(r"`([A-Z_.]+)`[^.`]*\(default:? `?(\d[\d.]*)", words(name)):
-        assert str(known[key]) == value, key
-
-
 # Protocols
 
 
