@@ -48,7 +48,7 @@ def test_every_row_is_an_allowed_combination() -> None:
 
 
 def test_alpha_times_reg_weight_is_held_fixed() -> None:
-    assert ALPHA == DEFAULTS["TEXTREFINER"]["ALPHA"]
+    assert DEFAULTS["TEXTREFINER"]["ALPHA"] == ALPHA
     for node, weight in REG_WEIGHT.items():
         assert weight == DEFAULTS[node]["REG_WEIGHT"]
         fixed = [name for name in ROWS if name.endswith("reg-fixed")]
