@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from scripts.exporting.matrix import head_notes
 from tests.trainers.toy_runs import ToyWorld, learned
+from trainers.classifier import load
 from trainers.losses import regularizer
 from trainers.refiner import LocalCache, TextRefiner
 from trainers.refiner_controls import ControlledRefiner, Controls
@@ -241,3 +243,15 @@ def test_a_read_that_all_classes_share_changes_no_prediction_and_has_no_gradient
     refiner.zero_grad()
     regularizer(refiner(text), text).backward()
     assert refiner.aggregate.weight.grad[:, D:].abs().max() > 1e-3
+
+
+def test_card_says_whether_the_texts_are_normalized(world, tmp_path):
+    for renormalize in (False, True):
+        folder = tmp_path / str(renormalize)
+        world.trained("TextRefinerCoOp", folder, *options(RENORMALIZE=renormalize))
+        classifier = load(folder)
+        assert classifier.model.settings.renormalize == renormalize
+        norms = classifier.text_features.norm(dim=-1)
+        assert torch.allclose(norms, torch.ones_like(norms)) == renormalize
+        notes = " ".join(head_notes(classifier))
+        assert ("not normalized" in notes) != renormalize
