@@ -16,6 +16,7 @@ from .class_tables import (
     save_class_results,
     save_confusion_matrix,
 )
+from .config import complete
 from .utils.errors import UsageError
 from .utils.registry import Registry
 
@@ -24,6 +25,7 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
     """Build the evaluator named by cfg.TEST.EVALUATOR; `kwargs` are passed to it."""
+    cfg = complete(cfg)
     evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
     if cfg.VERBOSE:
         print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")

@@ -4,7 +4,7 @@ import os
 import random
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from yacs.config import CfgNode
@@ -21,11 +21,29 @@ from .unlabeled import ClassGroup, unlabeled, uses_all_classes
 
 MIRROR = "https://huggingface.co/zhengli97/prompt_learning_dataset"
 Splits = dict[str, list[Datum]]
+NAMED_CLASSES = 10  # in a warning
 
 
 def shots_of(part: str, shots: int) -> int:
     """Return the number of images per class that a split keeps, as in CoOp."""
     return shots if part == "train" else min(shots, 4)
+
+
+def few_images(images: Sequence[Datum], shots: int) -> str:
+    """Return which classes have fewer than ``shots`` images, or "".
+
+    The first NAMED_CLASSES of them are named.
+    """
+    counts = Counter(item.label for item in images)
+    names = {item.label: item.classname for item in images}
+    few = [f"{shown(names[i])} {counts[i]}" for i in sorted(counts) if counts[i] < shots]
+    if not few:
+        return ""
+    more = f" and {len(few) - NAMED_CLASSES} more" if len(few) > NAMED_CLASSES else ""
+    return (
+        f"{len(few)} of {len(counts)} classes have fewer training images, which are all used: "
+        f"{', '.join(few[:NAMED_CLASSES])}{more}"
+    )
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,7 @@ class SplitDataset(DatasetBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         self.name = type(self).__name__
+        self.warnings = []
         self.root = cfg.DATASET.ROOT
         # Nothing is read from, or drawn into, the working folder by accident.
         if not self.root.strip() or "\0" in self.root:
@@ -93,13 +112,16 @@ class SplitDataset(DatasetBase):
             print(
                 f"DATASET.DISTILL_ON all: {len(splits['train']):,} unlabeled images of all classes"
             )
-        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
+        subsample = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")  # a key that CoOp adds
         # The classes of a test-only dataset are those of its test images.
         labeled = splits.get("train", splits["test"])
         _, self.all_classnames = self.get_lab2cname(labeled)
         train, val, test = subsample_classes(
             labeled, splits.get("val", []), splits["test"], subsample=subsample
         )
+        if "train" in splits and (few := few_images(train, cfg.DATASET.NUM_SHOTS)):
+            self.warnings.append(f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}, but {few}")
+            print(f"warning: {self.warnings[-1]}")
         if subsample == "base" and self.base_test not in (None, len(test)):
             print(
                 f"warning: the base classes of {self.name} have {len(test):,} test images, "
@@ -165,21 +187,12 @@ class SplitDataset(DatasetBase):
 
         The sample depends on the seed alone and equals that of the original Dassl. It is cached in
         a pickle that the original can read. With a negative seed, every run samples its own images
-        and there is no pickle. A class with fewer images keeps all of them.
-
-        Raises:
-            UsageError: no class has that many images.
+        and there is no pickle. A class with fewer images keeps all of them, with a warning.
         """
         sources: Splits = {part: splits[part] for part in ("train", "val") if part in splits}
         if not sources:
             print(f"{self.display_name} is a test set: NUM_SHOTS {shots} is not used")
             return {}
-        most = max(Counter(item.label for item in splits["train"]).values())
-        if shots > most:
-            raise UsageError(
-                f"DATASET.NUM_SHOTS is {shots}, but no class of {self.display_name} has more than "
-                f"{most} training images: set it to at most that, or to 0 for all images"
-            )
         if seed < 0:
             return self._sample_parts(sources, shots)
         folder = os.path.join(self.dataset_dir, "split_fewshot")

@@ -35,10 +35,11 @@ def uses_all_classes(cfg: CfgNode) -> bool:
     choice = cfg.DATASET.get("DISTILL_ON", "")
     if choice and choice not in CHOICES:
         raise UsageError(f"DATASET.DISTILL_ON is {choice!r}: {nearest(choice, CHOICES)}")
-    if choice == "all" and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+    classes = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+    if choice == "all" and classes != "all":
         raise UsageError(
             "DATASET.DISTILL_ON all uses images of all classes, but SUBSAMPLE_CLASSES is "
-            f"{cfg.DATASET.SUBSAMPLE_CLASSES}: set it to all, or DISTILL_ON to few_shot"
+            f"{classes}: set it to all, or DISTILL_ON to few_shot"
         )
     return choice == "all"
 

@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dassl.utils import UsageError
 from dassl.utils.failures import run_program
+from dassl.utils.tools import is_terminal
 from scripts.exporting.arguments import add_model_arguments, load_model
 
 BROKEN = 1  # exit code
@@ -162,7 +163,8 @@ def predict(args: argparse.Namespace) -> int:
     )
     writer = WRITERS[args.format](paths, classifier.classnames)
     broken: list[str] = []
-    with tqdm(total=len(paths), unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
+    hidden = not is_terminal(sys.stderr)
+    with tqdm(total=len(paths), unit="image", leave=False, disable=hidden) as bar:
         for first in range(0, len(paths), args.batch_size):
             batch, images = paths[first : first + args.batch_size], {}
             for path in batch:

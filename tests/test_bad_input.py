@@ -95,11 +95,6 @@ def test_checkpoint_of_another_backbone(
     assert str(other) in error
 
 
-def test_more_shots_than_images(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    error = sentence([*command, "DATASET.NUM_SHOTS", "9"], capsys)
-    assert "DATASET.NUM_SHOTS is 9, but no class of Caltech101 has more than 8" in error
-
-
 def test_unknown_trainer(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "TextRefinerMaPLe" in sentence(swap(command, "--trainer", "TextRefinerMaple"), capsys)
 

@@ -51,6 +51,14 @@ def test_train_then_evaluate_the_new_classes(command, tmp_path, capsys):
     assert (record["classes"], record["source"], record["epoch"]) == ("new", "Caltech101", 2)
 
 
+def test_more_shots_than_images_are_a_warning_in_log_and_result(command, tmp_path):
+    assert train.main([*command, "DATASET.NUM_SHOTS", "16"]) == 0
+    warning = "DATASET.NUM_SHOTS is 16, but 6 of 6 classes have fewer training images"
+    assert f"warning: {warning}" in (tmp_path / "out" / "log.txt").read_text()
+    record = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert record["warnings"][0].startswith(warning)
+
+
 @pytest.mark.parametrize("permitted", [False, True])
 def test_best_val_is_recorded_by_training_and_by_a_later_test(command, tmp_path, permitted):
     # SELECT_ON_TEST has no effect if there are validation images.

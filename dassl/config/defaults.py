@@ -149,7 +149,7 @@ _DEFAULTS: dict[str, Any] = {
         "COMPUTE_CMAT": False,  # save the confusion matrix as OUTPUT_DIR/cmat.{pt,json,csv}
         "NO_TEST": False,
         "SPLIT": "test",  # split of the final evaluation: test or val
-        "FINAL_MODEL": "last_step",  # last_step, or best_val: the best epoch on val
+        "FINAL_MODEL": "last_step",  # last_step (or last_val), or best_val: the best epoch on val
         # Added here: let best_val select on test images if a dataset has no val images, as the
         # original does.
         "SELECT_ON_TEST": False,

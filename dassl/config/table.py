@@ -238,7 +238,8 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "NO_TEST": flag("do not test after training"),
         "SPLIT": choice(("test", "val"), "split of the final test"),
         "FINAL_MODEL": choice(
-            ("last_step", "best_val"), "test the last epoch, or the best one on val"
+            ("last_step", "last_val", "best_val"),
+            "test the last epoch (last_step, or its old name last_val), or the best one on val",
         ),
         "SELECT_ON_TEST": flag("let best_val select on test images if there are no val images"),
     },

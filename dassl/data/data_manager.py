@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from yacs.config import CfgNode
 
+from dassl.config import complete
 from dassl.utils import UsageError, distributed, read_image
 from dassl.utils.images import require_readable
 from dassl.utils.random_state import derive_seed, seeded
@@ -49,6 +50,7 @@ class DatasetWrapper(Dataset[dict[str, Any]]):
         transform: Transforms = None,
         is_train: bool = False,
     ) -> None:
+        cfg = complete(cfg)
         self.cfg = cfg
         self.data_source = data_source
         self.transform = transform
@@ -199,6 +201,7 @@ def build_data_loader(
     Raises:
         UsageError: no images, an unknown sampler, or batches that the data cannot fill.
     """
+    cfg = complete(cfg)
     if not data_source:
         raise UsageError(f"there are no {'training' if is_train else 'test'} images to load")
     generator = torch.Generator()
@@ -251,6 +254,7 @@ class DataManager:
         custom_tfm_test: Transforms = None,
         dataset_wrapper: Wrapper | None = None,
     ) -> None:
+        cfg = complete(cfg)
         self.dataset: DatasetBase = build_dataset(cfg)
         self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self.num_classes = self.dataset.num_classes
@@ -275,9 +279,11 @@ class DataManager:
             )
 
         data, loaders = self.dataset, cfg.DATALOADER
-        unlabeled = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
         self.train_loader_x = build(loaders.TRAIN_X, data.train_x, True)
-        self.train_loader_u = build(unlabeled, data.train_u, True) if data.train_u else None
+        self.train_loader_u: EpochLoader | None = None
+        if data.train_u:
+            unlabeled = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
+            self.train_loader_u = build(unlabeled, data.train_u, True)
         self.val_loader = build(loaders.TEST, data.val, False) if data.val else None
         self.test_loader = build(loaders.TEST, data.test, False)
         if cfg.VERBOSE:

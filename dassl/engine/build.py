@@ -4,6 +4,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from ..config import complete
 from ..utils import distributed
 from ..utils.errors import UsageError
 from ..utils.registry import Registry
@@ -18,6 +19,7 @@ def build_trainer(cfg: CfgNode) -> Any:
         UsageError: the trainer is unknown, or there are several processes and it does not declare
             ``parallel = True``.
     """
+    cfg = complete(cfg)
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     count = distributed.world_size()
     if count > 1 and not getattr(trainer, "parallel", False):

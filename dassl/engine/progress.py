@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from ..utils.errors import NonFiniteLossError
 from ..utils.meters import AverageMeter, MetricMeter, Number
+from ..utils.tools import is_terminal
 
 Item = TypeVar("Item")
 
 
 def bar(items: Iterable[Item], total: int, title: str) -> "tqdm[Item]":
     """Return a progress bar on stderr, which is disabled if stdout is not a terminal."""
-    return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stdout.isatty())
+    return tqdm(items, total=total, desc=title, leave=False, disable=not is_terminal(sys.stdout))
 
 
 @dataclass

@@ -12,6 +12,15 @@ def selects_best(cfg: CfgNode) -> bool:
     return cfg.TEST.FINAL_MODEL == "best_val" and not cfg.TEST.NO_TEST
 
 
+def note_old_name(cfg: CfgNode) -> None:
+    """Print how TEST.FINAL_MODEL last_val is read, if it is the setting."""
+    if cfg.TEST.FINAL_MODEL == "last_val":
+        print(
+            "TEST.FINAL_MODEL last_val is read as last_step: as in the original Dassl, every "
+            "value but best_val means the last epoch"
+        )
+
+
 def check_selection(cfg: CfgNode, val_loader: Any, dm: Any) -> None:
     """Raise a UsageError if test images would select the epoch without TEST.SELECT_ON_TEST."""
     problem = val_problem(val_loader, dm)

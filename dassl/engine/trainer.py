@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from ..config import complete
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..logit_check import LogitCheck
@@ -30,7 +31,13 @@ from .base import TrainerBase
 from .checkpoint_set import CheckpointSet, copy_best, has_epoch, load_newest_set, set_epoch
 from .progress import EpochLog, bar
 from .run_records import repair_record, write_record
-from .selection import check_selection, check_split, describe_selection, selects_best
+from .selection import (
+    check_selection,
+    check_split,
+    describe_selection,
+    note_old_name,
+    selects_best,
+)
 from .settings import check_settings
 
 Item = TypeVar("Item")
@@ -57,6 +64,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
+        cfg = complete(cfg)
         check_settings(cfg)
         self.check_cfg(cfg)
         self.device = _choose_device(cfg)
@@ -105,6 +113,7 @@ class SimpleTrainer(TrainerBase):
     def before_train(self) -> None:
         """Check the selection rule, resume from checkpoints if any, and open TensorBoard."""
         self._check_batch_size()
+        note_old_name(self.cfg)
         if selects_best(self.cfg):
             check_selection(self.cfg, self.val_loader, self.dm)
         self._resume()

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from yacs.config import CfgNode
 
+from ..config import complete
 from ..utils.errors import UsageError, nearest
 
 Factor = Callable[[int], float]  # epoch -> multiple of the base learning rate
@@ -101,6 +102,7 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochSchedul
     Raises:
         UsageError: an unknown LR_SCHEDULER or WARMUP_TYPE, or a STEPSIZE of the wrong type.
     """
+    optim_cfg = complete(optim_cfg, "OPTIM")
     builders = {"single_step": _single_step, "multi_step": _multi_step, "cosine": _cosine}
     name = optim_cfg.LR_SCHEDULER
     if name not in builders:

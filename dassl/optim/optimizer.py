@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from yacs.config import CfgNode
 
+from ..config import complete
 from ..utils.errors import UsageError, nearest
 
 Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
@@ -56,6 +57,7 @@ def build_optimizer(
     Raises:
         UsageError: an unknown name, or STAGED_LR cannot be applied.
     """
+    optim_cfg = complete(optim_cfg, "OPTIM")
     if optim_cfg.NAME not in OPTIMIZERS:
         raise UsageError(
             f"OPTIM.NAME {optim_cfg.NAME!r} is unknown: {nearest(optim_cfg.NAME, OPTIMIZERS)}"

@@ -100,6 +100,11 @@ def check_availability(requested: str, available: Sequence[str]) -> None:
         raise UsageError(f"{requested!r} is unknown: {nearest(requested, available)}")
 
 
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal; a logger without `isatty`, such as Dassl's, is not."""
+    return bool(getattr(stream, "isatty", bool)())
+
+
 def tolist_if_not(x: Any) -> list[Any]:
     """Return `x` if it is a list, else `[x]`."""
     return x if isinstance(x, list) else [x]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dassl.data.data_manager import build_data_loader
 from dassl.logit_check import LogitCheck
+from dassl.utils.tools import is_terminal
 from trainers.encode import unit
 from trainers.losses import class_logits
 from trainers.refiner import full_precision
@@ -55,7 +56,7 @@ class Scores:
 
 def progress(items: Iterable[Item], total: int, title: str) -> "tqdm[Item]":
     """Return a progress bar on stderr, which is disabled if stderr is not a terminal."""
-    return tqdm(items, total=total, desc=title, leave=False, disable=not sys.stderr.isatty())
+    return tqdm(items, total=total, desc=title, leave=False, disable=not is_terminal(sys.stderr))
 
 
 def batches(run: Run, images: list[Any], title: str) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from statistics import fmean
 from tqdm import tqdm
 
 from dassl.engine.run_records import read_result
+from dassl.utils.tools import is_terminal
 from scripts.runner.job import DONE, FAILED, Job, Result
 
 EPOCH = re.compile(r"epoch \[(\d+)/(\d+)\]")
@@ -29,7 +30,7 @@ class Progress:
         self._took: dict[tuple[object, ...], list[float]] = {}
         self._worked = 0.0  # seconds of all finished jobs
         self._began, self._began_at = time.monotonic(), time.time()
-        disable = not sys.stdout.isatty()
+        disable = not is_terminal(sys.stdout)
         self.bar = tqdm(total=self.total, unit="job", leave=False, disable=disable)
 
     def report(self, result: Result) -> bool:

@@ -18,6 +18,7 @@ import datasets  # noqa: F401  (registers the datasets)
 from dassl.data.datasets import Datum, build_dataset
 from dassl.utils import UsageError, set_random_seed
 from datasets import cache
+from datasets.base import few_images
 from tests.toy_data import data_config
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data/fewshot.json").read_text())
@@ -223,6 +224,35 @@ def test_class_with_few_images_keeps_all_of_them(root):
     again = build_dataset(config(root, shots=16))
     counts = Counter(item.label for item in again.train_x)
     assert len(set(counts.values())) == 2
+
+
+def test_classes_with_few_images_are_named(root, capsys):
+    dataset = build_dataset(config(root, shots=16))
+    counts = Counter(item.label for item in dataset.train_x)
+    (label,) = [label for label, count in counts.items() if count < 16]
+    warning = (
+        "DATASET.NUM_SHOTS is 16, but 1 of 10 classes have fewer training images, which are all "
+        f"used: {dataset.lab2cname[label]} {counts[label]}"
+    )
+    assert dataset.warnings == [warning]
+    assert f"warning: {warning}\n" in capsys.readouterr().out
+    assert build_dataset(config(root, shots=16)).warnings == [warning]  # from the pickle
+    other = "new" if label < 5 else "base"
+    assert build_dataset(config(root, other, shots=16)).warnings == []
+    assert build_dataset(config(root, shots=counts[label])).warnings == []
+
+
+def test_more_shots_than_any_class_has(root):
+    dataset = build_dataset(config(root, shots=1000))
+    assert len(dataset.train_x) == len(GOLDEN["split"]["train"])
+    assert "10 of 10 classes have fewer training images" in dataset.warnings[0]
+    assert len(build_dataset(config(root, shots=1000)).train_x) == len(dataset.train_x)
+
+
+def test_a_warning_names_ten_classes_at_most():
+    images = [Datum(f"{i}.jpg", i, 0, f"name {i}") for i in range(12)]
+    assert few_images(images, 2).endswith("name 8 1, name 9 1 and 2 more")
+    assert few_images(images, 1) == ""
 
 
 MEMO_BOMB = b"\x80\x02" + pickle.EMPTY_DICT + pickle.LONG_BINPUT + b"\xff\xff\xff\x7f."

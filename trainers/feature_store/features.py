@@ -138,7 +138,8 @@ class FeatureStore:
             generator=torch.Generator(),
         )
         left = count
-        hidden = not sys.stdout.isatty()
+        # Stdout may be a logger without isatty, such as the original Dassl's.
+        hidden = not getattr(sys.stdout, "isatty", bool)()
         with tqdm(
             total=count, desc="image features", unit="image", leave=False, disable=hidden
         ) as progress:

@@ -58,6 +58,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder below cfg.DATASET.ROOT
     domains: list[str] = []  # names of all domains
+    warnings: Sequence[str] = ()  # about results that can mislead, for result.json
     trusted_images = False  # whether the images need no check, as this program wrote them
 
     def __init__(

@@ -7,6 +7,7 @@ from torchvision import transforms as T
 from torchvision.transforms import Compose, InterpolationMode
 from yacs.config import CfgNode
 
+from dassl.config import complete
 from dassl.utils import UsageError, nearest
 
 from .extras import (
@@ -118,6 +119,7 @@ def build_transform(
     Raises:
         UsageError: an unknown transform or interpolation.
     """
+    cfg = complete(cfg)
     if cfg.INPUT.NO_TRANSFORM:
         print("Note: no transform is applied!")
         return None

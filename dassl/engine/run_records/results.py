@@ -61,7 +61,7 @@ def write_result(trainer: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
             "data": data,
             "model_data": trained,  # of the tested model's training
             "clip": describe(trainer).get("clip", {}),
-            "warnings": getattr(trainer, "warnings", []),
+            "warnings": _warnings(trainer),
             "versions": library_versions(),
             "commit": git_commit(),
             "device": str(trainer.device),
@@ -81,6 +81,12 @@ def read_result(folder: PathLike) -> ResultRecord:
     if not path.exists():
         return cast(ResultRecord, {})
     return read_checked(path, ResultRecord, REMEDY)
+
+
+def _warnings(trainer: Any) -> list[str]:
+    """Return the warnings of the dataset and of the trainer, if they keep any."""
+    dataset = getattr(trainer.dm, "dataset", None)
+    return [*getattr(dataset, "warnings", ()), *getattr(trainer, "warnings", ())]
 
 
 def _peak_memory() -> dict[str, int | None]:
