@@ -282,7 +282,10 @@ def ablation_sections() -> list[str]:
     """Return the tables of each learner in the section on the ablation, as the tool prints them."""
     _, *parts = re.split(r"(?=^### TextRefiner on )", read("docs/results.md"), flags=re.MULTILINE)
     return [
-        re.split(r"^(?:## |Accuracy in percent)", part, flags=re.MULTILINE)[0] for part in parts
+        re.split(r"^(?:## |Accuracy in percent|Differences are paired)", part, flags=re.MULTILINE)[
+            0
+        ]
+        for part in parts
     ]
 
 
