@@ -40,13 +40,13 @@ CLASS_SIZES = {
     "eurosat": (3000, 3000, 3000, 2500, 2500, 2000, 2500, 3000, 2500, 3000),
     "dtd": (120,) * 47,
 }
-IMAGES = {"eurosat": "2750", "dtd": "images"}
 
 
 def generate(root: Path, name: str) -> None:
     """Write empty images and a split file with the classes of an official dataset."""
     parts: dict[str, list[Datum]] = {"train": [], "val": [], "test": []}
-    folder = root / name / IMAGES[name]
+    cls = DATASET_REGISTRY.get(DATASETS[name])
+    folder = root / cls.dataset_dir / cls.image_dir
     for label, size in enumerate(CLASS_SIZES[name]):
         (folder / str(label)).mkdir(parents=True)
         bounds = size // 2, size * 7 // 10
@@ -55,7 +55,7 @@ def generate(root: Path, name: str) -> None:
             path.touch()
             part = "train" if number < bounds[0] else "val" if number < bounds[1] else "test"
             parts[part].append(Datum(str(path), label, 0, str(label)))
-    split_file = root / name / DATASET_REGISTRY.get(DATASETS[name]).split_file
+    split_file = root / cls.dataset_dir / cls.split_file
     save_split(parts["train"], parts["val"], parts["test"], str(split_file), str(folder))
 
 
@@ -76,6 +76,13 @@ def positions(root: Path, name: str, shots: int) -> Positions:
     return found
 
 
+def check_sample(root: Path, name: str, shots: int, expected: Positions) -> None:
+    """Check that the sampled images are those of the public list, in its order."""
+    found = positions(root, name, shots)
+    for part, places in expected.items():
+        assert found[part] == places
+
+
 @pytest.mark.parametrize(
     ("name", "shots", "expected"), [case for case in CASES if case.values[0] in CLASS_SIZES]
 )
@@ -83,9 +90,7 @@ def test_sample_of_a_split_with_the_official_sizes(
     name: str, shots: int, expected: Positions, tmp_path: Path
 ) -> None:
     generate(tmp_path, name)
-    found = positions(tmp_path, name, shots)
-    for part, places in expected.items():
-        assert found[part] == places
+    check_sample(tmp_path, name, shots, expected)
 
 
 @pytest.mark.skipif("DATA" not in os.environ, reason="needs the benchmarks: set DATA")
@@ -95,6 +100,4 @@ def test_sample_of_the_official_split(name: str, shots: int, expected: Positions
     cls = DATASET_REGISTRY.get(DATASETS[name])
     if not (root / cls.dataset_dir / cls.split_file).is_file():
         pytest.skip(f"{root} has no {cls.dataset_dir}/{cls.split_file}")
-    found = positions(root, name, shots)
-    for part, places in expected.items():
-        assert found[part] == places
+    check_sample(root, name, shots, expected)

@@ -48,10 +48,16 @@ def server() -> Iterator[Server]:
         yield server
 
 
+Whole = tuple[list[str], dict[str, Any]]  # file operations of a run, and what it leaves
+
+
+@pytest.fixture
+def place(world: ToyWorld, tmp_path: Path) -> Place:
+    return Place(world, tmp_path / "run", CASE)
+
+
 @pytest.fixture(scope="module")
-def whole(
-    world: ToyWorld, server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[str], dict[str, Any]]:
+def whole(world: ToyWorld, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """Return the file operations of an uninterrupted run, and what it leaves."""
     place = Place(world, tmp_path_factory.mktemp("whole") / "run", CASE)
     result = server.run(place)
@@ -70,47 +76,44 @@ def check_sentence(result: dict[str, Any], *parts: str) -> None:
         assert part in errors[0]
 
 
-def check_continues(server: Server, place: Place, whole: tuple[list[str], dict[str, Any]]) -> None:
-    again = server.run(place)
-    assert again["code"] == 0, again["output"][-1500:]
-    found = difference(whole[1], place.content())
-    assert not found, found
+def check_done(result: dict[str, Any]) -> None:
+    """Check that a command ended well."""
+    assert result["code"] == 0, result["output"][-1500:]
+
+
+def check_content(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Check that a run left the bits and records of another one."""
+    differences = difference(expected, found)
+    assert not differences, differences
+
+
+def check_continues(server: Server, place: Place, whole: Whole) -> None:
+    check_done(server.run(place))
+    check_content(whole[1], place.content())
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
 def test_output_folder_deleted_during_a_run(
-    world: ToyWorld,
-    server: Server,
-    whole: tuple[list[str], dict[str, Any]],
-    tmp_path: Path,
-    part: float,
+    server: Server, whole: Whole, place: Place, part: float
 ) -> None:
-    place = Place(world, tmp_path / "run", CASE)
     inside = [at for at, name in enumerate(whole[0], 1) if "/out/" in name]
     at = inside[int(part * len(inside))]
     result = server.run(place, at=at, removed=str(place.out))
     check_sentence(result, f"'{place.out}", "was the folder removed during the run?")
-    again = server.run(place)
-    assert again["code"] == 0, again["output"][-1500:]
+    check_done(server.run(place))
     content = place.content()
     # The checkpoints of the first epoch were deleted; a run that continues from the second one
     # does not write them again.
     expected = {k: v for k, v in whole[1].items() if k in content or not k.endswith(".tar-1")}
-    found = difference(expected, content)
-    assert not found, found
+    check_content(expected, content)
 
 
 @mounts
 @pytest.mark.parametrize("name", ["out", "out/tensorboard", "data/caltech-101", "store"])
 def test_read_only_folder(
-    world: ToyWorld,
-    server: Server,
-    whole: tuple[list[str], dict[str, Any]],
-    tmp_path: Path,
-    name: str,
+    server: Server, whole: Whole, place: Place, tmp_path: Path, name: str
 ) -> None:
     """A folder on a read-only file system; few-shot lists that cannot be kept are drawn again."""
-    place = Place(world, tmp_path / "run", CASE)
     if name == "store":
         place.argv += ["DATALOADER.VIEWS", "1", "DATALOADER.FEATURE_STORE", str(tmp_path / "store")]
     folder = tmp_path / name if name == "store" else place.folder / name
@@ -120,7 +123,7 @@ def test_read_only_folder(
     result = server.run(place)
     server.shell("umount", str(folder))
     if name.startswith("data") and result["code"] == 0:
-        assert not difference(whole[1], place.content())
+        check_content(whole[1], place.content())
         return
     check_sentence(result, f"'{folder}", "(read-only file system): choose a folder")
     if name != "store":
@@ -147,13 +150,8 @@ def test_folder_of_another_user(
 @mounts
 @pytest.mark.parametrize("kilobytes", [4, 64, 200])
 def test_full_disk(
-    world: ToyWorld,
-    server: Server,
-    whole: tuple[list[str], dict[str, Any]],
-    tmp_path: Path,
-    kilobytes: int,
+    server: Server, whole: Whole, place: Place, tmp_path: Path, kilobytes: int
 ) -> None:
-    place = Place(world, tmp_path / "run", CASE)
     place.out.mkdir()
     size = f"size={kilobytes}k"
     server.shell("mount", "-t", "tmpfs", "-o", size, "none", str(place.out))
@@ -163,18 +161,12 @@ def test_full_disk(
     server.shell("cp", "-a", str(place.out), str(tmp_path / "kept"))
     server.shell("umount", str(place.out))
     check_sentence(full, f"'{place.out}", "(no space left on device): free some space")
-    assert again["code"] == 0, again["output"][-1500:]
+    check_done(again)
     place.out = tmp_path / "kept"
-    found = difference(whole[1], place.content())
-    assert not found, found
+    check_content(whole[1], place.content())
 
 
-def test_too_little_memory(
-    world: ToyWorld,
-    server: Server,
-    whole: tuple[list[str], dict[str, Any]],
-    tmp_path: Path,
-) -> None:
+def test_too_little_memory(world: ToyWorld, server: Server, whole: Whole, tmp_path: Path) -> None:
     """With limits from nothing to enough, a run ends well or with the sentence, never otherwise."""
     failed = 0
     for number, megabytes in enumerate([0, 8, 64]):
@@ -187,19 +179,14 @@ def test_too_little_memory(
     assert failed
 
 
-def test_unwritable_folder_of_temporary_files(
-    world: ToyWorld, server: Server, whole: tuple[list[str], dict[str, Any]], tmp_path: Path
-) -> None:
+def test_unwritable_folder_of_temporary_files(server: Server, whole: Whole, place: Place) -> None:
     """A run writes nothing into TMPDIR."""
-    place = Place(world, tmp_path / "run", CASE)
-    result = server.run(place, env={"TMPDIR": "/proc"})
-    assert result["code"] == 0, result["output"][-1500:]
-    assert not difference(whole[1], place.content())
+    check_done(server.run(place, env={"TMPDIR": "/proc"}))
+    check_content(whole[1], place.content())
 
 
-def test_killed_worker_of_the_data_loader(world: ToyWorld, server: Server, tmp_path: Path) -> None:
+def test_killed_worker_of_the_data_loader(server: Server, place: Place, tmp_path: Path) -> None:
     """One process that loads images is killed; the same command then goes on."""
-    place = Place(world, tmp_path / "run", CASE)
     place.argv += ["DATALOADER.NUM_WORKERS", "1", "OPTIM.MAX_EPOCH", "6"]
     log = tmp_path / "console.txt"
     process = start(["train.py", *place.argv], {}, log)
@@ -221,6 +208,6 @@ def test_killed_worker_of_the_data_loader(world: ToyWorld, server: Server, tmp_p
         "the same command continues",
     )
     again = server.run(place)
-    assert again["code"] == 0, again["output"][-1500:]
+    check_done(again)
     assert "epoch [1/6]" not in again["output"]
     assert "epoch [6/6]" in again["output"]
