@@ -130,7 +130,7 @@ def _same(jobs: Sequence[Job], others: Sequence[Job], workspace: Workspace) -> b
 
 def _placed(job: Job, name: str, learner: Learner, workspace: Workspace) -> Job:
     """Return a job of a row with its name and folder; a teacher is shared by all rows."""
-    if job.trainer not in (learner.trainer, f"TextRefiner{learner.trainer}"):
+    if not learner.trains(job):
         return job
 
     def placed(folder: Path | None) -> Path | None:
@@ -152,7 +152,7 @@ def tabulate(
         rows, remarks = {}, []
         for name in args.rows:
             jobs = [job for part in own if part.row == name for job in part.jobs]
-            tested = [job for job in jobs if job.name.startswith(f"{name}: ")]
+            tested = [job for job in jobs if learner.trains(job)]
             results = [job.folder / RESULT for job in tested if (job.folder / RESULT).is_file()]
             if jobs:
                 rows[name] = make_row(name, [read_run(path) for path in results], args.seeds)

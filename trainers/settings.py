@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 from yacs.config import CfgNode
 
-from . import losses, refiner, refiner_controls
+from . import losses, refiner
+from .refiner_controls import Controls
 from .rows import ROWS, SHARED, Row
 
 __all__ = [
@@ -59,11 +60,11 @@ class RefinerSettings:
     reg: bool = True
     # Controls, described in refiner_controls.py.
     read_scale: float = refiner.READ_SCALE
-    read: str = "each"
-    aggregate: str = "both"
-    rank: int = 0
-    zero_start: bool = False
-    renormalize: bool = False
+    read: str = Controls.read
+    aggregate: str = Controls.aggregate
+    rank: int = Controls.rank
+    zero_start: bool = Controls.zero_start
+    renormalize: bool = Controls.renormalize
     freeze_align: bool = False
     local_on: str = "tokens"
 
@@ -125,10 +126,9 @@ class RefinerSettings:
         return cls(**{key.lower(): value for key, value in values.items()})
 
     @property
-    def controls(self) -> refiner_controls.Controls:
+    def controls(self) -> Controls:
         """The replaced parts of the refiner."""
-        names = [field.name for field in fields(refiner_controls.Controls)]
-        return refiner_controls.Controls(**{name: getattr(self, name) for name in names})
+        return Controls(**{field.name: getattr(self, field.name) for field in fields(Controls)})
 
     @property
     def trains_on_tokens(self) -> bool:
@@ -145,7 +145,7 @@ _CONTROLS = (
     "read_scale",
     "freeze_align",
     "local_on",
-    *(field.name for field in fields(refiner_controls.Controls)),
+    *(field.name for field in fields(Controls)),
 )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dassl.utils import UsageError, nearest
+from scripts.runner.job import Job
 from scripts.runner.protocol_table import ProtocolTable
 
 PROTOCOL = "base2new"
@@ -17,6 +18,10 @@ class Learner:
     config_node: str
     plain: str
     refined: str
+
+    def trains(self, job: Job) -> bool:
+        """Return whether a job is of this learner, plain or refined, and not of its teacher."""
+        return job.trainer in (self.trainer, f"{PREFIX}{self.trainer}")
 
 
 def learners(table: ProtocolTable) -> dict[str, Learner]:

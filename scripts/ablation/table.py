@@ -64,6 +64,22 @@ class Ablation:
         """Return the label of a row."""
         return self.rows[name].variant.label.format(learner=self.learner.trainer)
 
+    def minus_full(self, name: str) -> dict[str, Paired]:
+        """Return the differences of a row from the full method; empty if there are none."""
+        if name == FULL or FULL not in self.rows:
+            return {}
+        return self.rows[name].minus(self.rows[FULL])
+
+    @property
+    def answers(self) -> list[tuple[str, str, str, dict[str, Paired]]]:
+        """What is asked, the row with it, the row without it, and their differences."""
+        rows = self.rows
+        return [
+            (what, a, b, rows[a].minus(rows[b]))
+            for what, a, b in QUESTIONS
+            if a in rows and b in rows
+        ]
+
     @property
     def about(self) -> dict[str, str]:
         """What all rows share: data, backbone, split, shots, training images."""
@@ -101,19 +117,15 @@ def render(ablations: Sequence[Ablation], seeds: Sequence[int]) -> str:
 
 def _section(ablation: Ablation, seeds: Sequence[int]) -> list[str]:
     """Return heading, table, answers, values by seed and notes of one learner."""
-    rows, about = ablation.rows, {**ablation.about, "seeds": ", ".join(map(str, seeds))}
+    about = {**ablation.about, "seeds": ", ".join(map(str, seeds))}
     facts = ", ".join(f"{key} {value}" for key, value in about.items() if value)
     parts = [
         f"### TextRefiner on {ablation.learner.trainer}, base to new classes ({facts})",
         markdown_table(_summary(ablation)),
     ]
     answers = [
-        f"- {what}: "
-        + ", ".join(
-            f"{name} {paired_text(pairs)}" for name, pairs in rows[a].minus(rows[b]).items()
-        )
-        for what, a, b in QUESTIONS
-        if a in rows and b in rows
+        f"- {what}: " + ", ".join(f"{name} {paired_text(pairs)}" for name, pairs in found.items())
+        for what, _, _, found in ablation.answers
     ]
     if answers:
         parts += ["What each part adds (the row with it minus the row without it):"]
@@ -124,12 +136,10 @@ def _section(ablation: Ablation, seeds: Sequence[int]) -> list[str]:
 
 
 def _summary(ablation: Ablation) -> list[list[str]]:
-    rows = ablation.rows
     lines = [["Variant", *COLUMNS, "H - full (95 % interval; seeds, sign test)", "Selection"]]
-    for name, row in rows.items():
-        against = (
-            "" if name == FULL or FULL not in rows else paired_text(row.minus(rows[FULL])["H"])
-        )
+    for name, row in ablation.rows.items():
+        differences = ablation.minus_full(name)
+        against = paired_text(differences["H"]) if differences else ""
         selection = selection_of(row.runs) if row.runs else ""
         numbers = [cell_text(cell) for cell in row.cells.values()]
         lines.append([ablation.label(name), *numbers, against, selection])
@@ -165,35 +175,28 @@ def as_json(ablations: Sequence[Ablation], dataset: str, seeds: Sequence[int]) -
     """Return every number with full precision."""
     content: dict[str, Any] = {"dataset": dataset, "seeds": list(seeds), "methods": {}}
     for ablation in ablations:
-        rows = ablation.rows
         content["methods"][ablation.learner.trainer] = {
             "about": ablation.about,
             "notes": [*ablation.remarks, *_notes(ablation)],
-            "rows": {name: _json_row(ablation, name) for name in rows},
+            "rows": {name: _json_row(ablation, name) for name in ablation.rows},
             "questions": [
-                {
-                    "what": what,
-                    "with": a,
-                    "without": b,
-                    "differences": _json_pairs(rows[a].minus(rows[b])),
-                }
-                for what, a, b in QUESTIONS
-                if a in rows and b in rows
+                {"what": what, "with": a, "without": b, "differences": _json_pairs(found)}
+                for what, a, b, found in ablation.answers
             ],
         }
     return json.dumps(content, indent=2) + "\n"
 
 
 def _json_row(ablation: Ablation, name: str) -> dict[str, Any]:
-    row, rows = ablation.rows[name], ablation.rows
+    row = ablation.rows[name]
     content: dict[str, Any] = {
         "label": ablation.label(name),
         "options": row.variant.options(ablation.learner.config_node),
         "selection": selection_of(row.runs) if row.runs else None,
         "cells": {key: json_cell(cell) for key, cell in row.cells.items()},
     }
-    if FULL in rows and name != FULL:
-        content["minus_full"] = _json_pairs(row.minus(rows[FULL]))
+    if differences := ablation.minus_full(name):
+        content["minus_full"] = _json_pairs(differences)
     return content
 
 

@@ -35,12 +35,20 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, each with its folder and a run for each key, and what differs beside results."""
+    """Two sides, each with its folder and a run for each key."""
 
     folders: tuple[Path, Path]
     runs: tuple[Mapping[Key, Run], Mapping[Key, Run]]
-    config_differences: Sequence[str]
-    notes: Sequence[str]
+
+    @property
+    def config_differences(self) -> list[str]:
+        """The settings that differ, a line for each."""
+        return _config_differences(self)
+
+    @property
+    def notes(self) -> list[str]:
+        """Remarks on runs without a partner and on several versions of the code."""
+        return [*_unpaired_notes(self), *_commit_notes(self)]
 
     @property
     def keys(self) -> list[Key]:
@@ -80,15 +88,14 @@ def compare(first: Path, second: Path, seeds: Sequence[int] = ()) -> Comparison:
             or a pair was tested on other data or with another CLIP.
     """
     sides = (_load(first, seeds), _load(second, seeds))
-    comparison = Comparison((first, second), sides, (), ())
+    comparison = Comparison((first, second), sides)
     if not comparison.keys:
         raise UsageError(
             f"{first} and {second} share no dataset, classes and seed: {_listed(sides[0])} in the "
             f"first, {_listed(sides[1])} in the second; give folders with common runs"
         )
     _check_identity(comparison)
-    notes = [*_unpaired_notes(comparison), *_commit_notes(comparison)]
-    return Comparison((first, second), sides, _config_differences(comparison), notes)
+    return comparison
 
 
 def _load(folder: Path, seeds: Sequence[int]) -> dict[Key, Run]:
@@ -269,8 +276,8 @@ def as_json(comparison: Comparison) -> str:
             }
             for title, found in comparison.pairs().items()
         },
-        "config_differences": list(comparison.config_differences),
-        "notes": list(comparison.notes),
+        "config_differences": comparison.config_differences,
+        "notes": comparison.notes,
     }
     return json.dumps(content, indent=2) + "\n"
 
