@@ -8,7 +8,8 @@
               xd_test; dg (the source, then its domains); fewshot; zeroshot; teacher, teacher_xd
     DATASET   a file of configs/datasets, without .yaml (xd, dg, xd_train: imagenet if left out)
     SEED      a whole number; the papers use 1, 2 and 3
-    KEY VALUE pairs for train.py may follow; --dry-run prints the commands and runs nothing
+    KEY VALUE pairs for train.py may follow; --dry-run prints the jobs with their expected time and
+    memory, as comments, and then the commands, and runs nothing
 
 Environment variables
 
@@ -110,6 +111,7 @@ def run_line(words: list[str], env: Mapping[str, str]) -> int:
     workspace = Workspace.from_env(env)
     jobs = plan(line.request, workspace)
     if line.dry_run:
+        show_estimates([jobs], workspace, prefix="# ")
         for job in jobs:
             print(shlex.join(job.command(workspace)))
         return 0

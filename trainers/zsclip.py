@@ -21,7 +21,7 @@ from .feature_store.features import ImageEncoder
 from .feature_store.loaders import use_feature_store
 from .losses import class_logits
 from .prompting.packing import Packing
-from .settings import DEFAULTS, SettingsError, check_images, check_inputs, check_rows
+from .settings import DEFAULTS, SettingsError, check_images, check_inputs, check_rows, node
 from .warning_list import WarningList
 
 __all__ = ["ZeroshotCLIP", "ZeroshotCLIP2"]
@@ -38,6 +38,17 @@ TEMPLATES = {
     "Food101": "a photo of {}, a type of food.",
     "UCF101": "a photo of a person doing {}.",
 }
+OWN_IMAGES = "ImageFolder"  # DATASET.NAME of a user's images, which have no published template
+
+
+def context_template(context: str) -> str:
+    """Return CoOp's initial prompt for the words of CTX_INIT, with {} for the class name.
+
+    Underscores are spaces. Braces are escaped: `str.format` must replace the class name only.
+    """
+    words = " ".join(context.replace("_", " ").split())
+    escaped = words.replace("{", "{{").replace("}", "}}")
+    return f"{escaped} {{}}." if words else DEFAULT_TEMPLATE
 
 
 def template_features(
@@ -77,8 +88,15 @@ class ZeroshotCLIP(WarningList, TrainerX):
         check_images(cfg, distils=False)
 
     def templates(self) -> list[str]:
-        """Return the prompt templates of the dataset."""
-        return [TEMPLATES.get(self.cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
+        """Return the prompt template of the dataset.
+
+        Own images have the one that CoOp starts from, so that both rows of a table begin with the
+        user's words (TRAINER.COOP.CTX_INIT).
+        """
+        name = self.cfg.DATASET.NAME
+        if name == OWN_IMAGES:
+            return [context_template(node(self.cfg, "COOP").CTX_INIT)]
+        return [TEMPLATES.get(name, DEFAULT_TEMPLATE)]
 
     @torch.no_grad()
     def build_model(self) -> None:

@@ -114,14 +114,17 @@ class Estimates:
         return f"cost model: ViT-B/16 measured on 2 cores, scaled to {device}; {known}"
 
 
-def show_estimates(chains: Sequence[Chain], workspace: Workspace) -> None:
-    """Print each job with the time and memory that it is expected to take."""
+def show_estimates(chains: Sequence[Chain], workspace: Workspace, prefix: str = "") -> None:
+    """Print each job with the time and memory that it is expected to take.
+
+    ``prefix`` begins each line: with "# ", a shell reads the lines as comments.
+    """
     estimates = Estimates(workspace)
     for chain in chains:
         for job in chain:
-            print(f"{job.name}\n  {estimates.line(job)}")
+            print(f"{prefix}{job.name}\n{prefix}  {estimates.line(job)}")
     if remark := estimates.remark():
-        print(remark)
+        print(f"{prefix}{remark}")
 
 
 def _parts(measured: Measurement) -> Iterator[str]:

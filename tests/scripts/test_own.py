@@ -80,6 +80,7 @@ def test_from_a_folder_to_a_table(tmp_path: Path) -> None:
     make_classes(tmp_path / "own", classes=2, images=8)
     write_split(str(tmp_path / "own"), seed=1)
     command = ["bash", "scripts/own.sh", str(tmp_path / "own"), "2", "OPTIM.MAX_EPOCH", "1"]
+    command += ["TRAINER.COOP.CTX_INIT", "a drawing of a"]
     env = {**SETTINGS, "OUTPUT": str(tmp_path / "out"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True
@@ -90,6 +91,8 @@ def test_from_a_folder_to_a_table(tmp_path: Path) -> None:
     assert [row["method"] for row in table["rows"]] == list(own.LABELS.values())
     assert table["columns"] == ["0 shots", "2 shots"]
     assert (folder / "results.md").read_text() in done.stdout
+    logs = "".join(path.read_text() for path in folder.glob("**/ZeroshotCLIP/**/log.txt"))
+    assert "Prompts: ['a drawing of a {}.']" in logs
     warning = "warning: critters-vit-t has never seen the words 'kind'"
     assert done.stdout.count(warning) == 1
     assert "such as ViT-B/16" in done.stdout

@@ -1,5 +1,6 @@
 """The command line of run.py: arguments and environment variables."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -147,11 +148,19 @@ def test_data_and_output_are_relative_to_the_working_folder(
     assert (elsewhere / "images").is_dir()
 
 
-def test_a_dry_run_prints_commands_and_writes_nothing(
+def test_a_dry_run_prints_estimates_and_commands_and_writes_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["coop", "base2new", "dtd", "1", "--dry-run"], {"DATA": "nowhere"}) == 0
-    assert capsys.readouterr().out.count(" train.py --root ") == 2
+    words = ["coop", "base2new", "dtd", "1", "MODEL.BACKBONE.NAME", "ViT-B/16", "--dry-run"]
+    assert cli.main(words, {"DATA": "nowhere"}) == 0
+    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in lines if not line.startswith(("DATA=", "OUTPUT="))]
+    assert [line[:2] == "# " for line in lines] == [True] * 5 + [False] * 2
+    for job in (lines[0:2], lines[2:4]):
+        assert re.fullmatch(r"# coop base2new\S*, dtd, .*", job[0])
+        assert re.fullmatch(r"#   estimate: about .*\d (s|min|h), \d+\.\d GiB .*", job[1])
+    assert lines[4].startswith("# cost model: ")
+    assert all(" train.py --root " in line for line in lines[5:])
     assert not (project / "output").exists()
 
 

@@ -8,7 +8,9 @@ from yacs.config import CfgNode
 from clip import clip
 from tests.toy import toy_clip
 from tests.trainers.toy_runs import ToyWorld
-from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, template_features
+from trainers.coop import CoOpLearner
+from trainers.prompting.contexts import ContextPrompts
+from trainers.zsclip import ZeroshotCLIP, ZeroshotCLIP2, context_template, template_features
 
 OWN = {
     "OxfordPets": "a photo of a {}, a type of pet.",
@@ -34,10 +36,10 @@ ENSEMBLE = [
 MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 
-def templates_of(trainer, dataset):
+def templates_of(trainer, dataset, settings=None):
     """Return the templates without building a trainer, which needs the data."""
     bare = trainer.__new__(trainer)
-    bare.cfg = CfgNode({"DATASET": {"NAME": dataset}})
+    bare.cfg = CfgNode({"DATASET": {"NAME": dataset}, **(settings or {})})
     return bare.templates()
 
 
@@ -46,6 +48,32 @@ def test_templates(dataset):
     assert templates_of(ZeroshotCLIP, dataset) == [OWN[dataset]]
     own = [] if dataset == "ImageNet" else [OWN[dataset]]
     assert templates_of(ZeroshotCLIP2, dataset) == ENSEMBLE + own
+
+
+@pytest.mark.parametrize(
+    ("context", "template", "prompt"),
+    [
+        ("", "a photo of a {}.", "a photo of a wug."),
+        (" a close-up_photo  of a", "a close-up photo of a {}.", "a close-up photo of a wug."),
+        ("a {set} of", "a {{set}} of {}.", "a {set} of wug."),
+    ],
+)
+def test_own_images_have_the_words_that_coop_starts_from(context, template, prompt):
+    coop = {"TRAINER": {"COOP": {"CTX_INIT": context}}}
+    assert templates_of(ZeroshotCLIP, "ImageFolder", coop) == [template]
+    assert templates_of(ZeroshotCLIP2, "ImageFolder", coop) == [*ENSEMBLE, template]
+    assert template.format("wug") == prompt
+    # The benchmarks keep their published templates.
+    assert templates_of(ZeroshotCLIP, "EuroSAT", coop) == [OWN["EuroSAT"]]
+    assert templates_of(ZeroshotCLIP, "ImageNet", coop) == [OWN["ImageNet"]]
+
+
+def test_the_template_is_the_prompt_that_coop_starts_from():
+    """Its text features equal those of CoOp's untrained prompts."""
+    model, names = toy_clip().requires_grad_(False), ["cat", "wind_turbine"]
+    learner = CoOpLearner(model, ContextPrompts(model, names, ctx_init="a close-up photo of a"))
+    features = template_features(model, [context_template("a close-up photo of a")], names)
+    torch.testing.assert_close(learner.encode_text().detach(), features)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
