@@ -59,6 +59,9 @@ class PromptLearner(nn.Module):
     (C, 76 - N_CTX, W) are buffers, which CoOp's checkpoints contain.
     """
 
+    token_prefix: Tensor
+    token_suffix: Tensor
+
     def __init__(self, cfg: Any, classnames: Sequence[str], clip_model: Any) -> None:
         super().__init__()
         resolution, size = clip_model.visual.input_resolution, cfg.INPUT.SIZE[0]
