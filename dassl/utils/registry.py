@@ -1,6 +1,7 @@
 """A registry of named classes and functions, and the files that register them."""
 
 import re
+import sys
 from collections.abc import Collection, Iterable
 from importlib import import_module
 from pathlib import Path
@@ -74,6 +75,13 @@ class Registry:
             if re.search(rf"^\s*(class|def)\s+{re.escape(name)}\b", left.text, re.MULTILINE):
                 raise UsageError(f"{self._name.lower()} {name!r} is not available: {left}")
 
+    def _forget_failed(self, prefix: str) -> None:
+        """Remove what modules that begin with ``prefix`` have registered before they failed."""
+        modules = {key: getattr(obj, "__module__", "") for key, obj in self._obj_map.items()}
+        for key, module in modules.items():
+            if module.startswith(prefix) and module not in sys.modules:
+                del self._obj_map[key]
+
     def import_files(
         self,
         package: str,
@@ -92,15 +100,10 @@ class Registry:
         """
         found = {module.name: module.module_finder for module in iter_modules(path)}
         for name in sorted(found.keys() - set(skip), key=lambda name: (name not in first, name)):
-            module = f"{package}.{name}"
             try:
-                import_module(module)
+                import_module(f"{package}.{name}")
             except Exception as error:  # a file of a user can raise any
-                self._obj_map = {
-                    key: obj
-                    for key, obj in self._obj_map.items()
-                    if getattr(obj, "__module__", "") != module
-                }
+                self._forget_failed(f"{package}.")
                 self.left_out.append(_left_out(package, name, found[name], error))
 
 
