@@ -8,6 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dassl.utils.file_set import acquire_now
+
 # The names that dassl.utils.atomic_path gives to unfinished files.
 _TEMPORARY = re.compile(r"\..+-\d+\.tmp(\.\w+)?")
 
@@ -32,7 +34,7 @@ def writing(
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=0)
+            acquire_now(lock)
         except Timeout:
             print(f"Waiting for another process, which {doing} (it has locked {file})", flush=True)
             lock.acquire()

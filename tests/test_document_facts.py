@@ -21,6 +21,7 @@ from dassl.engine.run_records import IN_USE
 from dassl.utils import failures
 from datasets.critters_world.species import GENERA, SPECIES
 from scripts import ablate, reproduce, sweep
+from scripts.ablation.rows import ROWS
 from scripts.runner.job import Workspace
 from scripts.runner.preflight import FILES
 from scripts.runner.protocol_table import ProtocolTable
@@ -69,7 +70,12 @@ def test_settings_of_the_refiner_have_their_documented_defaults() -> None:
         if own:
             name, _, share = own.partition(", ")
             assert f"{known[name]} of KD_WEIGHT)" == share
-    assert len(table("docs/method.md", "key")) == 9
+    controls = table("docs/method.md", "control")
+    for key, default, _ in controls:
+        assert str(known[f"TRAINER.TEXTREFINER.{key}"]) == default, key
+    keys = [row[0] for row in (*table("docs/method.md", "key"), *controls)]
+    section = "TRAINER.TEXTREFINER."
+    assert keys == [key.removeprefix(section) for key in known if key.startswith(section)]
 
 
 def test_weights_in_formulas_are_the_defaults() -> None:
@@ -140,11 +146,11 @@ def test_number_of_jobs_of_the_reproduction(tmp_path: Any, monkeypatch: pytest.M
 
 
 def test_rows_of_the_ablation() -> None:
-    assert f"# {len(ablate.VARIANTS)} rows" in (ablate.__doc__ or "")
+    assert f"# on CoOp: {len(ROWS)} rows" in (ablate.__doc__ or "")
     values: dict[str, list[float]] = {}
-    for variant in ablate.VARIANTS.values():
+    for variant in ROWS.values():
         for key, value in variant.settings.items():
-            if value not in ("True", "False"):
+            if value[0].isdigit():
                 values.setdefault(key, []).append(float(value))
     text = words("docs/reproduce.md")
     for label, key in (
@@ -152,8 +158,12 @@ def test_rows_of_the_ablation() -> None:
         ("alpha", "ALPHA"),
         ("momentum", "MOMENTUM"),
         ("top-k", "TOPK"),
+        ("rank", "RANK"),
+        ("read scale", "READ_SCALE"),
     ):
-        tried = [value for value in values[key] if value or key == "MOMENTUM"]  # alpha 0: own row
+        # Rows with names of their own: alpha 0, and momentum 1, a cache that keeps its start.
+        named = {"ALPHA": 0.0, "MOMENTUM": 1.0}.get(key)
+        tried = [value for value in values[key] if value != named]
         assert f"{label} {min(tried):g} to {max(tried):g}" in text
 
 

@@ -2,15 +2,21 @@
 
 import json
 import re
+from math import sqrt
 from pathlib import Path
 from statistics import fmean, harmonic_mean, stdev
 from typing import Any
 
 import pytest
+from scipy.special import stdtrit
 
 from benchmarks.world import class_names
 from clip import tokenize
-from scripts.ablate import QUESTIONS, VARIANTS
+from scripts.ablation.learners import Learner
+from scripts.ablation.rows import ROWS
+from scripts.ablation.table import Ablation, render
+from scripts.ablation.table import Row as AblationRow
+from scripts.tables.statistics import Cell
 from tests.document_text import ROOT, tables
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -272,30 +278,71 @@ MANY = ("docs/results.md", 1)
 LEARNERS = ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD")
 
 
-def test_ablation_follows_from_its_table_and_the_demo() -> None:
-    written = table("docs/results.md", "Variant", "base", "new", "H")
-    labels = {variant.label: name for name, variant in VARIANTS.items()}
-    rows = {labels[label]: cells for label, cells in written.items()}
-    mean = {name: [float(cell.split()[0]) for cell in cells[:3]] for name, cells in rows.items()}
-    demo = averages("docs/results.md", 0)
-    assert rows["full"][:3] == demo["CoOp + TextRefiner"]
-    assert rows["coop"][:3] == demo["CoOp"]
-    assert rows["aggregation-only"][:3] == demo["aggregation only (no cache, no local loss)"]
-    for name, (base, new, h) in mean.items():
-        assert h == pytest.approx(harmonic_mean([base, new]), abs=LAST_DIGIT), name
-        difference = rows[name][3].split()[0] if rows[name][3] else "0"
-        assert float(difference) == pytest.approx(h - mean["full"][2], abs=LAST_DIGIT), name
-    text = words("docs/results.md")
-    for what, with_it, without in QUESTIONS:
-        line = re.search(
-            rf"- {re.escape(what)}: base ([-+.\d]+) \([^)]*\), new ([-+.\d]+) \([^)]*\), "
-            r"H ([-+.\d]+)",
-            text,
-        )
-        assert line, what
-        for part in range(3):
-            difference = mean[with_it][part] - mean[without][part]
-            assert float(line[part + 1]) == pytest.approx(difference, abs=LAST_DIGIT), what
+def ablation_sections() -> list[str]:
+    """Return the tables of each learner in the section on the ablation, as the tool prints them."""
+    _, *parts = re.split(r"(?=^### TextRefiner on )", read("docs/results.md"), flags=re.MULTILINE)
+    return [
+        re.split(r"^(?:## |Accuracy in percent|Differences are paired)", part, flags=re.MULTILINE)[
+            0
+        ]
+        for part in parts
+    ]
+
+
+def ablation_of(section: str) -> tuple[Ablation, list[int]]:
+    """Return the rows of a section and their seeds, from its table by seed."""
+    trainer = re.findall(r"^### TextRefiner on (\w+),", section)[0]
+    learner = Learner(trainer, "", "", "")
+    names = {row.label.format(learner=trainer): name for name, row in ROWS.items()}
+    (lines,) = [rows for rows in tables(section) if rows[0][:2] == ["Variant", "Seed"]]
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    for label, seed, base, new, h in lines[1:]:
+        cells = values.setdefault(names[label], {"base": {}, "new": {}})
+        cells["base"][int(seed)], cells["new"][int(seed)] = float(base), float(new)
+        assert float(h) == pytest.approx(harmonic_mean([float(base), float(new)]), abs=LAST_DIGIT)
+    rows = {
+        name: AblationRow(ROWS[name], Cell(cells["base"]), Cell(cells["new"]))
+        for name, cells in values.items()
+    }
+    return Ablation(learner, rows), sorted(next(iter(values.values()))["base"])
+
+
+def comparable(section: str) -> list[str]:
+    """Return the lines of the table of averages, without the selection, and of the answers."""
+    (averaged,) = [rows for rows in tables(section) if rows[0][:2] == ["Variant", "base"]]
+    lines = [" | ".join(row[:5]) for row in averaged[1:]]
+    return lines + [line for line in section.splitlines() if re.match(r"- (?!\*\*)", line)]
+
+
+def test_ablations_follow_from_their_values_by_seed() -> None:
+    """Averages, paired differences, intervals and sign tests, from the rounded values by seed."""
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+    assert ablation_sections()
+    for section in ablation_sections():
+        ablation, seeds = ablation_of(section)
+        count = len(seeds)
+        # Differences off by 0.01 move their deviation by up to 0.01 sqrt(n / (n - 1)).
+        tolerance = LAST_DIGIT * (1 + float(stdtrit(count - 1, 0.975)) / sqrt(count - 1))
+        pairs = zip(comparable(section), comparable(render([ablation], seeds)), strict=True)
+        for written, expected in pairs:
+            assert number.sub("0", written) == number.sub("0", expected)
+            found, wanted = (list(map(float, number.findall(line))) for line in (written, expected))
+            assert found == pytest.approx(wanted, abs=tolerance), written
+
+
+def test_ablation_on_coop_repeats_the_demo() -> None:
+    found = [ablation_of(section) for section in ablation_sections()]
+    (coop,) = [ablation for ablation, _ in found if ablation.learner.trainer == "CoOp"]
+    demo = by_seed(0)
+    for name, method in (
+        ("plain", "CoOp"),
+        ("full", "CoOp + TextRefiner"),
+        ("aggregation-only", "aggregation only (no cache, no local loss)"),
+    ):
+        row = coop.rows[name]
+        for seed in (1, 2, 3):
+            assert row.base.values[seed] == demo[method]["base"][seed - 1]
+            assert row.new.values[seed] == demo[method]["new"][seed - 1]
 
 
 def test_versions_are_those_of_the_recorded_runs() -> None:

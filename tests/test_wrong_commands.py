@@ -268,16 +268,18 @@ REPRODUCE = {
     "--dryrun": "unrecognized arguments: --dryrun",
 }
 ABLATE = {
-    "": "required: dataset, seeds",
-    "critters": "required: seeds",
-    "critters one": "seeds: takes a whole number from 0",
-    "critters -1": "seeds: takes a whole number from 0",
-    "criters 1": "did you mean 'critters'",
-    "critters 1 --variants no-cash": "did you mean 'no-cache'",
-    "critters 1 --workers 0": "--workers: takes a whole number from 1",
-    "critters 1 --set OPTIM.LR": "'OPTIM.LR' has no value",
-    "critters 1 --set OPTIM.LRR 1 --dry-run": "did you mean 'LR'",
-    "critters 1 --set TRAINER.TEXTREFINER.ALPHA 1.0": "leave out --set",
+    "": "required: dataset",
+    "critters 1": "unrecognized arguments: 1",
+    "critters --seeds one": "--seeds: takes a whole number from 0",
+    "critters --seeds -1": "--seeds: takes a whole number from 0",
+    "criters": "did you mean 'critters'",
+    "critters --rows no-cash": "did you mean 'no-cache'",
+    "critters --rows ,": "--rows: takes names separated by commas",
+    "critters --method MaPLee": "did you mean 'MaPLe'",
+    "critters --workers 0": "--workers: takes a whole number from 1",
+    "critters --set OPTIM.LR": "'OPTIM.LR' has no value",
+    "critters --set OPTIM.LRR 1 --dry-run": "did you mean 'LR'",
+    "critters --set TRAINER.TEXTREFINER.ALPHA 1.0": "leave out --set",
 }
 DEMO = {"--al1": "unrecognized arguments: --al1", "all": "unrecognized arguments: all"}
 RESULTS = {

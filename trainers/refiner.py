@@ -25,6 +25,7 @@ __all__ = ["FeatureAlignment", "LocalCache", "TextRefiner", "updated_entries"]
 CACHE_SIZE = 25
 MOMENTUM = 0.8
 ALPHA = 0.2
+READ_SCALE = 1.0
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:
@@ -86,25 +87,37 @@ class LocalCache(nn.Module):
         size: M, the number of entries. With 0 reads return zeros and writes are ignored.
         dim: d, the width of text features.
         momentum: mu in [0, 1].
+        scale: s > 0 of the read; 1 is the method's.
     """
 
     entries: Tensor
 
-    def __init__(self, size: int, dim: int, momentum: float = MOMENTUM) -> None:
+    def __init__(
+        self, size: int, dim: int, momentum: float = MOMENTUM, scale: float = READ_SCALE
+    ) -> None:
         super().__init__()
         if size < 0:
             raise ValueError(f"the cache needs size >= 0 entries, got {size}")
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"cache momentum must be in [0, 1], got {momentum}")
+        if not scale > 0.0:
+            raise ValueError(f"the read needs a scale > 0, got {scale}")
         self.momentum = momentum
+        self.scale = scale
         self.register_buffer("entries", F.normalize(torch.rand(size, dim), dim=-1))
 
     def read(self, query: Tensor) -> Tensor:
-        """Return R = softmax(T A^T) A, (..., d), in float32; only the query receives a gradient."""
+        """Return R = softmax(s T A^T) A, (..., d), in float32; only T receives a gradient.
+
+        ``query`` is T, (..., d).
+        """
         with full_precision(query):
             query = query.to(torch.promote_types(query.dtype, torch.float32))
-            entries = self.entries.to(query.dtype)
-            return (query @ entries.T).softmax(dim=-1) @ entries
+            return self.weights(query) @ self.entries.to(query.dtype)
+
+    def weights(self, query: Tensor) -> Tensor:
+        """Return softmax(s T A^T), (..., M), for T, (..., d), in float32 or float64."""
+        return (query @ self.entries.to(query.dtype).T * self.scale).softmax(dim=-1)
 
     @torch.no_grad()
     def update(self, tokens: Tensor) -> None:
@@ -121,7 +134,7 @@ class LocalCache(nn.Module):
 
     def extra_repr(self) -> str:
         size, dim = self.entries.shape
-        return f"size={size}, dim={dim}, momentum={self.momentum}"
+        return f"size={size}, dim={dim}, momentum={self.momentum}, scale={self.scale}"
 
 
 class _AllReduceSum(torch.autograd.Function):
@@ -192,7 +205,10 @@ class TextRefiner(nn.Module):
         cache_size: M; 0 leaves the cache out (R = 0).
         momentum: mu of the cache.
         alpha: weight of the aggregated features.
+        read_scale: s of the read softmax(s T A^T) A.
     """
+
+    aggregate: nn.Module
 
     def __init__(
         self,
@@ -202,10 +218,11 @@ class TextRefiner(nn.Module):
         cache_size: int = CACHE_SIZE,
         momentum: float = MOMENTUM,
         alpha: float = ALPHA,
+        read_scale: float = READ_SCALE,
     ) -> None:
         super().__init__()
         self.alpha = alpha
-        self.cache = LocalCache(cache_size, dim, momentum)
+        self.cache = LocalCache(cache_size, dim, momentum, read_scale)
         self.align = FeatureAlignment(token_dim, dim)
         self.aggregate = nn.Linear(2 * dim, dim, bias=False)
 
@@ -215,10 +232,20 @@ class TextRefiner(nn.Module):
         ``text`` is T, L2-normalized, (C, d) or (B, C, d).
         """
         with full_precision(text):
-            text = text.to(self.aggregate.weight.dtype)
-            return text + self.alpha * self.aggregate(torch.cat([text, self.cache.read(text)], -1))
+            text = text.to(self.align.inner.weight.dtype)
+            return self.combine(text, self.read(text))
 
-    refine = forward  # the documented name of the same method
+    def refine(self, text: Tensor) -> Tensor:
+        """Return T' as `forward` does, under the documented name."""
+        return self.forward(text)
+
+    def read(self, text: Tensor) -> Tensor:
+        """Return R, (..., C, d), for T, (..., C, d)."""
+        return self.cache.read(text)
+
+    def combine(self, text: Tensor, read: Tensor) -> Tensor:
+        """Return T + alpha W [T ; R] for T and R of the same shape and type, (..., C, d)."""
+        return text + self.alpha * self.aggregate(torch.cat([text, read], dim=-1))
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

@@ -146,6 +146,23 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "CACHE": flag("False: CACHE_SIZE 0"),
         "LOCAL": flag("False: LOCAL_WEIGHT 0"),
         "REG": flag("False: REG_WEIGHT 0"),
+        # Controls (docs/method.md); the defaults are the method.
+        "READ_SCALE": positive("s of the read softmax(s T A^T) A"),
+        "READ": choice(
+            ("each", "mean", "shuffled"),
+            "read of a class: its own, the mean over all classes, or that of another class",
+        ),
+        "AGGREGATE": choice(
+            ("both", "text", "read"), "inputs of W: T and R, T alone (W1), or R alone (W2)"
+        ),
+        "RANK": whole(0, MANY, "rank of W; 0: a full matrix"),
+        "ZERO_START": flag("True: W (with a RANK its last layer) starts at zero"),
+        "RENORMALIZE": flag("True: T' is L2-normalized, in training and at test"),
+        "FREEZE_ALIGN": flag("True: h keeps its random weights"),
+        "LOCAL_ON": choice(
+            ("tokens", "global"),
+            "rows of the semantic loss: salient tokens S, or the image feature g",
+        ),
     },
     # The release's names: a value sets a key of TEXTREFINER.
     "TRAINER.TF": {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from yacs.config import CfgNode
 
-from . import losses, refiner
+from . import losses, refiner, refiner_controls
 from .rows import ROWS, SHARED, Row
 
 __all__ = [
@@ -57,6 +57,15 @@ class RefinerSettings:
     cache: bool = True
     local: bool = True
     reg: bool = True
+    # Controls, described in refiner_controls.py.
+    read_scale: float = refiner.READ_SCALE
+    read: str = "each"
+    aggregate: str = "both"
+    rank: int = 0
+    zero_start: bool = False
+    renormalize: bool = False
+    freeze_align: bool = False
+    local_on: str = "tokens"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -64,6 +73,38 @@ class RefinerSettings:
         for switch, name in _SWITCHES.items():
             if not getattr(self, switch):
                 object.__setattr__(self, name, 0)
+        self._check_controls()
+
+    def _check_controls(self) -> None:
+        """Raise SettingsError for a control of a part that the other settings leave out."""
+        changed = [name for name in _CONTROLS if getattr(self, name) != _default(name)]
+        for name in changed:
+            reason = self._reason_against(name)
+            if reason:
+                raise SettingsError(
+                    f"TRAINER.TEXTREFINER.{name.upper()} {getattr(self, name)} has no effect: "
+                    f"{reason}"
+                )
+        if self.aggregate == "text" and self.cache_size > 0:
+            raise SettingsError(
+                "TRAINER.TEXTREFINER.AGGREGATE text leaves the read out, but the cache has "
+                f"{self.cache_size} entries: set CACHE False"
+            )
+
+    def _reason_against(self, name: str) -> str:
+        """Return why the control ``name`` would change nothing, and the remedy; "" if it would."""
+        own = f"leave {name.upper()} out"
+        if name not in ("freeze_align", "local_on") and self.alpha == 0:
+            return f"with ALPHA 0 nothing is aggregated: set another ALPHA, or {own}"
+        if name in ("read", "read_scale") and self.cache_size < 2:
+            return f"with CACHE_SIZE {self.cache_size} all classes read the same: {own}"
+        if name == "aggregate" and self.aggregate == "read" and self.cache_size == 0:
+            return f"without a cache the read is zero: set CACHE_SIZE, or {own}"
+        if name in ("freeze_align", "local_on") and self.local_weight == 0:
+            return f"with LOCAL_WEIGHT 0 there is no semantic loss: {own}"
+        if name == "freeze_align" and self.local_on == "global":
+            return f"with LOCAL_ON global nothing trains h: {own}"
+        return ""
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
@@ -84,9 +125,32 @@ class RefinerSettings:
         return cls(**{key.lower(): value for key, value in values.items()})
 
     @property
+    def controls(self) -> refiner_controls.Controls:
+        """The replaced parts of the refiner."""
+        names = [field.name for field in fields(refiner_controls.Controls)]
+        return refiner_controls.Controls(**{name: getattr(self, name) for name in names})
+
+    @property
+    def trains_on_tokens(self) -> bool:
+        """Whether the semantic loss is computed on local image tokens."""
+        return self.local_weight > 0 and self.local_on == "tokens"
+
+    @property
     def needs_tokens(self) -> bool:
         """Whether training uses local image tokens."""
-        return self.local_weight > 0 or self.cache_size > 0
+        return self.trains_on_tokens or self.cache_size > 0
+
+
+_CONTROLS = (
+    "read_scale",
+    "freeze_align",
+    "local_on",
+    *(field.name for field in fields(refiner_controls.Controls)),
+)
+
+
+def _default(name: str) -> Any:
+    return getattr(RefinerSettings, name)
 
 
 _SWITCHES = {"cache": "cache_size", "local": "local_weight", "reg": "reg_weight"}

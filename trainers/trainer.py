@@ -35,6 +35,7 @@ from .nonfinite import LossWatch
 from .parallel import all_reduce_gradients
 from .prompting.contexts import limit_prompts
 from .refiner import TextRefiner, full_precision, in_parallel
+from .refiner_controls import ControlledRefiner, Controls
 from .settings import (
     RefinerSettings,
     SettingsError,
@@ -84,6 +85,8 @@ class RefinedCLIP(nn.Module):
         self.requires_grad_(False)
         for module in self.trainable_modules().values():
             module.requires_grad_(True)
+        if self.refiner is not None and self.settings is not None and self.settings.freeze_align:
+            self.refiner.align.requires_grad_(False)
 
     def tokens(self, image: Tensor | ImageTokens, local: bool) -> ImageTokens:
         """Return the tokens of images (B, 3, H, W); stored tokens are returned as they are."""
@@ -125,25 +128,32 @@ class RefinedCLIP(nn.Module):
             logits = class_logits(features, refined, self.learner.logit_scale)
             loss = objective.loss(logits, objective.target)
             losses = {objective.name: objective.weight * loss}
-            losses |= self._refiner_losses(tokens, text, refined, objective)
+            losses |= self._refiner_losses(tokens, features, text, refined, objective)
         return StepLosses(logits, losses | self.learner.extra_losses(batch, features, text, logits))
 
     def _refiner_losses(
-        self, tokens: ImageTokens, text: Tensor, refined: Tensor, objective: Objective
+        self,
+        tokens: ImageTokens,
+        features: Tensor,
+        text: Tensor,
+        refined: Tensor,
+        objective: Objective,
     ) -> dict[str, Tensor]:
         """Write to the cache; return semantic loss and regularizer, relative to the objective."""
         losses: dict[str, Tensor] = {}
         if self.refiner is None or self.settings is None:
             return losses
         settings = self.settings
+        rows = features[:, None] if settings.local_on == "global" else None
         if tokens.local is not None and tokens.saliency is not None:
             local = self.refiner.align(tokens.local)
             self.refiner.cache.update(local)
-            if settings.local_weight > 0:
-                salient = salient_tokens(local, tokens.saliency, settings.topk)
-                scale = self.learner.logit_scale
-                loss = semantic_loss(salient, text, objective.target, scale, objective.loss)
-                losses["semantic"] = objective.weight * settings.local_weight * loss
+            if settings.trains_on_tokens:
+                rows = salient_tokens(local, tokens.saliency, settings.topk)
+        if settings.local_weight > 0 and rows is not None:
+            scale = self.learner.logit_scale
+            loss = semantic_loss(rows, text, objective.target, scale, objective.loss)
+            losses["semantic"] = objective.weight * settings.local_weight * loss
         if settings.reg_weight > 0:
             weight = objective.weight * settings.reg_weight
             losses["regularizer"] = weight * regularizer(refined, text)
@@ -168,13 +178,20 @@ def build_refiner(clip_model: Any, dim: int, settings: RefinerSettings) -> TextR
             f"TRAINER.TEXTREFINER.TOPK is {settings.topk}, but the backbone has {patches} patches: "
             f"set it to at most {patches}"
         )
-    return TextRefiner(
-        visual.output_dim,
-        dim,
-        cache_size=settings.cache_size,
-        momentum=settings.momentum,
-        alpha=settings.alpha,
-    )
+    if settings.rank >= dim:
+        raise SettingsError(
+            f"TRAINER.TEXTREFINER.RANK is {settings.rank}, but W has {dim} rows: set it to at most "
+            f"{dim - 1}, or to 0 for a full matrix"
+        )
+    options: dict[str, Any] = {
+        "cache_size": settings.cache_size,
+        "momentum": settings.momentum,
+        "alpha": settings.alpha,
+        "read_scale": settings.read_scale,
+    }
+    if settings.controls == Controls():
+        return TextRefiner(visual.output_dim, dim, **options)
+    return ControlledRefiner(visual.output_dim, dim, controls=settings.controls, **options)
 
 
 class PromptTrainer(WarningList, TrainerX):
@@ -225,9 +242,9 @@ class PromptTrainer(WarningList, TrainerX):
 
         modules = self.model.trainable_modules()
         trained = nn.ModuleDict(modules)
-        count = sum(p.numel() for p in trained.parameters())
-        names = ", ".join(f"{n}.{p}" for n, m in modules.items() for p, _ in m.named_parameters())
-        print(f"Trained parameters: {count:,} ({names})")
+        learned = {name: p for name, p in trained.named_parameters() if p.requires_grad}
+        count = sum(p.numel() for p in learned.values())
+        print(f"Trained parameters: {count:,} ({', '.join(learned)})")
         if cfg.MODEL.INIT_WEIGHTS:
             load_pretrained_weights(next(iter(modules.values())), cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(trained, cfg.OPTIM)

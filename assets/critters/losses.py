@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from assets.critters.captions import FACTS
 
+UNKNOWN = -100  # label of a fact that is not known
 _ATTRIBUTES = ("genus", "ornament", "tail", "pattern", "color")
 _PARTS = ("genus", "ornament", "tail")
 
@@ -44,11 +45,15 @@ class Heads(nn.Module):
         self.patches = nn.ModuleList(nn.Linear(width, size) for size in sizes)
 
     def attribute_loss(self, pooled: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of the attributes: pooled (B, dim), labels (B, 8)."""
-        losses = [
-            F.cross_entropy(head(pooled), labels[:, list(FACTS).index(name)])
-            for head, name in zip(self.pooled, _ATTRIBUTES, strict=True)
-        ]
+        """Return the mean cross-entropy of the attributes: pooled (B, dim), labels (B, 8).
+
+        Labels `UNKNOWN` are left out, and so is an attribute that no image of the batch has.
+        """
+        losses = []
+        for head, name in zip(self.pooled, _ATTRIBUTES, strict=True):
+            target = labels[:, list(FACTS).index(name)]
+            if (target != UNKNOWN).any():
+                losses.append(F.cross_entropy(head(pooled), target, ignore_index=UNKNOWN))
         return torch.stack(losses).mean()
 
     def part_loss(self, patches: Tensor, parts: Tensor) -> Tensor:

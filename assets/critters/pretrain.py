@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from assets.critters.captions import Vocabulary
+from assets.critters.captions import FACTS, Vocabulary
 from assets.critters.encoders import encode_image, encode_text, initialize
-from assets.critters.losses import Heads, contrastive_loss
+from assets.critters.losses import UNKNOWN, Heads, contrastive_loss
 from assets.critters.pool import GRID, SIZE, Pool, make_pool, open_pool
 from assets.critters.zeroshot import PROMPT, accuracy_by_style, normalize
 from clip.model import CLIP
@@ -34,7 +34,7 @@ from dassl.utils import UsageError, atomic_path
 from datasets.critters_world import SPECIES
 
 # Settings that determine the weights: default and help text.
-_RECIPE: dict[str, tuple[float, str]] = {
+_RECIPE: dict[str, tuple[float | str, str]] = {
     "steps": (4000, "number of training batches"),
     "batch": (256, "images per batch"),
     "lr": (1.5e-3, "peak learning rate"),
@@ -45,7 +45,13 @@ _RECIPE: dict[str, tuple[float, str]] = {
     "vision_layers": (4, "layers of the image encoder"),
     "text_width": (64, "width of the text encoder, a multiple of 64"),
     "text_layers": (2, "layers of the text encoder"),
+    "color_jitter": (0.0, "probability that the hue of an image is rotated by a random angle"),
+    "start": ("", "a model of --assets to grow from: further layers start as the identity"),
 }
+Settings = dict[str, Any]  # by name of _RECIPE
+ASSETS = Path(__file__).parent
+COLOR = list(FACTS).index("color")
+RESIDUAL = ("out_proj.weight", "out_proj.bias", "c_proj.weight", "c_proj.bias")
 _FULL_VOCABULARY = 49408  # rows of the token embedding that `clip` restores on loading
 _POOL_SEED = 1
 _WARM_UP = 200  # steps
@@ -56,7 +62,7 @@ _MAX_LOGIT_SCALE = math.log(50)
 class Trainer:
     """Training loop with checkpoints and evaluation; `settings` determine the weights."""
 
-    def __init__(self, settings: dict[str, float], pool: Pool) -> None:
+    def __init__(self, settings: Settings, pool: Pool, assets: Path = ASSETS) -> None:
         self.settings, self.pool = settings, pool
         self.steps, self.seed = int(settings["steps"]), int(settings["seed"])
         self.vocabulary = Vocabulary()
@@ -64,6 +70,8 @@ class Trainer:
         tokens = np.array(pool.tokens[..., :longest])
         self.tokens = self.vocabulary.rows(torch.from_numpy(tokens).long())  # (N, K, longest)
         self.model, self.heads = build(settings, len(self.vocabulary))
+        if settings["start"]:
+            grow(self.model, assets / f"{settings['start']}.safetensors", self.vocabulary)
         self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads})
         self.optimizer = build_optimizer(self.modules)
         self.step = 0
@@ -80,6 +88,11 @@ class Trainer:
         if rng.rand() < 0.5:
             images, parts = images[:, :, ::-1], parts[..., ::-1]
         labels = torch.from_numpy(pool.labels[rows]).long()
+        jitter = rng.rand(len(rows)) < self.settings["color_jitter"]
+        if jitter.any():
+            pick, jitter = pick_without_color(pool.mentions[rows], pick, jitter)
+            images = rotate_hue(images, np.where(jitter, rng.uniform(0, 2 * np.pi, len(rows)), 0))
+            labels[torch.from_numpy(jitter), COLOR] = UNKNOWN
         targets = torch.from_numpy(np.ascontiguousarray(parts)).long().flatten(2)
         mentions = torch.from_numpy(pool.mentions[rows, pick])
 
@@ -191,9 +204,9 @@ class Trainer:
             path.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def build(settings: dict[str, float], vocabulary: int) -> tuple[CLIP, Heads]:
+def build(settings: Settings, vocabulary: int) -> tuple[CLIP, Heads]:
     """Build and initialize CLIP and the auxiliary heads."""
-    sizes = {name: int(value) for name, value in settings.items()}
+    sizes = {name: int(value) for name, value in settings.items() if name != "start"}
     for name in ("vision_width", "text_width"):
         if sizes[name] < 64 or sizes[name] % 64:
             raise UsageError(f"{name} is {sizes[name]}: it must be a positive multiple of 64")
@@ -213,6 +226,59 @@ def build(settings: dict[str, float], vocabulary: int) -> tuple[CLIP, Heads]:
     heads = Heads(sizes["dim"], sizes["vision_width"])
     initialize(model)
     return model, heads
+
+
+@torch.no_grad()
+def grow(model: CLIP, path: Path, vocabulary: Vocabulary) -> None:
+    """Load a model with the same widths and fewer layers; further layers start as the identity.
+
+    Raises UsageError if there is no such model, or its widths or its vocabulary are others.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"there is no model {path} to start from: give the name of one in --assets"
+        )
+    known = load_file(path)
+    rows = known.pop("token_embedding.rows").long()
+    own = model.state_dict()
+    other = [name for name in known if name not in own or own[name].shape != known[name].shape]
+    if other or not torch.equal(rows, vocabulary.ids):
+        raise UsageError(
+            f"{path} cannot be grown to this model, which differs in "
+            f"{other[0] if other else 'its vocabulary'}: choose the same widths and "
+            "vocabulary, and at least as many layers"
+        )
+    model.load_state_dict(known, strict=False)
+    for name, parameter in model.named_parameters():
+        if name not in known and name.endswith(RESIDUAL):
+            parameter.zero_()
+
+
+def rotate_hue(images: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return images (B, S, S, 3) uint8 with their colors rotated about gray by angles (B,)."""
+    cos, rest = np.cos(angles)[:, None, None], (1 - np.cos(angles))[:, None, None] / 3
+    sin = np.sin(angles)[:, None, None] / np.sqrt(3)
+    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    rotation = cos * np.eye(3) + rest * np.ones((3, 3)) + sin * cross  # Rodrigues' formula
+    pixels = images.reshape(len(images), -1, 3).astype(np.float32)
+    rotated = pixels @ rotation.astype(np.float32).transpose(0, 2, 1)
+    return rotated.round().clip(0, 255).astype(np.uint8).reshape(images.shape)
+
+
+def pick_without_color(
+    mentions: np.ndarray, pick: np.ndarray, jitter: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Replace picked captions (B,) of jittered images by ones that do not mention the color.
+
+    ``mentions`` are (B, K, 8). An image whose K captions all mention it keeps its color. Returns
+    the captions and the images (B,) that remain jittered.
+    """
+    silent = ~mentions[..., COLOR]
+    jitter = jitter & silent.any(1)
+    # The next such caption, starting at the one picked at random.
+    order = (pick[:, None] + np.arange(silent.shape[1])) % silent.shape[1]
+    first = np.take_along_axis(silent, order, 1).argmax(1)
+    return np.where(jitter, order[np.arange(len(pick)), first], pick), jitter
 
 
 def build_optimizer(modules: nn.Module) -> torch.optim.AdamW:
@@ -237,7 +303,7 @@ def batch_rows(step: int, size: int, items: int, seed: int) -> np.ndarray:
     return np.sort(order[batch * size : (batch + 1) * size])
 
 
-def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[str, float]]:
+def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Settings]:
     """Parse the command line; return all arguments, and the settings that determine the weights."""
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -247,7 +313,7 @@ def parse(arguments: list[str] | None = None) -> tuple[argparse.Namespace, dict[
         add("--" + name.replace("_", "-"), type=type(default), default=default, help=meaning)
     pool = Path(__file__).parents[2] / "data" / "critters-pool"
     add("--name", default="critters-vit-t", help="name of the model files")
-    add("--assets", type=Path, default=Path(__file__).parent, help="output folder")
+    add("--assets", type=Path, default=ASSETS, help="folder of the models, also the new one")
     add("--pool", type=Path, default=pool, help="folder of rendered images and checkpoints")
     add("--threads", type=int, default=2, help="CPU threads and rendering processes")
     add("--save-every", type=int, default=250, help="steps between checkpoints")
@@ -260,7 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
     args, settings = parse(arguments)
     torch.set_num_threads(args.threads)
     make_pool(args.pool, args.images, _POOL_SEED, args.threads)
-    trainer = Trainer(settings, open_pool(args.pool))
+    trainer = Trainer(settings, open_pool(args.pool), args.assets)
     checkpoint = args.pool / f"{args.name}.pt"
     if checkpoint.exists():
         trainer.resume(checkpoint)
@@ -268,7 +334,7 @@ def main(arguments: list[str] | None = None) -> None:
     commands = []
     for steps in trainer.stages:
         options = {"name": args.name, **settings, "steps": steps}.items()
-        flags = [f"--{key.replace('_', '-')} {value}" for key, value in options]
+        flags = [f"--{key.replace('_', '-')} {value}" for key, value in options if value != ""]
         commands.append(" ".join(["python -m assets.critters.pretrain", *flags]))
     recipe = {"command": " && ".join(commands), **trainer.report()}
     trainer.export(args.assets, args.name, recipe)

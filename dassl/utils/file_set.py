@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypedDict
 
+from filelock import BaseFileLock, Timeout
+
 from .errors import UsageError
 from .schema import read_checked
 from .tools import PathLike, temporary_path
@@ -128,6 +130,22 @@ def remove_leftovers(folder: PathLike) -> None:
         for path in root.glob(pattern):
             if _TEMPORARY.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
+
+
+def acquire_now(lock: BaseFileLock) -> None:
+    """Acquire a file lock without waiting.
+
+    Raises:
+        Timeout: another process has it.
+        OSError: the lock file cannot be written. filelock itself takes some folders that cannot
+            contain files for locked ones, and would wait for ever.
+    """
+    with named_errors(lock.lock_file):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            open(lock.lock_file, "a").close()  # it exists if another process has it
+            raise
 
 
 @contextmanager

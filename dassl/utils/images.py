@@ -1,6 +1,7 @@
 """Read image files as RGB with 8 bits per channel, or say why one cannot be read."""
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def _opened(path: PathLike) -> Iterator[Image.Image]:
     if kind != stat.S_IFREG:
         what = "a folder" if kind == stat.S_IFDIR else "not a regular file"
         raise _unreadable(path, f"it is {what}")
-    with open(path, "rb") as file:
+    with _Reader(io.FileIO(path)) as file:
         try:
             with Image.open(file, formats=_formats()) as image:
                 yield image
@@ -87,6 +88,19 @@ def _opened(path: PathLike) -> Iterator[Image.Image]:
             Exception
         ) as error:  # of a decoder, for a damaged file: ValueError, struct.error, ...
             raise _unreadable(path, _reason(error)) from error
+
+
+class _Reader(io.BufferedReader):
+    """A file that allocates no more than it contains, whatever length a chunk of it claims."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
+        self._length = os.fstat(raw.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            return super().read()
+        return super().read(min(size, max(0, self._length - self.tell())))
 
 
 @cache

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dassl.utils.file_set import acquire_now
+
 from .address import on_mirror, resolve
 from .catalog import Entry, gigabytes
 from .drive import download_from_drive
@@ -61,7 +63,7 @@ def locked(work: Path) -> Iterator[None]:
     work.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{work}.lock")
     try:
-        lock.acquire(timeout=0)
+        acquire_now(lock)
     except Timeout:
         raise FetchError(
             f"another process is fetching into {work}: wait for it, or stop it first"

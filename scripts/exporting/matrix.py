@@ -42,7 +42,8 @@ def write_head(classifier: Any, folder: Path) -> None:
 def head_notes(classifier: Any) -> list[str]:
     """Return what a user of the matrix must know."""
     notes = ["Image features are L2-normalized before the product with `text_features`."]
-    if classifier.model.refiner is not None:
+    settings = classifier.model.settings
+    if settings is not None and not settings.renormalize:
         notes.append(
             "`text_features` are TextRefiner's T' = T + alpha W [T ; R(T)], which are **not "
             "normalized**: their lengths are part of the classifier, so do not normalize them."

@@ -1,7 +1,7 @@
 """What texts read from the cache: weights over the entries, and how much depends on the class.
 
 Symbols are those of docs/method.md: T text features (..., C, d), A entries (M, d), and the read
-R = softmax(T A^T) A, (..., C, d).
+R = softmax(s T A^T) A, (..., C, d).
 """
 
 from typing import Any
@@ -11,14 +11,9 @@ from torch import Tensor
 
 from trainers.refiner import TextRefiner
 
-__all__ = ["ReadMeter", "class_share", "cosines_between", "entropy", "read_weights", "versions"]
+__all__ = ["ReadMeter", "class_share", "cosines_between", "entropy", "versions"]
 
 IMAGES_AT_ONCE = 16
-
-
-def read_weights(text: Tensor, entries: Tensor) -> Tensor:
-    """Return softmax(T A^T), (..., C, M): the weight of each entry in the read of each class."""
-    return (text.float() @ entries.float().T).softmax(dim=-1)
 
 
 def entropy(weights: Tensor) -> Tensor:
@@ -45,10 +40,9 @@ def cosines_between(rows: Tensor) -> Tensor:
 
 
 def refined_with(refiner: TextRefiner, text: Tensor, read: Tensor) -> Tensor:
-    """Return T + alpha W [T ; ``read``], in which any (..., C, d) takes the place of R."""
-    text = text.to(refiner.aggregate.weight.dtype)
-    joined = torch.cat([text, read.to(text.dtype).expand_as(text)], dim=-1)
-    return text + refiner.alpha * refiner.aggregate(joined)
+    """Return T' with ``read`` in the place of R; its classes broadcast, (..., C, d)."""
+    text = text.float()
+    return refiner.combine(text, read.to(text.dtype).expand_as(text))
 
 
 def versions(refiner: TextRefiner, text: Tensor) -> dict[str, Tensor]:
@@ -57,7 +51,7 @@ def versions(refiner: TextRefiner, text: Tensor) -> dict[str, Tensor]:
     model: T', as trained; plain: T, without the refiner; mean: T' with R replaced by its mean over
     the classes; zero: T' with R replaced by 0.
     """
-    read = refiner.cache.read(text)
+    read = refiner.read(text)
     return {
         "model": refiner(text),
         "plain": text.float(),
@@ -83,8 +77,7 @@ class ReadMeter:
             self._add(part)
 
     def _add(self, text: Tensor) -> None:
-        entries = self.refiner.cache.entries
-        weights, read = read_weights(text, entries), self.refiner.cache.read(text)
+        weights, read = self.refiner.cache.weights(text.float()), self.refiner.read(text)
         refined = self.refiner(text)
         change, size = refined - text.float(), text.float().norm(dim=-1)
         cosines = torch.nn.functional.cosine_similarity(refined, text.float(), dim=-1)

@@ -42,6 +42,7 @@ def reading(run: Run, scores: Scores) -> Section:
     numbers: dict[str, Any] = {
         "classes": rows,
         "size": size,
+        "scale": meter.refiner.cache.scale,
         "max_entropy": math.log(size),
         "mean_entropy": float(entropies.mean()),
         "weight_times_entries": {

@@ -23,7 +23,7 @@ from typing import Any
 from dassl.engine.run_records import read_run_record
 from dassl.utils import UsageError
 from dassl.utils.failures import run_program
-from scripts.runner.files import make_folder
+from scripts.runner.files import LogFile, make_folder
 from scripts.runner.job import DONE, FAILED, ROOT, SKIPPED, Chain, Job, Result, Workspace
 from scripts.runner.progress import Progress
 from scripts.runner.run_job import Children, JobFailedError, ended_after, run_job
@@ -61,7 +61,7 @@ def run_chain(
 def _attempt(job: Job, workspace: Workspace, log: Path | None, options: Any) -> Result:
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
-    output = None if log is None else open(log, "a", encoding="utf-8")  # noqa: SIM115
+    output = None if log is None else LogFile(log)
     try:
         seconds = run_job(job, workspace, output=output, **options)
     except (UsageError, JobFailedError) as error:

@@ -90,6 +90,7 @@ class Request:
     config: str | None = None  # a config file other than the protocol's
     shots: tuple[int, ...] = ()  # other than the protocol's
     source: str = ""  # training dataset of cross-dataset models; "": from the protocol table
+    trainer: str | None = None  # another trainer with the method's config file and options
 
 
 @dataclass(frozen=True)

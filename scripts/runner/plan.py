@@ -214,8 +214,13 @@ class Planner:
             yield self.chosen(table.setting(method, protocol, dataset, shots)), shots
 
     def chosen(self, setting: Setting) -> Setting:
-        config = self.request.config
-        return setting if config is None else replace(setting, config=config)
+        config, trainer = self.request.config, self.request.trainer
+        if config is not None:
+            setting = replace(setting, config=config)
+        if trainer is not None:
+            folder = setting.config_folder or setting.trainer
+            setting = replace(setting, trainer=trainer, config_folder=folder)
+        return setting
 
     def job(
         self,
@@ -232,7 +237,7 @@ class Planner:
         if shots is not None:
             parts.append(f"{shots}-shot" if shots else "all images")
         return Job(
-            name=f"{request.method} {', '.join(parts)}, seed {request.seed}",
+            name=f"{request.trainer or request.method} {', '.join(parts)}, seed {request.seed}",
             trainer=setting.trainer,
             dataset=request.dataset,
             seed=request.seed,

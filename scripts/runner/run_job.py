@@ -27,6 +27,7 @@ from dassl.engine.run_records import (
     read_run_record,
 )
 from dassl.utils import UsageError
+from dassl.utils.file_set import acquire_now
 from scripts.runner.job import Job, Workspace
 from scripts.runner.job_data import other_data
 from scripts.runner.plan import checkpoint_name
@@ -139,7 +140,7 @@ def _runner_lock(job: Job, output: IO[str] | None, children: Children) -> Iterat
     lock, waits = FileLock(job.folder / "runner.lock"), False
     while True:
         try:
-            lock.acquire(timeout=0)
+            acquire_now(lock)
             break
         except Timeout:
             if not waits:

@@ -18,6 +18,18 @@ LOG = "log.txt"
 UNFINISHED, UNTESTED = "unfinished", "finished without a test"
 ZERO_SHOT = "zero-shot"
 LABELED, FEW_SHOT = "labeled", "few_shot"
+# Settings of TextRefiner that results of version 0.1 lack, with what that version computed.
+ADDED = {
+    "READ_SCALE": 1.0,
+    "READ": "each",
+    "AGGREGATE": "both",
+    "RANK": 0,
+    "ZERO_START": False,
+    "RENORMALIZE": False,
+    "FREEZE_ALIGN": False,
+    "LOCAL_ON": "tokens",
+}
+REFINER = "TRAINER.TEXTREFINER."
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,9 @@ def read_run(path: Path) -> Run:
     content = read_checked(path, ResultRecord, "restore it, or run the test again")
     names = [item.name for item in fields(Run) if item.name in ResultRecord.__required_keys__]
     values: dict[str, Any] = {name: content[name] for name in names}  # type: ignore[literal-required]
-    values["settings"] = dict(flatten(content["settings"]))
+    values["settings"] = settings = dict(flatten(content["settings"]))
+    if f"{REFINER}CACHE_SIZE" in settings:
+        values["settings"] = {REFINER + key: value for key, value in ADDED.items()} | settings
     if values["source"] == values["dataset"]:
         values["source"] = None
     clip = content.get("clip")

@@ -10,13 +10,19 @@ from typing import Any
 from scripts.runner.files import write_text
 from scripts.tables.load import UNFINISHED, UNTESTED, Found
 from scripts.tables.rows import NOT_RUN_HERE
-from scripts.tables.statistics import Cell
+from scripts.tables.statistics import Cell, Paired
 from scripts.tables.tables import Table
 
 LEGEND = (
     "Accuracy in percent: average ± sample standard deviation (n - 1) over the seeds. H is the "
     "harmonic mean of the two averages; its ± is that of the seeds' own harmonic means. An average "
     "over datasets is the mean of their averages, given only if none is missing."
+)
+PAIRS_LEGEND = (
+    "Differences are paired: the mean of the pairs' own differences (that of H may differ in its "
+    "last digit from the difference of the averages), the 95 % confidence interval of this mean "
+    "(Student's t), the number of pairs with the higher value, and the p-value of the two-sided "
+    "sign test, which is at least 2 / 2^n for n pairs."
 )
 ABSENT = "n/a"
 RUN_HERE = "run here"
@@ -156,6 +162,28 @@ def cell_text(cell: Cell | None) -> str:
     if cell is None or cell.mean is None:
         return ABSENT
     return f"{cell.mean:.2f}" if cell.std is None else f"{cell.mean:.2f} ± {cell.std:.2f}"
+
+
+def paired_text(pairs: Paired) -> str:
+    """Return "+1.20 (0.40 to 2.00; 3 of 3 higher, p 0.25)", or "n/a" without a pair."""
+    if pairs.mean is None:
+        return ABSENT
+    low_high = "" if pairs.interval is None else "{:.2f} to {:.2f}; ".format(*pairs.interval)
+    ties = f", {pairs.equal} equal" if pairs.equal else ""
+    count = f"{pairs.higher} of {len(pairs.differences)} higher{ties}"
+    return f"{pairs.mean:+.2f} ({low_high}{count}, p {pairs.p_value:.2g})"
+
+
+def json_paired(pairs: Paired) -> dict[str, Any]:
+    """Return paired differences in full precision, for JSON."""
+    return {
+        "differences": {str(key): value for key, value in pairs.differences.items()},
+        "mean": pairs.mean,
+        "interval": pairs.interval,
+        "higher": pairs.higher,
+        "equal": pairs.equal,
+        "p_value": pairs.p_value,
+    }
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:

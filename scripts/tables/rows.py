@@ -51,6 +51,7 @@ def make_rows(
     for row, group in _grouped_rows(runs, column, options, key):
         rows.append(row)
         notes += [*_seed_notes(row, group, expected), *_varied_notes(row, group, column)]
+        notes += commit_notes(_who(row), group)
     return rows, notes
 
 
@@ -90,6 +91,7 @@ def average_rows(
                 notes += _missing_notes(row, f"no average of {title}", own)
         rows.append(replace(row, cells=cells))
         notes += _varied_notes(row, group, lambda run: run.dataset)
+        notes += commit_notes(_who(row), group)
     return rows, notes
 
 
@@ -128,7 +130,7 @@ def _grouped_rows(
         columns, seeds = (by_column, []) if first.is_zero_shot else (all_columns, expected)
         cells = {title: _cell(by_column.get(title, []), seeds) for title in columns}
         config = _values_by_place((run.config, (place or column)(run)) for run in group)
-        rows.append((Row(name, config, _selection(group), cells), group))
+        rows.append((Row(name, config, selection_of(group), cells), group))
     return rows
 
 
@@ -146,7 +148,8 @@ def _cell(runs: Sequence[Run], expected: Sequence[int]) -> Cell:
     )
 
 
-def _selection(group: Sequence[Run]) -> str:
+def selection_of(group: Sequence[Run]) -> str:
+    """Return how the checkpoints of a row were chosen, such as "last_step, epoch 10"."""
     first = group[0]
     if first.is_zero_shot:
         return "not trained"
@@ -206,6 +209,27 @@ def _varied_notes(row: Row, group: Sequence[Run], place: Name) -> list[str]:
         if len({value for value, _ in pairs}) > 1:
             notes.append(f"{row.method}: the protocol varies {key}: {_values_by_place(pairs)}")
     return notes
+
+
+def commit_notes(who: str, runs: Sequence[Run]) -> list[str]:
+    """Return a note if ``runs`` come from several commits, as far as these were recorded."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if run.commit:
+            places[run.commit].append(f"{run.dataset} {run.classes} seed {run.seed}")
+    if len(places) < 2:
+        return []
+    parts = []
+    for commit, where in places.items():
+        what = ", ".join(where) if len(where) <= MAX_NAMES else f"{len(where)} runs"
+        parts.append(f"{short_commit(commit)} ({what})")
+    return [f"{who}: runs of several versions of the code, by commit: {', '.join(parts)}"]
+
+
+def short_commit(commit: str) -> str:
+    """Return a commit's first digits, with "-dirty" if files were changed."""
+    name, dash, dirty = commit.partition("-")
+    return f"{name[:9]}{dash}{dirty}"
 
 
 def _missing_notes(row: Row, what: str, cells: Mapping[str, Cell]) -> list[str]:

@@ -1,15 +1,22 @@
 """Statistics of one table cell: the accuracies of one method in one column, by seed.
 
     Cell({1: 70.0, 2: 72.0, 3: 74.0}).mean, .std     # 72.0, 2.0
+    paired({1: 70.0, 2: 72.0}, {1: 69.0, 2: 69.0})   # differences 1.0 and 3.0, mean 2.0
 
 The mean is None if a seed is missing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb, sqrt
 from statistics import fmean, harmonic_mean, median, stdev
+from typing import Any, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
 
 COLLAPSE = 15.0
+CONFIDENCE = 0.95
+DIGITS = 9  # of differences: equal accuracies may differ in their last bits after a mean
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,60 @@ def average(cells: Sequence[Cell]) -> CombinedCell:
 def published(value: float) -> CombinedCell:
     """Return the cell of a paper's number: an average without seeds."""
     return CombinedCell({}, of_means=value)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of two methods, pair by pair: the same dataset and seed in both."""
+
+    differences: Mapping[Any, float]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean difference; None without a pair."""
+        return fmean(self.differences.values()) if self.differences else None
+
+    @property
+    def higher(self) -> int:
+        """The number of pairs in which the first is higher."""
+        return sum(value > 0 for value in self.differences.values())
+
+    @property
+    def equal(self) -> int:
+        """The number of pairs with equal values."""
+        return sum(value == 0 for value in self.differences.values())
+
+    @property
+    def p_value(self) -> float:
+        """The p-value of the sign test: exact, two-sided, without equal pairs.
+
+        The probability that at least as many of n fair coins agree. It is at least 2 / 2^n: with
+        fewer than 6 pairs it cannot be below 0.05.
+        """
+        count = len(self.differences) - self.equal
+        fewer = min(self.higher, count - self.higher)
+        return min(1.0, 2 * sum(comb(count, i) for i in range(fewer + 1)) / 2**count)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % confidence interval of the mean difference, by Student's t; None for one pair.
+
+        It assumes independent pairs with normally distributed differences.
+        """
+        count = len(self.differences)
+        if count < 2 or self.mean is None:
+            return None
+        from scipy.special import stdtrit  # slow to import
+
+        quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+        half = quantile * stdev(self.differences.values()) / sqrt(count)
+        return self.mean - half, self.mean + half
+
+
+def paired(one: Mapping[Key, float], other: Mapping[Key, float]) -> Paired:
+    """Return ``one`` minus ``other`` in every key of both."""
+    shared = [key for key in one if key in other]
+    return Paired({key: round(one[key] - other[key], DIGITS) for key in shared})
 
 
 def _combine(cells: Sequence[Cell], mean: Callable[[list[float]], float]) -> CombinedCell:

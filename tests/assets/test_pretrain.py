@@ -204,3 +204,57 @@ def test_failed_export_leaves_no_json(pool, tmp_path):
     with pytest.raises(TypeError):
         trainer.export(tmp_path, "broken", {"not json": object()})
     assert not (tmp_path / "broken.json").exists()
+
+
+def test_hue_is_rotated_about_gray():
+    """A third of a turn moves red to green to blue; gray and an angle of 0 change nothing."""
+    colors = np.array([[[200, 50, 50], [90, 90, 90]]], np.uint8).reshape(1, 1, 2, 3)
+    images = np.repeat(colors, 3, 0)
+    turned = pretrain.rotate_hue(images, np.array([0, 2, 4]) * np.pi / 3)
+    assert turned[:, 0, 0].tolist() == [[200, 50, 50], [50, 200, 50], [50, 50, 200]]
+    assert turned[:, 0, 1].tolist() == [[90, 90, 90]] * 3
+    assert turned.dtype == np.uint8
+
+
+def test_jittered_images_get_captions_without_a_color():
+    mentions = np.zeros((4, 3, len(pretrain.FACTS)), bool)
+    mentions[0, 0, pretrain.COLOR] = mentions[1, 1:, pretrain.COLOR] = True
+    mentions[2, :, pretrain.COLOR] = mentions[3, 0, pretrain.COLOR] = True
+    pick, jitter = pretrain.pick_without_color(
+        mentions, np.array([0, 1, 0, 0]), np.array([True, True, True, False])
+    )
+    assert pick.tolist() == [1, 0, 0, 0]  # the next one without; all mention it; not jittered
+    assert jitter.tolist() == [True, True, False, False]
+
+
+def test_color_jitter_changes_training(pool):
+    plain = small_trainer(pool)
+    jittered = pretrain.Trainer({**plain.settings, "color_jitter": 1.0}, open_pool(pool))
+    assert plain.run_step() != jittered.run_step()
+
+
+def test_grown_model_starts_as_the_smaller_one(pool, tmp_path):
+    small = small_trainer(pool)
+    small.export(tmp_path, "small", {})
+    settings = {**small.settings, "vision_layers": 3, "text_layers": 2, "seed": 9}
+    grown = pretrain.Trainer({**settings, "start": "small"}, open_pool(pool), tmp_path)
+    images = normalize(open_pool(pool).images[:4])
+    tokens = small.tokens[:4, 0]
+    with torch.no_grad():
+        for module, value in ((encoders.encode_image, images), (encoders.encode_text, tokens)):
+            ours, theirs = (module(trainer.model, value) for trainer in (grown, small))
+            ours, theirs = (x[0] if isinstance(x, tuple) else x for x in (ours, theirs))
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-2)  # exported in fp16
+    grown.run_step()
+    assert grown.model.visual.transformer.resblocks[2].mlp.c_proj.weight.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"start": "gone"}, "there is no model"), ({"dim": 48, "start": "small"}, "cannot be grown")],
+)
+def test_model_to_grow_from_must_fit(changes, words, pool, tmp_path):
+    small = small_trainer(pool)
+    small.export(tmp_path, "small", {})
+    with pytest.raises(UsageError, match=words):
+        pretrain.Trainer({**small.settings, **changes}, open_pool(pool), tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -177,3 +178,18 @@ def test_draft_finds_a_cut_jpeg(tmp_path):
     require_readable([str(path)])
     path.write_bytes(path.read_bytes()[:-2000])
     assert "truncated" in refused(path)
+
+
+def test_chunk_that_claims_more_bytes_than_the_file_has(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4)).save(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IDAT")
+    content[start - 4 : start] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        read_image(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()

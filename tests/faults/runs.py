@@ -91,11 +91,11 @@ def _stable(record: Any) -> Any:
 
 
 class Server:
-    """The process of `tests.faults.server`."""
+    """The process of `tests.faults.server`, started behind ``prefix``, such as unshare."""
 
-    def __init__(self) -> None:
+    def __init__(self, *prefix: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"],
+            [*prefix, sys.executable, "-m", "tests.faults.server"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -110,13 +110,16 @@ class Server:
         self.process.stdin.close()
         self.process.wait(30)
 
-    def run(self, place: Place, **faults: int) -> dict[str, Any]:
+    def run(self, place: Place, **faults: Any) -> dict[str, Any]:
         """Run the command of ``place``; return its code, operations and output."""
-        request = {
-            "argv": place.argv,
-            "folders": place.folders,
-            **faults,
-        }
+        return self._ask({"argv": place.argv, "folders": place.folders, **faults})
+
+    def shell(self, *command: str) -> None:
+        """Run a command such as mount in the mount namespace of the server."""
+        reply = self._ask({"shell": command})
+        assert reply["code"] == 0, f"{command}: {reply['output']}"
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(request) + "\n")

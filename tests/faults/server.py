@@ -10,9 +10,12 @@ earlier ones did.
 import json
 import os
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 KILLED = 137
@@ -22,8 +25,8 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.syml
 class Faults:
     """An audit hook that counts the file operations below some folders."""
 
-    def __init__(self, folders: list[str], at: int, errno: int) -> None:
-        self.folders, self.at, self.errno = tuple(folders), at, errno
+    def __init__(self, folders: list[str], at: int, errno: int, removed: str) -> None:
+        self.folders, self.at, self.errno, self.removed = tuple(folders), at, errno, removed
         self.operations: list[str] = []
 
     def __call__(self, event: str, args: Any) -> None:
@@ -44,6 +47,12 @@ class Faults:
         self.operations.append(f"{event} {name}")
         if len(self.operations) != self.at:
             return
+        if self.removed:
+            # Threads of the run could write into the folder while it is emptied.
+            gone = f"{self.removed}.gone"
+            os.rename(self.removed, gone)
+            shutil.rmtree(gone)
+            return
         if not self.errno:
             os._exit(KILLED)
         raise OSError(self.errno, os.strerror(self.errno), name)
@@ -53,12 +62,14 @@ def child(request: dict[str, Any], report: int) -> None:
     """Run one command, write what happened to the file descriptor ``report``, and exit."""
     import train
 
-    faults = Faults(request["folders"], request.get("at", 0), request.get("errno", 0))
+    limit(request)
+    faults = Faults(
+        request["folders"],
+        request.get("at", 0),
+        request.get("errno", 0),
+        request.get("removed", ""),
+    )
     sys.addaudithook(faults)
-    if request.get("file_size") is not None:  # every write beyond it fails
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], hard))
     code = 1
     try:
         code = train.main(request["argv"])
@@ -70,6 +81,24 @@ def child(request: dict[str, Any], report: int) -> None:
         sys.stderr.flush()
         os.write(report, json.dumps(faults.operations).encode())
         os._exit(code)
+
+
+def limit(request: dict[str, Any]) -> None:
+    """Take from this process what the request names: size of files, memory, rights of root."""
+    if request.get("file_size") is not None:  # every write beyond it fails
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"], hard))
+    if request.get("memory") is not None:  # bytes of address space beyond what is in use
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        used = pages * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (used + request["memory"], hard))
+    os.environ.update(request.get("env", {}))
+    if request.get("uid") is not None and os.getuid() == 0:
+        os.setgroups([])
+        os.setgid(request["uid"])
+        os.setuid(request["uid"])
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +131,13 @@ def main() -> None:
 
     torch.set_num_threads(1)  # threads do not survive a fork
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line))), flush=True)
+        request = json.loads(line)
+        if "shell" in request:  # in the server's mount namespace
+            done = subprocess.run(request["shell"], capture_output=True, text=True)
+            reply = {"code": done.returncode, "output": done.stderr}
+        else:
+            reply = run(request)
+        print(json.dumps(reply), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 
 from dassl.utils import UsageError
 from scripts import results
-from scripts.tables.load import Found, find
+from scripts.tables.load import ADDED, Found, find
 from scripts.tables.render import FORMATS
 from scripts.tables.rows import Options
 from scripts.tables.statistics import Cell, harmonic
 from scripts.tables.tables import build
 from tests.scripts.fake_output import RESULT, ZERO_SHOT, Output
+from trainers.refiner_controls import Controls
+from trainers.settings import DEFAULTS
 
 WITHOUT_RESULT = {
     Path("output/stopped"): "unfinished",
@@ -434,3 +437,43 @@ def test_weights_that_changed_under_one_name_are_another_backbone(output: Output
     names = [run.backbone for run in find(output.root).runs]
     assert names[0] == names[1] != names[2]
     assert all(name.startswith("w.pt (weights ") for name in names)
+
+
+def test_a_row_of_several_commits_has_a_note(output: Output) -> None:
+    one, other = "1" * 40, "2" * 40 + "-dirty"
+    output.add_seeds(70.0, 72.0, commit=one)
+    output.add(71.0, seed=3)  # of an earlier version, without the record
+    output.add_seeds(60.0, 61.0, 62.0, trainer="MaPLe", commit=other)  # another row
+    assert output.table().notes == []
+    output.add_seeds(50.0, 51.0, 52.0, 53.0, classes="new", commit=other)
+    notes = [note for note in output.table(1, 2, 3).notes if "commit" in note]
+    assert notes == [
+        "CoOp (critters): runs of several versions of the code, by commit: 111111111 (Critters "
+        "base seed 1, Critters base seed 2), 222222222-dirty (4 runs)"
+    ]
+
+
+def test_an_average_over_datasets_of_several_commits_has_a_note(output: Output) -> None:
+    for dataset, digit in (("DTD", "1"), ("EuroSAT", "2")):
+        output.add(70.0, dataset=dataset, commit=digit * 40)
+    noted = [table for table in output.tables() if table.notes]
+    assert [table.title for table in noted] == ["Base to new classes, average over 2 datasets"]
+    (note,) = noted[0].notes
+    assert note.endswith("111111111 (DTD base seed 1), 222222222 (EuroSAT base seed 1)")
+
+
+def test_results_before_the_controls_share_a_row_with_later_ones(output: Output) -> None:
+    controls = [field.name.upper() for field in fields(Controls)]
+    assert set(ADDED) == {*controls, "READ_SCALE", "FREEZE_ALIGN", "LOCAL_ON"}
+    assert {key: DEFAULTS["TEXTREFINER"][key] for key in ADDED} == ADDED
+    early = {"TRAINER.COOP.N_CTX": 4, "TRAINER.TEXTREFINER.CACHE_SIZE": 25}
+    late = early | {f"TRAINER.TEXTREFINER.{key}": value for key, value in ADDED.items()}
+    output.add(70.0, seed=1, settings=early)
+    output.add(72.0, seed=2, settings=late)
+    (row,) = output.table().rows
+    assert row.cells["base"].mean == 71.0
+    output.add(72.0, seed=3, settings=late | {"TRAINER.TEXTREFINER.READ_SCALE": 10.0})
+    assert len(output.table().rows) == 2
+    output.add(73.0, seed=3, settings={"TRAINER.COOP.N_CTX": 4})
+    plain = [run for run in find(output.root).runs if run.accuracy == 73.0]
+    assert plain[0].settings == {"TRAINER.COOP.N_CTX": 4}

@@ -19,7 +19,7 @@ COMMANDS = [
     ["scripts/run.py", "textrefiner", "base2new", "critters", "1", "--dry-run"],
     ["scripts/sweep.py", "--trainers", "coop", "textrefiner", *GRID],
     ["scripts/reproduce.py", "--methods", "coop", "promptkd", *GRID],
-    ["scripts/ablate.py", "critters", "1", "--dry-run"],
+    ["scripts/ablate.py", "critters", "--seeds", "1", "--dry-run"],
 ]
 PROGRAM = """
 import atexit, runpy, sys

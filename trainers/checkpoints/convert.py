@@ -16,7 +16,7 @@ from clip.model import convert_weights
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.utils import write_json
 
-from ..settings import SettingsError
+from ..settings import DEFAULTS, SettingsError
 from .fingerprints import check_clip_fingerprint, clip_fingerprint
 from .layouts import (
     PROMPT_LEARNER,
@@ -33,6 +33,11 @@ from .record import MAX_LENGTH, RECORD, read_record
 
 __all__ = ["to_ours", "to_release"]
 
+# Controls that change what a trained model computes; the release has the defaults.
+AT_TEST = {
+    f"TRAINER.TEXTREFINER.{key}": DEFAULTS["TEXTREFINER"][key]
+    for key in ("READ_SCALE", "READ", "AGGREGATE", "RANK", "RENORMALIZE")
+}
 Checkpoints = dict[str, dict[str, Any]]  # model -> content of its file
 
 
@@ -97,6 +102,12 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
     if not name:
         raise SettingsError(f"{source / RECORD} does not name the backbone: give it as --backbone")
     settings, classes = record.settings, record.classes
+    changed = [key for key, value in AT_TEST.items() if settings.get(key, value) != value]
+    if changed:
+        raise SettingsError(
+            f"{source} was trained with {', '.join(f'{key} {settings[key]}' for key in changed)}, "
+            "which the release's code does not have: only the method itself can be converted"
+        )
     clip_model = _load_clip(name)
     check_clip_fingerprint(str(source), clip_model, "--backbone", name)
     with _new_folder(target) as folder:

@@ -254,6 +254,8 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         acquired = lock.acquire(timeout=0)
     except Timeout:
+        # filelock takes some folders that cannot contain files for locked ones.
+        open(lock.lock_file, "a").close()
         print(f"Feature store: waiting for another process that computes {path}")
         acquired = lock.acquire()
     with acquired:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ...utils.errors import UsageError
-from ...utils.file_set import finish_file_set, named_errors, remove_leftovers
+from ...utils.file_set import acquire_now, finish_file_set, named_errors, remove_leftovers
 from ...utils.tools import PathLike
 
 LOCK = "running.lock"
@@ -39,9 +39,7 @@ def folder_lock(folder: PathLike) -> Iterator[None]:
     try:
         with named_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        with named_errors(path):
-            open(path, "a").close()  # filelock takes some folders without write access for locked
-            lock.acquire(timeout=0)
+        acquire_now(lock)
     except Timeout:
         raise FolderInUseError(
             f"another run is using {str(folder)!r}: wait until it ends, or choose another "

@@ -14,10 +14,11 @@ from scripts.page.calibration import expected_error, reliability_bins
 from scripts.page.confusion import most_confused, shown_classes
 from scripts.page.curves import read_scalars, thinned
 from scripts.page.facts import changed_settings, duration
-from scripts.page.read import class_share, cosines_between, entropy, read_weights
+from scripts.page.read import class_share, cosines_between, entropy
 from scripts.page.saliency import examples
 from scripts.page.thumbnails import overlay, patch_box
 from scripts.page.words import nearest_rows
+from trainers.refiner import LocalCache
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +55,10 @@ def test_perfect_and_worst_calibration() -> None:
 
 
 def test_entropy_weights_share_and_cosines() -> None:
-    text, entries = torch.randn(4, 6), torch.nn.functional.normalize(torch.randn(5, 6), dim=-1)
-    weights = read_weights(text, entries)
+    text, cache = torch.randn(4, 6), LocalCache(5, 6, scale=3.0)
+    entries, weights = cache.entries, cache.weights(text)
     for c in range(4):
-        powers = [math.exp(float(text[c] @ entry)) for entry in entries]
+        powers = [math.exp(3 * float(text[c] @ entry)) for entry in entries]
         expected = [power / sum(powers) for power in powers]
         assert weights[c].tolist() == pytest.approx(expected, rel=1e-5)
         naive = -sum(w * math.log(w) for w in expected)

@@ -186,3 +186,30 @@ def test_trainers_that_the_release_does_not_have(world, release, tmp_path, capsy
         "contains CoOp, but the release has only TextRefinerCoOp and TextRefinerPromptKD" in error
     )
     assert "has no checkpoint.json" in refused(capsys, tmp_path, "release", release)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"READ_SCALE": 10.0},
+        {"READ": "mean"},
+        {"AGGREGATE": "read"},
+        {"RANK": 2},
+        {"RENORMALIZE": True},
+    ],
+    ids=str,
+)
+def test_a_control_is_not_converted_to_the_release(world, setting, tmp_path, capsys):
+    ((key, value),) = setting.items()
+    world.trained(
+        "TextRefinerCoOp",
+        tmp_path / "run",
+        f"TRAINER.TEXTREFINER.{key}",
+        value,
+        "OPTIM.MAX_EPOCH",
+        1,
+    )
+    assert convert("release", tmp_path / "run", tmp_path / "release") == 2
+    error = capsys.readouterr().err
+    assert f"was trained with TRAINER.TEXTREFINER.{key} {value}, which the release's code" in error
+    assert not (tmp_path / "release").exists()

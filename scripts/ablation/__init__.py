@@ -1,0 +1,1 @@
+"""The rows of the ablation, its learners, and its tables."""
