@@ -224,7 +224,8 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
     """Log the settings, build the trainer and check that it suits the folders; return it."""
     import torch
 
-    from dassl.engine import build_trainer
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.engine import TRAINER_REGISTRY, build_trainer
     from dassl.engine.check_resume import (
         check_continuation,
         check_places,
@@ -243,6 +244,8 @@ def prepare(args: argparse.Namespace, cfg: CfgNode, notes: Sequence[str]) -> Any
     print(f"Seed: {cfg.SEED if cfg.SEED >= 0 else 'none, every run differs'}")
     for line in notes:
         print(line)
+    for left in (*TRAINER_REGISTRY.left_out, *DATASET_REGISTRY.left_out):
+        print(f"warning: {left}")
     trainer = build_trainer(cfg)
     print(run_head(trainer))
     if notes and "TEXTREFINER" not in getattr(trainer, "config_nodes", ()):

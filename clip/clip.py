@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from PIL import Image
 from torchvision import transforms
 
-from .errors import WeightsError
+from . import openai
+from .errors import ChangedClipError, WeightsError
 from .model import CLIP, build_model
 from .openai import MODELS as _MODELS
-from .openai import download as _download
 from .simple_tokenizer import END, START, SimpleTokenizer
 from .weights import Weights, available_models, load_weights
 
@@ -54,6 +55,29 @@ def load(
     except WeightsError as error:
         raise WeightsError(f"{weights.source}: {error}") from error
     return model.to(device), _transform(model.visual.input_resolution, weights)
+
+
+def _download(url: str, root: str | Path | None = None) -> str:
+    """Return the path of the weights at an address in ``_MODELS``, for torch.load.
+
+    Those of OpenAI's names are downloaded to ``root`` (default: ~/.cache/clip) unless they are
+    there. Those of other names that `load` takes are copied to a temporary file.
+
+    Raises:
+        WeightsError: there is no such model, its file cannot be read, or a download failed.
+    """
+    if not url.startswith(openai.ANY):
+        return openai.download(url, root)
+    from .plain_file import save_weights
+
+    return save_weights(url.removeprefix(openai.ANY))
+
+
+def __getattr__(name: str) -> NoReturn:
+    """Raise an AttributeError, with what to do for the functions of a changed clip/."""
+    if name.startswith("build_model"):
+        raise ChangedClipError(f"this clip has no {name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def tokenize(

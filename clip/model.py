@@ -14,13 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .errors import WeightsError
+from .errors import ChangedClipError, WeightsError
 
 HEAD_WIDTH = 64  # channels per attention head in all of OpenAI's models
 MAX_WIDTH = 1024  # of OpenAI's encoders; wider ones have heads of 80 channels and more
 
 # Sizes that OpenAI's archives store among the weights; they follow from the tensors' shapes.
 SIZE_ENTRIES = ("input_resolution", "context_length", "vocab_size")
+# What the shapes do not determine; in the files of clip._download for names that are not OpenAI's.
+OPTION_ENTRIES = ("quick_gelu", "heads")
 
 _LAYOUT = "not the weights of a CLIP in OpenAI's layout"
 
@@ -375,24 +377,38 @@ def convert_weights(model: nn.Module) -> None:
 
 def build_model(
     state_dict: Mapping[str, torch.Tensor],
-    *,
-    quick_gelu: bool = True,
+    *changed: Any,
+    quick_gelu: bool | None = None,
     fp16: bool = True,
     heads: tuple[int, int] | None = None,
 ) -> CLIP:
     """Build a CLIP in eval mode from a copy of its weights, which determine all sizes.
 
     Args:
-        quick_gelu: QuickGELU, as OpenAI's weights need, or GELU, as some of open_clip's do.
+        changed: must be empty; the build_model of some trainers' repositories takes more.
+        quick_gelu: QuickGELU, as OpenAI's weights need, or GELU, as some of open_clip's do; None:
+            QuickGELU, unless an entry "quick_gelu" of the weights (`OPTION_ENTRIES`) is False.
         fp16: apply :func:`convert_weights`; otherwise the model is in float32.
         heads: attention heads of the image and of the text encoder; None is one for each 64
-            channels, which is known to be true up to a width of 1024.
+            channels, which is known to be true up to a width of 1024, unless the weights have an
+            entry "heads".
 
     Raises:
         WeightsError: the tensors are not those of a CLIP in OpenAI's layout, or have values that
             are not finite.
+        ChangedClipError: there are more arguments.
     """
-    weights = {name: value for name, value in state_dict.items() if name not in SIZE_ENTRIES}
+    if changed:
+        raise ChangedClipError(
+            f"build_model takes the weights alone, but got {len(changed)} more positional arguments"
+        )
+    if quick_gelu is None:
+        quick_gelu = bool(state_dict.get("quick_gelu", True))
+    if heads is None and "heads" in state_dict:
+        vision, text = state_dict["heads"].tolist()
+        heads = int(vision), int(text)
+    ignored = (*SIZE_ENTRIES, *OPTION_ENTRIES)
+    weights = {name: value for name, value in state_dict.items() if name not in ignored}
     sizes = infer_sizes(weights, heads)
     # On the meta device no random numbers are drawn for values that would be overwritten.
     with torch.device("meta"):

@@ -23,11 +23,19 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+class Models(dict[str, str]):
+    """Name -> address of OpenAI's models. Any other name has an address for clip._download."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{ANY}{name}"
+
+
+ANY = "weights:"  # begins the address of a model that is not OpenAI's
 _FOLDER = "https://openaipublic.azureedge.net/clip/models"
-MODELS = {
-    name: f"{_FOLDER}/{sha256}/{name.replace('/', '-').replace('@', '-')}.pt"
+MODELS = Models(
+    (name, f"{_FOLDER}/{sha256}/{name.replace('/', '-').replace('@', '-')}.pt")
     for name, sha256 in _SHA256.items()
-}
+)
 
 
 def cache_folder() -> Path:

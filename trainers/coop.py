@@ -6,17 +6,29 @@ from torch import Tensor, nn
 
 from dassl.engine import TRAINER_REGISTRY
 
+from . import learner
 from .checkpoints.layouts import PROMPT_LEARNER
+
+# Other repositories import these from here (docs/coop_users.md).
+from .coop_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu
 from .encode import encode_text, unit
-from .learner import PromptLearner
 from .prompting.contexts import ContextPrompts
 from .settings import node
 from .trainer import PromptTrainer
 
-__all__ = ["CoOp", "CoOpLearner", "TextRefiner", "TextRefinerCoOp"]
+__all__ = [
+    "CoOp",
+    "CoOpLearner",
+    "CustomCLIP",
+    "PromptLearner",
+    "TextEncoder",
+    "TextRefiner",
+    "TextRefinerCoOp",
+    "load_clip_to_cpu",
+]
 
 
-class CoOpLearner(PromptLearner):
+class CoOpLearner(learner.PromptLearner):
     """A learned context around the class names, shared by all images."""
 
     def __init__(self, clip_model: Any, prompts: ContextPrompts) -> None:

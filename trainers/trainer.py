@@ -291,10 +291,19 @@ class PromptTrainer(WarningList, TrainerX):
         compile_encoders(learner, sizes)
         print(f"Encoders compiled by torch.compile at their first batches (batch sizes {sizes})")
 
+    @property
+    def has_own_model(self) -> bool:
+        """Whether ``model`` is what `build_model` here builds, and not what a subclass builds.
+
+        Trainers of other repositories, such as DePT's, derive from CoOp and replace its model.
+        """
+        return isinstance(getattr(self, "model", None), RefinedCLIP)
+
     def before_train(self) -> None:
         """Stop storing test features where training changes the image encoder."""
         super().before_train()
-        enable_stored_tests(self, self.model.learner.frozen_image_encoder)
+        if self.has_own_model:
+            enable_stored_tests(self, self.model.learner.frozen_image_encoder)
 
     def after_train(self) -> None:
         """Store test features again, now that the model is final, and test it."""
@@ -367,6 +376,8 @@ class PromptTrainer(WarningList, TrainerX):
 
     def test(self, split: str | None = None) -> Any:
         """Evaluate on a split, with text features computed once for the class list."""
+        if not self.has_own_model:
+            return super().test(split)
         self.set_model_mode("eval")
         # Dassl's test calls this name; an instance attribute hides the method while it runs.
         self.model_inference = self.inference(split)  # type: ignore[assignment,method-assign]
@@ -397,6 +408,9 @@ class PromptTrainer(WarningList, TrainerX):
         if not directory:
             print("No --model-dir given: the model keeps its initial weights")
             return
+        if not self.has_own_model:
+            super().load_model(directory, epoch)
+            return
         clip_model, key = self.model.learner.clip_model, "MODEL.BACKBONE.NAME"
         check_clip_fingerprint(directory, clip_model, key, self.cfg.MODEL.BACKBONE.NAME)
         modules, classnames = self.model.trainable_modules(), self.dm.dataset.classnames
@@ -404,6 +418,8 @@ class PromptTrainer(WarningList, TrainerX):
 
     def describe(self) -> dict[str, Any]:
         """Return the frozen CLIP's fingerprint and the trained parameters for checkpoint.json."""
+        if not self.has_own_model:
+            return {}
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         clip = clip_fingerprint(self.model.learner.clip_model.state_dict())
         return {"clip": clip, "trained_parameters": trained}

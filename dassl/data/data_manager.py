@@ -23,6 +23,7 @@ from dassl.utils.random_state import derive_seed, seeded
 
 from .datasets import DatasetBase, Datum, build_dataset
 from .samplers import BatchSlices, BatchTurns, build_sampler
+from .transforms import INTERPOLATION_MODES as INTERPOLATION_MODES  # also imported from here
 from .transforms import build_transform, interpolation_mode, is_random
 
 Transform = Callable[[Any], Any]

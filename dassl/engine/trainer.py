@@ -23,6 +23,7 @@ from ..logit_check import LogitCheck
 from ..modeling import refuse
 from ..utils import distributed
 from ..utils.checkpoint import BEST
+from ..utils.elsewhere import names_elsewhere
 from ..utils.errors import UsageError, nearest
 from ..utils.file_set import FileSet, finish_file_set
 from ..utils.random_state import preserved_random_state
@@ -41,6 +42,21 @@ from .selection import (
 from .settings import check_settings
 
 Item = TypeVar("Item")
+# Trainers import these from the original's module of this name. SummaryWriter is slow to import.
+_PLACES = {
+    **dict.fromkeys(("build_backbone", "build_head"), "dassl.modeling"),
+    **dict.fromkeys(("build_lr_scheduler", "build_optimizer"), "dassl.optim"),
+    **dict.fromkeys(
+        (
+            *("AverageMeter", "MetricMeter", "count_num_param", "load_checkpoint"),
+            *("load_pretrained_weights", "resume_from_checkpoint", "save_checkpoint"),
+            "tolist_if_not",
+        ),
+        "dassl.utils",
+    ),
+    "SummaryWriter": "torch.utils.tensorboard",
+}
+__getattr__ = names_elsewhere(__name__, _PLACES)
 
 
 class SimpleNet(nn.Module):

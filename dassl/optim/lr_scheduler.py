@@ -17,6 +17,10 @@ from yacs.config import CfgNode
 from ..config import complete
 from ..utils.errors import UsageError, nearest
 
+# Trainers that build a warm-up by hand import these from here.
+from .warm_up import ConstantWarmupScheduler as ConstantWarmupScheduler
+from .warm_up import LinearWarmupScheduler as LinearWarmupScheduler
+
 Factor = Callable[[int], float]  # epoch -> multiple of the base learning rate
 WarmUp = Callable[[int, float], float]  # epoch, base learning rate -> learning rate
 
@@ -103,11 +107,10 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> EpochSchedul
         UsageError: an unknown LR_SCHEDULER or WARMUP_TYPE, or a STEPSIZE of the wrong type.
     """
     optim_cfg = complete(optim_cfg, "OPTIM")
-    builders = {"single_step": _single_step, "multi_step": _multi_step, "cosine": _cosine}
     name = optim_cfg.LR_SCHEDULER
-    if name not in builders:
-        raise UsageError(f"OPTIM.LR_SCHEDULER {name!r} is unknown: {nearest(name, builders)}")
-    factor = builders[name](optim_cfg)
+    if name not in BUILDERS:
+        raise UsageError(f"OPTIM.LR_SCHEDULER {name!r} is unknown: {nearest(name, BUILDERS)}")
+    factor = BUILDERS[name](optim_cfg)
     if optim_cfg.WARMUP_EPOCH <= 0:
         return EpochScheduler(optimizer, factor)
     return EpochScheduler(
@@ -136,6 +139,10 @@ def _multi_step(cfg: CfgNode) -> Factor:
 
 def _cosine(cfg: CfgNode) -> Factor:
     return lambda epoch: (1 + math.cos(math.pi * epoch / cfg.MAX_EPOCH)) / 2
+
+
+BUILDERS = {"single_step": _single_step, "multi_step": _multi_step, "cosine": _cosine}
+AVAI_SCHEDS = list(BUILDERS)
 
 
 def _build_warm_up(cfg: CfgNode) -> WarmUp:

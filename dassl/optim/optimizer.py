@@ -46,6 +46,9 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], Callable[[CfgNode], dict[s
 }
 
 
+AVAI_OPTIMS = list(OPTIMIZERS)
+
+
 def build_optimizer(
     model: nn.Module | Parameters, optim_cfg: CfgNode, param_groups: Parameters | None = None
 ) -> Optimizer:

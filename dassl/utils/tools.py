@@ -9,9 +9,19 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from .elsewhere import names_elsewhere
 from .errors import UsageError, nearest
 
 PathLike = str | os.PathLike[str]
+# Names that the original's tools.py has.
+__getattr__ = names_elsewhere(
+    __name__,
+    {
+        "collect_env_info": "dassl.utils.env",
+        "read_image": "dassl.utils.images",
+        "set_random_seed": "dassl.utils.random_state",
+    },
+)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 It loads CLIP through ``_MODELS`` and ``_download``, permutes to LND and calls
 ``clip_model.transformer`` itself, keeps class-name buffers in its state dict and drops them in
-``load_model``, as CoOp, CoCoOp, KgCoOp and ProGrad do. Its method is CoOp plus a pull towards the
+``load_model``, as CoOp, CoCoOp and KgCoOp do. Its method is CoOp plus a pull towards the
 hand-written prompt's features.
 """
 

@@ -6,7 +6,7 @@ as in the original Dassl, so neither may be renamed.
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dassl.utils import UsageError, nearest
 
@@ -121,6 +121,13 @@ class DatasetBase:
         mapping = {item.label: item.classname for item in data_source}
         mapping = {label: mapping[label] for label in sorted(mapping)}
         return mapping, list(mapping.values())
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> NoReturn:
+        """Raise a UsageError: datasets are not downloaded while they are read."""
+        raise UsageError(
+            f"{type(self).__name__} calls download_data, which is not supported: download {url} "
+            f"and unpack it in the folder of {dst}"
+        )
 
     def check_input_domains(
         self, source_domains: Iterable[str], target_domains: Iterable[str]

@@ -1,25 +1,9 @@
-"""Accuracy of a batch, and distances between the rows of two matrices."""
-
-from collections.abc import Sequence
+"""Distances between the rows of two matrices."""
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from .utils.errors import UsageError, nearest
-
-
-def compute_accuracy(
-    output: Tensor | Sequence[Tensor], target: Tensor, topk: Sequence[int] = (1,)
-) -> list[Tensor]:
-    """Return the accuracy in percent at each k of `topk`, as tensors with one element.
-
-    `output` is a tensor of logits (B, C), or a sequence with it as the first element; `target` are
-    labels (B,).
-    """
-    logits = output if isinstance(output, Tensor) else output[0]
-    ranked = logits.topk(max(topk), dim=1).indices  # (B, max k), best first
-    hits = ranked == target.view(-1, 1)
-    return [hits[:, :k].float().sum().mul(100.0 / target.shape[0]).view(1) for k in topk]
+from ..utils.errors import UsageError, nearest
 
 
 def compute_distance_matrix(input1: Tensor, input2: Tensor, metric: str = "euclidean") -> Tensor:

@@ -9,27 +9,15 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .class_tables import (
+from ..class_tables import (
     ClassResult,
     class_results,
     count_confusions,
     save_class_results,
     save_confusion_matrix,
 )
-from .config import complete
-from .utils.errors import UsageError
-from .utils.registry import Registry
-
-EVALUATOR_REGISTRY = Registry("EVALUATOR")
-
-
-def build_evaluator(cfg: CfgNode, **kwargs: Any) -> Any:
-    """Build the evaluator named by cfg.TEST.EVALUATOR; `kwargs` are passed to it."""
-    cfg = complete(cfg)
-    evaluator = EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)
-    if cfg.VERBOSE:
-        print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
-    return evaluator(cfg, **kwargs)
+from ..utils.errors import UsageError
+from .build import EVALUATOR_REGISTRY
 
 
 class EvaluatorBase:

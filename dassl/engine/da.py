@@ -1,0 +1,5 @@
+"""The original's trainers for domain adaptation, which are out of scope."""
+
+from ..modeling import refuse_names
+
+__getattr__ = refuse_names(__name__)
