@@ -79,7 +79,7 @@ def test_the_example_method_with_an_added_loss_runs_on_critters(followed, tmp_pa
         "print(cfg.MODEL.BACKBONE.NAME, cfg.TRAINER.LASP.PREC, cfg.TRAINER.LASP.WEIGHT)\n"
     )
     done = run(followed[0], "-c", code)
-    assert done.stdout.endswith("critters-vit-t fp32 8.0\n"), done.stderr[-2000:]
+    assert done.stdout.endswith("critters-vit-t fp32 5.0\n"), done.stderr[-2000:]
 
 
 def test_the_example_dataset_is_read(followed, tmp_path):
