@@ -237,6 +237,21 @@ class NaiveCoCoOp(Naive):
         return torch.stack([encode_text(self.clip_model, w, self.words.ids) for w in words])
 
 
+class NaiveKgCoOp(Naive):
+    """KgCoOp: CoOp near the frozen features of a template, which are encoded once."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, context)
+        texts = [model.learner.template.format(name.replace("_", " ")) for name in classnames]
+        with torch.no_grad():
+            ids = clip.tokenize(texts).to(self.words.ids.device)
+            self.frozen_text = _unit(self.clip_model.encode_text(ids))
+
+    def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
+        cosines = torch.cosine_similarity(text, self.frozen_text, dim=-1)
+        return {"distance": self.model.learner.weight * (1 - cosines.mean())}
+
+
 class NaiveMaPLe(Naive):
     """MaPLe: coupled prompts of both encoders."""
 
@@ -338,6 +353,7 @@ class NaivePromptKD(Naive):
 METHODS: dict[str, Callable[..., Naive]] = {
     "CoOp": Naive,
     "CoCoOp": NaiveCoCoOp,
+    "KgCoOp": NaiveKgCoOp,
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "PromptKD": NaivePromptKD,

@@ -51,6 +51,8 @@ ALL = Demo(
         *SHORT.groups,
         [Method("CoCoOp", "cocoop")],
         [Method("CoCoOp + TextRefiner", "textrefiner-cocoop")],
+        [Method("KgCoOp", "kgcoop")],
+        [Method("KgCoOp + TextRefiner", "textrefiner-kgcoop")],
         [Method("MaPLe", "maple")],
         [Method("MaPLe + TextRefiner", "textrefiner-maple")],
         [Method("PromptSRC", "promptsrc")],

@@ -140,6 +140,17 @@ def test_config_matches_maples_public_one(name):
     check_common_base(cfg)
 
 
+@pytest.mark.parametrize("twin", ["", "TextRefiner"])
+def test_config_matches_kgcoops_public_one(twin):
+    cfg = merged(FOLDER / f"{twin}KgCoOp" / "vit_b16_ep100_ctxv1.yaml")
+    kgcoop = cfg.TRAINER.KGCOOP
+    assert (kgcoop.N_CTX, kgcoop.CTX_INIT, kgcoop.PREC) == (4, "a photo of a", "fp16")
+    assert kgcoop.WEIGHT == 8.0
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH) == ("sgd", 0.002, 100)
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (128, 5)
+    check_common_base(cfg)
+
+
 def check_common_base(cfg):
     """Check the settings that all public configs have in common."""
     assert cfg.DATALOADER.TEST.BATCH_SIZE == 100

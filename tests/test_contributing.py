@@ -54,7 +54,7 @@ def test_the_examples_are_formatted_and_pass_ruff(followed):
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("method", ["CLIPAdapter", "KgCoOp"])
+@pytest.mark.parametrize("method", ["CLIPAdapter", "LASP"])
 def test_the_example_methods_pass_every_generic_test(followed, method):
     project, _ = followed
     done = run(
@@ -67,19 +67,19 @@ def test_the_example_methods_pass_every_generic_test(followed, method):
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 18
     settings = (ROOT / "trainers" / "settings.py").read_text()
     assert "ADAPTER" not in settings
-    assert "KGCOOP" not in settings
+    assert "LASP" not in settings
 
 
 def test_the_example_method_with_an_added_loss_runs_on_critters(followed, tmp_path):
     code = (
         "import train\n"
         "args = train.build_parser().parse_args(['--config-file', "
-        "'configs/trainers/KgCoOp/critters.yaml', '--trainer', 'KgCoOp'])\n"
+        "'configs/trainers/LASP/critters.yaml', '--trainer', 'LASP'])\n"
         "cfg = train.setup_cfg(args)[0]\n"
-        "print(cfg.MODEL.BACKBONE.NAME, cfg.TRAINER.KGCOOP.PREC, cfg.TRAINER.KGCOOP.WEIGHT)\n"
+        "print(cfg.MODEL.BACKBONE.NAME, cfg.TRAINER.LASP.PREC, cfg.TRAINER.LASP.WEIGHT)\n"
     )
     done = run(followed[0], "-c", code)
-    assert done.stdout.endswith("critters-vit-t fp32 8.0\n"), done.stderr[-2000:]
+    assert done.stdout.endswith("critters-vit-t fp32 5.0\n"), done.stderr[-2000:]
 
 
 def test_the_example_dataset_is_read(followed, tmp_path):

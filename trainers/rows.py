@@ -85,6 +85,9 @@ _DEEP_PROMPTS = {
 _REFINER_WEIGHT = "weight of the {loss}, relative to the objective's; 0: the loss is not computed"
 LOCAL_WEIGHT = number(0, MANY, _REFINER_WEIGHT.format(loss="semantic loss on local tokens"))
 REG_WEIGHT = number(0, MANY, _REFINER_WEIGHT.format(loss="regularizer"))
+KG_WEIGHT = number(
+    0, MANY, "weight of the distance to hand-written prompts' features; 0: it is not computed"
+)
 CACHE_SIZE = whole(0, MANY, "entries of the cache; 0: no cache")
 ALPHA = number(-MANY, MANY, "share of the aggregated features in the refined text features")
 
@@ -111,6 +114,12 @@ _SECTIONS: dict[str, dict[str, Row]] = {
     },
     "TRAINER.COCOOP": {
         **SHARED,
+    },
+    "TRAINER.KGCOOP": {
+        "N_CTX": N_CTX,
+        "CTX_INIT": CTX_INIT,
+        "PREC": PREC,
+        "WEIGHT": KG_WEIGHT,
     },
     "TRAINER.MAPLE": {
         "N_CTX": N_CTX,

@@ -66,6 +66,8 @@ REFERENCE = TOWERS["ViT-B/16"]
 PER_IMAGE_TEXT = ("CoCoOp", "TextRefinerCoCoOp")  # their prompts differ between images
 THROUGH_IMAGES = ("MaPLe", "PromptSRC", "PromptKD")  # they train prompts of the image tower
 ALIASES = {"TextRefiner": "TextRefinerCoOp", "ZeroshotCLIP": "CoOp", "ZeroshotCLIP2": "CoOp"}
+# Learners that encode as CoOp does, up to a few tokens, and were not measured themselves.
+ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in ("KgCoOp",) for twin in ("", "TextRefiner")}
 
 
 class Work(Record, frozen=True):

@@ -24,6 +24,7 @@ from trainers.prompting.packing import Packing  # noqa: E402
 NAMES = ["face", "yin_yang", "water_lilly"]
 TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "TextRefinerMaPLe"]
 TRAINERS += ["TextRefiner", "PromptSRC", "TextRefinerPromptSRC", "PromptKD", "TextRefinerPromptKD"]
+TRAINERS += ["KgCoOp", "TextRefinerKgCoOp"]
 TRAINERS += ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
 

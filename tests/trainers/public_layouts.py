@@ -1,8 +1,8 @@
 """Write a trainer's output folder in the layout of the public code with PREC fp16.
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
-maple.py of MaPLe, promptsrc.py of PromptSRC, promptkd.py of PromptKD, the release's two files):
-no name is taken from the code under test.
+kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, promptkd.py of PromptKD, the
+release's two files): no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -66,6 +66,14 @@ def coop(folder: Path, trainer: Any) -> None:
     """Save CoOp or CoCoOp, which register only the prompt learner."""
     state = halved(trainer.model.learner.prompts)
     save(folder, "prompt_learner", state | class_buffers(16))
+
+
+def kgcoop(folder: Path, trainer: Any) -> None:
+    """Save KgCoOp, which creates a bias and a network that it does not use."""
+    state = halved(trainer.model.learner.prompts) | class_buffers(4)
+    state["bias_vectors"] = torch.zeros(1, 64).half()
+    state |= {"meta_net.linear1.weight": torch.zeros(64, 64).half()}
+    save(folder, "prompt_learner", state | {"meta_net.linear1.bias": torch.zeros(64).half()})
 
 
 def maple(folder: Path, trainer: Any) -> None:
@@ -157,6 +165,7 @@ def release_coop(folder: Path, trainer: Any) -> None:
 LAYOUTS = {
     "CoOp": coop,
     "CoCoOp": coop,
+    "KgCoOp": kgcoop,
     "MaPLe": maple,
     "PromptSRC": promptsrc,
     "PromptKD": promptkd,

@@ -22,6 +22,8 @@ TEST_CASES = [
     ("TextRefiner", "COOP"),
     ("CoCoOp", "COCOOP"),
     ("TextRefinerCoCoOp", "COCOOP"),
+    ("KgCoOp", "KGCOOP"),
+    ("TextRefinerKgCoOp", "KGCOOP"),
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),

@@ -57,7 +57,8 @@ def to_ours(source: Path, target: Path, backbone: str) -> str:
             for name, content in contents.items():
                 check_clip(clip_model, content, str(source / name / file), "--backbone")
             learned = {k: v for content in contents.values() for k, v in content.learned.items()}
-            method = method_of(str(source), states, learned)
+            unused = {key for content in contents.values() for key in content.unused}
+            method = method_of(str(source), states, learned, unused)
             _check_learned(f"{file} of {source}", method, learned)
             own: dict[str, dict[str, Tensor]] = {name: {} for name in states}
             for key, value in learned.items():
@@ -118,6 +119,8 @@ def to_release(source: Path, target: Path, backbone: str) -> str:
                 for key, value in state["state_dict"].items()
             }
             method = method_of(str(source), states, learned)
+            if record.method.removeprefix("TextRefiner") == "KgCoOp":
+                method = record.method  # its tensors have CoOp's names
             if method not in RELEASED:
                 raise SettingsError(
                     f"{source} contains {method}, but the release has only {' and '.join(RELEASED)}"

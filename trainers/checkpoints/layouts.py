@@ -35,6 +35,8 @@ MEMORY = "Memory"  # the refiner
 IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
 META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
+# Public files of KgCoOp contain these, which its code creates and does not use.
+KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias")
 
 # Model of a run -> the methods that register it. TextRefiner registers MEMORY as well.
 METHODS = {
@@ -88,14 +90,18 @@ class Content(NamedTuple):
     learned: dict[str, Tensor]  # by our names, "<model>.<parameter>"
     clip: dict[str, Tensor]  # by the names in the file, which `clip_name` translates
     class_buffers: dict[str, Tensor]  # by their last name
+    unused: dict[str, Tensor]  # by their names in the file; created, but neither used nor trained
 
 
 def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
     """Sort the tensors of a checkpoint of the model ``name``, in any public layout or ours."""
-    content = Content({}, {}, {})
+    content = Content({}, {}, {}, {})
+    unused = KGCOOP_UNUSED if KGCOOP_UNUSED[0] in checkpoint["state_dict"] else ()
     for key, value in checkpoint["state_dict"].items():
         own, leaf = _own_name(name, key), _leaf(key)
-        if own is None:
+        if key in unused:
+            content.unused[key] = value
+        elif own is None:
             content.clip[key] = value
         elif leaf in CLASS_BUFFERS:
             content.class_buffers[leaf] = value
@@ -141,8 +147,13 @@ def _leaf(key: str) -> str:
     return key.rsplit(".", 1)[-1]
 
 
-def method_of(source: str, models: Iterable[str], keys: Iterable[str]) -> str:
-    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>"."""
+def method_of(
+    source: str, models: Iterable[str], keys: Iterable[str], unused: Iterable[str] = ()
+) -> str:
+    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>".
+
+    ``unused`` are those of `Content.unused`. KgCoOp's files of ours equal CoOp's.
+    """
     names, keys = set(models), list(keys)
     plain = names - {MEMORY}
     if len(plain) != 1 or not plain <= METHODS.keys():
@@ -155,6 +166,8 @@ def method_of(source: str, models: Iterable[str], keys: Iterable[str]) -> str:
     first, second = METHODS[plain.pop()]
     markers = (f"{PROMPT_LEARNER}.meta_net.", f"{VL_PROMPT_LEARNER}.{PROJECTOR}.")
     method = second if any(key.startswith(markers) for key in keys) else first
+    if method == "CoOp" and KGCOOP_UNUSED[0] in unused:
+        method = "KgCoOp"
     return f"TextRefiner{method}" if MEMORY in names else method
 
 
@@ -179,7 +192,7 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         return [f"{before}{number}{after}" for number in range(first, first + count)]
 
     kinds = ("weight", "bias")
-    if method in METHODS[PROMPT_LEARNER]:
+    if method in (*METHODS[PROMPT_LEARNER], "KgCoOp"):
         yield f"{PROMPT_LEARNER}.ctx"
         if method == "CoCoOp":
             layers = (META_NET[0], META_NET[-1])

@@ -53,6 +53,10 @@ def _coop(tensors: Shapes) -> dict[str, Any]:
     return {**_context(tensors), "CSC": class_specific}
 
 
+def _random_context(tensors: Shapes) -> dict[str, Any]:
+    return {**_context(tensors), "CTX_INIT": ""}  # words by default, whose number replaces N_CTX
+
+
 def _maple(tensors: Shapes) -> dict[str, Any]:
     shapes = tensors[MULTI_MODAL]
     deeper = sum(key.startswith(f"{PROMPT_LEARNER}.compound_prompts_text.") for key in shapes)
@@ -82,6 +86,7 @@ def _promptsrc(tensors: Shapes) -> dict[str, Any]:
 READERS = {
     "CoOp": _coop,
     "CoCoOp": _context,
+    "KgCoOp": _random_context,
     "MaPLe": _maple,
     "PromptSRC": _promptsrc,
     "PromptKD": _visual,

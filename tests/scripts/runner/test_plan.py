@@ -237,49 +237,49 @@ def test_method_is_added_with_one_table_entry(tmp_path: Path) -> None:
         jobs(place, "distilled", "fewshot")
 
 
-KGCOOP = """
-  kgcoop:
-    trainer: KgCoOp
-    config_node: KGCOOP
+LASP = """
+  lasp:
+    trainer: LASP
+    config_node: LASP
     base2new: {config: c4, shots: 16}
     fewshot: {config: c4, shots: 16, folder_suffix: "nctx{N_CTX}"}
 """
 
 
 @pytest.fixture
-def kgcoop(place: Workspace) -> Workspace:
+def lasp(place: Workspace) -> Workspace:
     """Add a method that has its own config node."""
-    config = place.root / "configs/trainers/KgCoOp/c4.yaml"
+    config = place.root / "configs/trainers/LASP/c4.yaml"
     config.parent.mkdir()
     config.write_text(
-        "OPTIM: {MAX_EPOCH: 3}\nTRAINER: {KGCOOP: {N_CTX: 4, CTX_INIT: a photo of a}}\n"
+        "OPTIM: {MAX_EPOCH: 3}\nTRAINER: {LASP: {N_CTX: 4, CTX_INIT: a photo of a}}\n"
     )
     with open(place.root / "configs/protocols.yaml", "a") as file:
-        file.write(KGCOOP)
+        file.write(LASP)
     return place
 
 
-def test_two_context_lengths_of_any_method_never_share_a_folder(kgcoop: Workspace) -> None:
-    eight = {"TRAINER.KGCOOP.N_CTX": "8"}
-    assert folders(kgcoop, "kgcoop", "fewshot") == ["dtd/KgCoOp/c4_16shots/nctx4/seed1"]
-    assert folders(kgcoop, "kgcoop", "fewshot", options=eight) == [
-        "dtd/KgCoOp/c4_16shots/nctx8/seed1"
+def test_two_context_lengths_of_any_method_never_share_a_folder(lasp: Workspace) -> None:
+    eight = {"TRAINER.LASP.N_CTX": "8"}
+    assert folders(lasp, "lasp", "fewshot") == ["dtd/LASP/c4_16shots/nctx4/seed1"]
+    assert folders(lasp, "lasp", "fewshot", options=eight) == [
+        "dtd/LASP/c4_16shots/nctx8/seed1"
     ]
     # base2new uses the folder of CoCoOp's scripts, so other settings raise.
-    (training,) = jobs(kgcoop, "kgcoop", "base2new_train")
-    (other,) = jobs(kgcoop, "kgcoop", "base2new_train", options=eight)
-    run_job(training, kgcoop)
-    with pytest.raises(UsageError, match=r"TRAINER\.KGCOOP\.N_CTX was 4, now is 8"):
-        run_job(other, kgcoop)
+    (training,) = jobs(lasp, "lasp", "base2new_train")
+    (other,) = jobs(lasp, "lasp", "base2new_train", options=eight)
+    run_job(training, lasp)
+    with pytest.raises(UsageError, match=r"TRAINER\.LASP\.N_CTX was 4, now is 8"):
+        run_job(other, lasp)
 
 
-def test_folder_suffix_without_a_value_is_reported_in_one_sentence(kgcoop: Workspace) -> None:
-    config = kgcoop.root / "configs/trainers/KgCoOp/c4.yaml"
+def test_folder_suffix_without_a_value_is_reported_in_one_sentence(lasp: Workspace) -> None:
+    config = lasp.root / "configs/trainers/LASP/c4.yaml"
     config.write_text("OPTIM: {MAX_EPOCH: 3}\n")
     with pytest.raises(
-        UsageError, match=r"'nctx\{N_CTX\}' of kgcoop .* needs TRAINER\.KGCOOP\.N_CTX"
+        UsageError, match=r"'nctx\{N_CTX\}' of lasp .* needs TRAINER\.LASP\.N_CTX"
     ):
-        folders(kgcoop, "kgcoop", "fewshot")
+        folders(lasp, "lasp", "fewshot")
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,9 @@ def test_trainers_that_the_release_does_not_have(world, release, tmp_path, capsy
         "contains CoOp, but the release has only TextRefinerCoOp and TextRefinerPromptKD" in error
     )
     assert "has no checkpoint.json" in refused(capsys, tmp_path, "release", release)
+    world.trained("TextRefinerKgCoOp", tmp_path / "kgcoop", "OPTIM.MAX_EPOCH", 1)
+    error = refused(capsys, tmp_path, "release", tmp_path / "kgcoop")
+    assert "contains TextRefinerKgCoOp, but the release has only" in error
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from trainers.feature_store.features import image_encoder_of
 from trainers.feature_store.loaders import use_feature_store
 
 FROZEN = ["ZeroshotCLIP", "CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp"]
+FROZEN += ["KgCoOp", "TextRefinerKgCoOp"]
 TRAINED_TOWER = ["MaPLe", "TextRefinerMaPLe", "PromptSRC", "PromptKD", "TextRefinerPromptKD"]
 PLAIN = ["INPUT.TRANSFORMS", ("normalize",)]  # no augmentation
 VIEWS = ["DATALOADER.VIEWS", 2]
