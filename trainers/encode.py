@@ -54,7 +54,8 @@ class ImageTokens(NamedTuple):
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "ImageTokens":
         """Apply ``change`` to all parts that are not None."""
-        return ImageTokens(*(None if part is None else change(part) for part in self))
+        others = (None if part is None else change(part) for part in self[1:])
+        return ImageTokens(change(self.pooled), *others)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageTokens":
         """Apply `Tensor.to` to all parts."""
@@ -162,15 +163,15 @@ def encode_text(
         (C, d), or (B, C, d) with a (B, p, W) prefix; in the joint space, not normalized.
     """
     if (prompts or inserted) and prefix is None:
-        raise ValueError("deep text prompts belong to the prefix, but prefix is None")
+        raise ValueError("deep text prompts replace tokens of the prefix, but prefix is None")
     flat = embeddings[:, : packing.columns].flatten(0, 1)
     shared = prefix is None or prefix.dim() == 2
     past: list[Past] = [()] * len(clip_model.transformer.resblocks)
     groups = 1
     if prefix is not None:
         groups = 1 if shared else len(prefix)
-        first = prefix[None] if shared else prefix
-        past = _prefix_keys_values(clip_model, first, prompts, inserted)
+        grouped = prefix[None] if shared else prefix
+        past = _prefix_keys_values(clip_model, grouped, prompts, inserted)
 
     run = partial(_run_part, clip_model, flat)
     at_once = min(groups, packing.groups)

@@ -14,7 +14,15 @@ from clip.simple_tokenizer import SimpleTokenizer
 from .encode import ImageTokens, encode_image, unit
 from .settings import SettingsError
 
-__all__ = ["Batch", "ClassTokens", "Head", "Objective", "PromptLearner", "class_tokens", "tokenizer"]
+__all__ = [
+    "Batch",
+    "ClassTokens",
+    "Head",
+    "Objective",
+    "PromptLearner",
+    "class_tokens",
+    "tokenizer",
+]
 
 # A batch of Dassl's loaders: "img" (B, 3, H, W), or its `ImageTokens`; "label" (B,), and others.
 Batch = Mapping[str, Any]

@@ -123,8 +123,9 @@ class MMRLLearner(PromptLearner):
 
     def encode_text(self, features: Tensor | None = None) -> Tensor:
         """Return text features (C, d)."""
-        prompts = self.prompts()
-        return unit(encode_text(self.clip_model, *prompts, inserted=self.tokens.text()))
+        embeddings, packing, prefix = self.prompts()
+        inserted = self.tokens.text()
+        return unit(encode_text(self.clip_model, embeddings, packing, prefix, (), inserted))
 
     def heads(self, tokens: ImageTokens) -> list[Head]:
         """Return the head of the class token and that of the representation tokens."""

@@ -66,6 +66,8 @@ REFERENCE = TOWERS["ViT-B/16"]
 PER_IMAGE_TEXT = ("CoCoOp", "TextRefinerCoCoOp")  # their prompts differ between images
 THROUGH_IMAGES = ("MaPLe", "PromptSRC", "PromptKD")  # they train prompts of the image tower
 ALIASES = {"TextRefiner": "TextRefinerCoOp", "ZeroshotCLIP": "CoOp", "ZeroshotCLIP2": "CoOp"}
+# A learner that trains tokens in both encoders as MaPLe does, and was not measured itself.
+ALIASES |= {"MMRL": "MaPLe", "TextRefinerMMRL": "TextRefinerMaPLe"}
 
 
 class Work(Record, frozen=True):
