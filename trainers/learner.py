@@ -124,6 +124,11 @@ class PromptLearner(nn.Module):
         """Return the features (B, d) that classify images at test, by default normalized."""
         return unit(tokens.pooled)
 
+    @property
+    def normalized_features(self) -> bool:
+        """Whether `image_features` are the normalized pooled features."""
+        return True
+
     def objective(self, batch: Batch) -> Objective:
         """Return the objective of a batch; by default cross-entropy with its labels."""
         return Objective("ce", 1.0, batch["label"], F.cross_entropy)

@@ -147,6 +147,11 @@ class MMRLLearner(PromptLearner):
         with full_precision(first.features):
             return first.share * first.features + second.share * second.features
 
+    @property
+    def normalized_features(self) -> bool:
+        """Whether the second head is left out."""
+        return not self.trained_classes
+
     @cached_property
     @torch.no_grad()
     def frozen_text(self) -> Tensor:
