@@ -316,6 +316,92 @@ class NaivePromptSRC(Naive):
         }
 
 
+class NaiveMMRL(Naive):
+    """MMRL: tokens inserted into 77 positions and 1 + P tokens; two heads, one after the other."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, context)
+        with torch.no_grad():
+            self.frozen_text = _unit(self.clip_model.encode_text(self.words.ids))
+
+    def _tokens(self, maps: Any) -> dict[int, Tensor]:
+        learned = self.model.learner.tokens
+        pairs = zip(learned.blocks, maps, strict=True)
+        return {block: layer(learned.compound_rep_tokens) for block, layer in pairs}
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        visual, learner = self.clip_model.visual, self.model.learner
+        inserted = self._tokens(learner.tokens.compound_rep_tokens_r2vproj)
+        patches = visual.conv1(image.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)
+        cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        x = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+        x = visual.ln_pre(x).permute(1, 0, 2)
+        count = 0
+        for depth, block in enumerate(visual.transformer.resblocks):
+            if depth in inserted:
+                new = inserted[depth].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)
+                x, count = torch.cat([x[:1], new, x[1 + count :]]), len(new)
+            x, weights = _block(block, x)
+        x = visual.ln_post(x.permute(1, 0, 2))
+        self._second = x[:, 1 : 1 + count].mean(dim=1).to(learner.second.proj_rep) @ (
+            learner.second.proj_rep
+        )
+        tokens = torch.cat([x[:, :1], x[:, 1 + count :]], dim=1) @ visual.proj.to(x.dtype)
+        return tokens[:, 0], tokens, weights[:, 0, 1 + count :]
+
+    def text(self, features: Tensor) -> Tensor:
+        model, words = self.clip_model, self.words
+        inserted = self._tokens(self.model.learner.tokens.compound_rep_tokens_r2tproj)
+        embeddings = words.embeddings + model.positional_embedding.to(words.embeddings.dtype)
+        x, count = embeddings.permute(1, 0, 2), 0
+        for depth, block in enumerate(model.transformer.resblocks):
+            if depth in inserted:
+                new = inserted[depth].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)
+                x, count = torch.cat([x[:1], new, x[1 + count :]]), len(new)
+            size = (len(x), len(x))
+            mask = torch.full(size, float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
+            x, _ = _block(block, x, mask)
+        x = model.ln_final(x.permute(1, 0, 2))
+        eot = words.ids.argmax(dim=-1) + count
+        return _unit(x[torch.arange(len(x), device=x.device), eot] @ model.text_projection.to(x))
+
+    def training_step(self, image: Tensor, label: Tensor) -> Step:
+        """Return the logits of both heads together, and the losses."""
+        step = super().training_step(image, label)
+        learner, text = self.model.learner, self.text(step.logits)
+        refined = text if self.refiner is None else self._earlier
+        second = self._logits(_unit(self._second), refined)
+        share = learner.share
+        losses = {
+            **step.losses,
+            "ce": share * step.losses["ce"],
+            "ce_second": (1 - share) * F.cross_entropy(second, label),
+        }
+        return Step(share * step.logits + (1 - share) * second, losses)
+
+    def _refined(self, text: Tensor) -> Tensor:
+        self._earlier = super()._refined(text)  # before the cache is updated
+        return self._earlier
+
+    def more(self, image: Tensor, features: Tensor, text: Tensor, logits: Tensor) -> Losses:
+        weight = self.model.learner.reg_weight
+        with torch.no_grad():
+            frozen = _unit(encode_image(self.clip_model.visual, image)[0][:, 0])
+        return {
+            "reg_image": weight * (1 - (features * frozen).sum(dim=-1).mean()),
+            "reg_text": weight * (1 - (text * self.frozen_text).sum(dim=-1).mean()),
+        }
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits (B, C) of both heads at test."""
+        first = super().forward(image)
+        with torch.no_grad():
+            text = self.text(first)
+            text = text if self.refiner is None else self._refined(text)
+            second = self._logits(_unit(self._second), text)
+        return self.model.learner.share * first + (1 - self.model.learner.share) * second
+
+
 class NaivePromptKD(Naive):
     """PromptKD: both encoders of the teacher run for every batch."""
 
@@ -356,6 +442,7 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "KgCoOp": NaiveKgCoOp,
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
+    "MMRL": NaiveMMRL,
     "PromptKD": NaivePromptKD,
 }
 

@@ -57,6 +57,8 @@ ALL = Demo(
         [Method("MaPLe + TextRefiner", "textrefiner-maple")],
         [Method("PromptSRC", "promptsrc")],
         [Method("PromptSRC + TextRefiner", "textrefiner-promptsrc")],
+        [Method("MMRL", "mmrl")],
+        [Method("MMRL + TextRefiner", "textrefiner-mmrl")],
         [
             Method("PromptKD's teacher", "promptsrc", "teacher", seeds=(1,), in_table=False),
             Method("PromptKD", "promptkd", options=SAME_IMAGES, shots=(16,)),

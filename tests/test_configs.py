@@ -23,8 +23,8 @@ def backbones(tmp_path_factory):
     world = ToyWorld(tmp_path_factory.mktemp("world"))
     resnet = world.folder / "resnet.pt"
     torch.save(toy_resnet_state_dict(), resnet)
-    # 9 blocks: as deep as the prompts of these configs reach.
-    vit = save_toy_clip(world.folder / "vit.pt", vision_layers=9, text_layers=9)
+    # 12 blocks: as deep as the prompts and tokens of these configs reach.
+    vit = save_toy_clip(world.folder / "vit.pt", vision_layers=12, text_layers=12)
     return world, {"ViT": (str(vit), 32), "RN": (str(resnet), 64)}
 
 
@@ -151,9 +151,33 @@ def test_config_matches_kgcoops_public_one(twin):
     check_common_base(cfg)
 
 
-def check_common_base(cfg):
+# file -> batch, epochs, warm-up epochs, weight (facts of the public files)
+MMRL = {
+    "vit_b16": (4, 10, 1, 1.0),
+    "vit_b16_imagenet": (32, 5, 1, 1.0),
+    "vit_b16_cross_datasets": (32, 1, 0, 0.2),
+    "vit_b16_few_shot": (32, 50, 1, 0.5),
+}
+
+
+@pytest.mark.parametrize("trainer", ["MMRL", "TextRefinerMMRL"])
+@pytest.mark.parametrize("name", MMRL)
+def test_config_matches_mmrls_public_one(trainer, name):
+    cfg = merged(FOLDER / trainer / f"{name}.yaml")
+    batch, epochs, warmup, weight = MMRL[name]
+    own = cfg.TRAINER.MMRL
+    assert (batch, epochs) == (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.MAX_EPOCH)
+    assert (warmup, weight) == (cfg.OPTIM.WARMUP_EPOCH, own.REG_WEIGHT)
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.TRAIN.PRINT_FREQ) == ("adamw", 0.001, 20)
+    assert (own.SCALE, own.N_REP_TOKENS, own.REP_DIM, own.PREC) == (0.7, 5, 512, "amp")
+    assert own.REP_LAYERS == [6, 7, 8, 9, 10, 11, 12]
+    assert cfg.INPUT.RRCROP_SCALE == (0.5, 1.0)
+    check_common_base(cfg, test_batch=250)
+
+
+def check_common_base(cfg, test_batch=100):
     """Check the settings that all public configs have in common."""
-    assert cfg.DATALOADER.TEST.BATCH_SIZE == 100
+    assert test_batch == cfg.DATALOADER.TEST.BATCH_SIZE
     assert cfg.DATALOADER.NUM_WORKERS == 8
     assert cfg.INPUT.SIZE == (224, 224)
     assert cfg.INPUT.INTERPOLATION == "bicubic"

@@ -11,8 +11,9 @@ identities"):
 - prompts of different lengths are packed into rows instead of being padded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,7 @@ __all__ = [
     "unit",
 ]
 
+NOTHING: Mapping[int, Tensor] = MappingProxyType({})
 Past = tuple[Tensor, ...]  # keys and values (G, heads, p, D) of a block, or nothing
 
 
@@ -42,17 +44,18 @@ class ImageTokens(NamedTuple):
     local: V, (B, 1+P, d), all tokens of the last block; row 0 is CLS. None unless requested.
     saliency: a, (B, P), attention of CLS over the patches in the last block, averaged over heads;
         CLS and prompt columns are dropped, not renormalized. None unless requested.
+    second: (B, d), the feature of a second head on inserted tokens (MMRL). None without one.
     """
 
     pooled: Tensor
     local: Tensor | None = None
     saliency: Tensor | None = None
+    second: Tensor | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "ImageTokens":
         """Apply ``change`` to all parts that are not None."""
-        local = None if self.local is None else change(self.local)
-        saliency = None if self.saliency is None else change(self.saliency)
-        return ImageTokens(change(self.pooled), local, saliency)
+        others = (None if part is None else change(part) for part in self[1:])
+        return ImageTokens(change(self.pooled), *others)
 
     def to(self, *args: Any, **kwargs: Any) -> "ImageTokens":
         """Apply `Tensor.to` to all parts."""
@@ -71,7 +74,12 @@ def unit(features: Tensor) -> Tensor:
 
 
 def encode_image(
-    visual: Any, image: Tensor, prompts: Sequence[Tensor] = (), local: bool = False
+    visual: Any,
+    image: Tensor,
+    prompts: Sequence[Tensor] = (),
+    local: bool = False,
+    inserted: Mapping[int, Tensor] = NOTHING,
+    head: Tensor | None = None,
 ) -> ImageTokens:
     """Run the image encoder.
 
@@ -81,6 +89,9 @@ def encode_image(
         prompts: deep visual prompts, each (n, width). The first is appended to the patch tokens
             before ``ln_pre``; the i-th replaces it before block i.
         local: whether to return local tokens and saliency, which train the refiner.
+        inserted: block (from 0) -> (n, width), tokens without positions that are added before it,
+            or replace those of an earlier block; not together with ``prompts``.
+        head: (width, d), the projection of the mean of the inserted tokens to ``second``.
 
     Raises:
         SettingsError: prompts or local tokens are requested from a ResNet, which has neither, or
@@ -89,7 +100,7 @@ def encode_image(
     check_size(visual, *image.shape[-2:])
     image = image.to(visual.conv1.weight.dtype)
     if not is_vision_transformer(visual):
-        if local or prompts:
+        if local or prompts or inserted:
             raise SettingsError(
                 f"{type(visual).__name__} has no patch tokens: TextRefiner and visual prompts need "
                 "a vision transformer, set MODEL.BACKBONE.NAME to one (ViT-B/16, ViT-B/32, ...)"
@@ -104,20 +115,25 @@ def encode_image(
     *blocks, last = visual.transformer.resblocks
     for depth, block in enumerate(blocks):
         x = _swap_visual_prompt(x, kept, prompts, depth)
+        x = _insert(x, kept, inserted, depth)
         x = _block(block, x)
     x = _swap_visual_prompt(x, kept, prompts, len(blocks))
+    x = _insert(x, kept, inserted, len(blocks))
 
     if not local:
-        q, k, v = _qkv_for_rows(last, x, x[:, :1])
-        cls = _output_and_mlp(last, x[:, :1], F.scaled_dot_product_attention(q, k, v))
-        return ImageTokens(_project(visual.ln_post(cls[:, 0]), visual.proj))
+        pooled = x[:, :1] if head is None else torch.cat([x[:, :1], x[:, kept:]], dim=1)
+        q, k, v = _qkv_for_rows(last, x, pooled)
+        rows = _output_and_mlp(last, pooled, F.scaled_dot_product_attention(q, k, v))
+        first = _project(visual.ln_post(rows[:, 0]), visual.proj)
+        return ImageTokens(first, second=_second(visual, rows[:, 1:], head))
     q, k, v = _qkv(last, x)
     scores = q[:, :, :1] @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     wide = torch.promote_types(scores.dtype, torch.float32)
     attention = scores.softmax(dim=-1, dtype=wide)
-    tokens = _output_and_mlp(last, x, F.scaled_dot_product_attention(q, k, v))[:, :kept]
-    tokens = _project(visual.ln_post(tokens), visual.proj)
-    return ImageTokens(tokens[:, 0], tokens, attention.mean(dim=1)[:, 0, 1:kept])
+    rows = _output_and_mlp(last, x, F.scaled_dot_product_attention(q, k, v))
+    tokens = _project(visual.ln_post(rows[:, :kept]), visual.proj)
+    saliency = attention.mean(dim=1)[:, 0, 1:kept]
+    return ImageTokens(tokens[:, 0], tokens, saliency, _second(visual, rows[:, kept:], head))
 
 
 def encode_text(
@@ -126,6 +142,7 @@ def encode_text(
     packing: Packing,
     prefix: Tensor | None = None,
     prompts: Sequence[Tensor] = (),
+    inserted: Mapping[int, Tensor] = NOTHING,
 ) -> Tensor:
     """Run the text encoder on embedded prompts.
 
@@ -139,11 +156,13 @@ def encode_text(
             different prefixes (one per image in CoCoOp).
         prompts: deep text prompts, each (n, W), n < p: the i-th (from 0) replaces positions 1..n
             before block i + 1.
+        inserted: block (from 0) -> (n, W), tokens without positions that are added after SOS before
+            it, or replace those of an earlier block; not together with ``prompts``.
 
     Returns:
         (C, d), or (B, C, d) with a (B, p, W) prefix; in the joint space, not normalized.
     """
-    if prompts and prefix is None:
+    if (prompts or inserted) and prefix is None:
         raise ValueError("deep text prompts replace tokens of the prefix, but prefix is None")
     flat = embeddings[:, : packing.columns].flatten(0, 1)
     shared = prefix is None or prefix.dim() == 2
@@ -151,7 +170,8 @@ def encode_text(
     groups = 1
     if prefix is not None:
         groups = 1 if shared else len(prefix)
-        past = _prefix_keys_values(clip_model, prefix[None] if shared else prefix, prompts)
+        grouped = prefix[None] if shared else prefix
+        past = _prefix_keys_values(clip_model, grouped, prompts, inserted)
 
     run = partial(_run_part, clip_model, flat)
     at_once = min(groups, packing.groups)
@@ -166,13 +186,19 @@ def encode_text(
     return text[0] if shared else text
 
 
-def _prefix_keys_values(clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor]) -> list[Past]:
-    """Return keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block."""
+def _prefix_keys_values(
+    clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor], inserted: Mapping[int, Tensor]
+) -> list[Past]:
+    """Return keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block.
+
+    Inserted tokens lengthen the prefix from their block on.
+    """
     blocks = clip_model.transformer.resblocks
     x = prefix + clip_model.positional_embedding[: prefix.shape[1]].to(prefix.dtype)
     past: list[Past] = []
     for depth, block in enumerate(blocks):
         x = _swap_text_prompt(x, prompts, depth)
+        x = _insert_after_sos(x, prefix.shape[1], inserted, depth)
         q, k, v = _qkv(block, x)
         past.append((k, v))
         if depth < len(blocks) - 1:
@@ -191,7 +217,8 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
     for block, before in zip(blocks, past, strict=False):
         q, k, v = _qkv(block, x)
         k, v = _prepend_prefix(before, (k, v), rows)
-        x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+        seen = _with_inserted(mask, k)
+        x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
 
     # The last block computes the EOT tokens only.
     slots = part.slots.repeat(groups, 1)
@@ -199,7 +226,7 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
     eot = x[each, slots]  # (G R, Q, W)
     q, k, v = _qkv_for_rows(last, x, eot)
     k, v = _prepend_prefix(past[-1], (k, v), rows)
-    visible = mask[each, 0, slots][:, None]  # (G R, 1, Q, p + S)
+    visible = _with_inserted(mask[each, 0, slots][:, None], k)  # (G R, 1, Q, p + S)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     eot, attended = (_unpack(t, part.order, groups) for t in (eot, attended.transpose(1, 2)))
     pooled = clip_model.ln_final(_output_and_mlp(last, eot, attended.transpose(1, 2)))
@@ -212,6 +239,12 @@ def _prepend_prefix(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[
         return own
     before = (t.repeat_interleave(rows, dim=0) for t in past)
     return tuple(torch.cat(pair, dim=2) for pair in zip(before, own, strict=True))
+
+
+def _with_inserted(mask: Tensor, keys: Tensor) -> Tensor:
+    """Extend a mask (..., p + S) to ``keys`` (N, heads, n + p + S, D) of n inserted tokens."""
+    inserted = keys.shape[2] - mask.shape[-1]
+    return F.pad(mask, (inserted, 0), value=True) if inserted else mask
 
 
 def _unpack(slots: Tensor, order: Tensor, groups: int) -> Tensor:
@@ -304,3 +337,28 @@ def _swap_text_prompt(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tenso
         return x
     prompt = _for_batch(prompts[depth - 1], x)
     return torch.cat([x[:, :1], prompt, x[:, 1 + prompt.shape[1] :]], dim=1)
+
+
+# --- inserted tokens ---
+
+
+def _insert(x: Tensor, kept: int, inserted: Mapping[int, Tensor], depth: int) -> Tensor:
+    """Set what follows the first ``kept`` tokens to the tokens inserted before block ``depth``."""
+    if depth not in inserted:
+        return x
+    return torch.cat([x[:, :kept], _for_batch(inserted[depth], x)], dim=1)
+
+
+def _insert_after_sos(x: Tensor, start: int, inserted: Mapping[int, Tensor], depth: int) -> Tensor:
+    """Insert tokens after SOS into prefixes, which have ``start`` tokens without inserted ones."""
+    if depth not in inserted:
+        return x
+    after = x[:, x.shape[1] - start + 1 :]
+    return torch.cat([x[:, :1], _for_batch(inserted[depth], x), after], dim=1)
+
+
+def _second(visual: Any, tokens: Tensor, head: Tensor | None) -> Tensor | None:
+    """Return the feature (B, d) of the mean of inserted tokens (B, n, width), or None."""
+    if head is None:
+        return None
+    return visual.ln_post(tokens).mean(dim=1).to(head.dtype) @ head

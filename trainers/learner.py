@@ -11,10 +11,18 @@ from torch import Tensor, nn
 from clip import clip
 from clip.simple_tokenizer import SimpleTokenizer
 
-from .encode import ImageTokens, encode_image
+from .encode import ImageTokens, encode_image, unit
 from .settings import SettingsError
 
-__all__ = ["Batch", "ClassTokens", "Objective", "PromptLearner", "class_tokens", "tokenizer"]
+__all__ = [
+    "Batch",
+    "ClassTokens",
+    "Head",
+    "Objective",
+    "PromptLearner",
+    "class_tokens",
+    "tokenizer",
+]
 
 # A batch of Dassl's loaders: "img" (B, 3, H, W), or its `ImageTokens`; "label" (B,), and others.
 Batch = Mapping[str, Any]
@@ -36,6 +44,19 @@ class Objective(NamedTuple):
     loss: Callable[[Tensor, Tensor], Tensor]
 
 
+class Head(NamedTuple):
+    """A classification head on image features in training.
+
+    name: of its loss in the log, after the objective's name.
+    share: of its logits in the model's, and of its loss; the shares of all heads add up to 1.
+    features: (B, d), L2-normalized.
+    """
+
+    name: str
+    share: float
+    features: Tensor
+
+
 class PromptLearner(nn.Module):
     """Base class of prompt learners: a frozen CLIP and the modules trained around it.
 
@@ -47,6 +68,8 @@ class PromptLearner(nn.Module):
 
     frozen_image_encoder = True  # whether `encode_image` depends on ``clip_model.visual`` alone
     text_per_image = False  # whether text features depend on the image, or on class names only
+    # Whether the class names are those of the training; who loads a trained model sets it.
+    trained_classes = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -92,6 +115,19 @@ class PromptLearner(nn.Module):
         ``text_per_image`` is True.
         """
         raise NotImplementedError
+
+    def heads(self, tokens: ImageTokens) -> list[Head]:
+        """Return the heads that training optimizes, by default the normalized pooled feature."""
+        return [Head("", 1.0, unit(tokens.pooled))]
+
+    def image_features(self, tokens: ImageTokens) -> Tensor:
+        """Return the features (B, d) that classify images at test, by default normalized."""
+        return unit(tokens.pooled)
+
+    @property
+    def normalized_features(self) -> bool:
+        """Whether `image_features` are the normalized pooled features."""
+        return True
 
     def objective(self, batch: Batch) -> Objective:
         """Return the objective of a batch; by default cross-entropy with its labels."""

@@ -59,6 +59,12 @@ def flag(meaning: str) -> Row:
     return Row(bool, "True or False", meaning)
 
 
+def blocks(meaning: str) -> Row:
+    """Return a row for a list of different blocks of an encoder, in ascending order."""
+    kind = Annotated[list[Annotated[int, Meta(ge=1, le=1000)]], Meta(min_length=1)]
+    return Row(kind, "a list of whole numbers from 1 to 1,000", meaning)
+
+
 def text(meaning: str) -> Row:
     """Return a row for any text."""
     return Row(str, "text", meaning)
@@ -133,6 +139,14 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "IMAGE_LOSS_WEIGHT": number(0, MANY, "weight of the loss on image features"),
         "GPA_MEAN": number(-MANY, MANY, "epoch that counts most among the aggregated prompts"),
         "GPA_STD": positive("spread of the aggregated epochs, in epochs"),
+    },
+    "TRAINER.MMRL": {
+        "PREC": PREC,
+        "N_REP_TOKENS": whole(1, 1000, "representation tokens"),
+        "REP_DIM": whole(1, MANY, "width of the representation tokens"),
+        "REP_LAYERS": blocks("blocks of both encoders, from 1, that get new projected tokens"),
+        "SCALE": number(0, 1, "share of the class token's head; the other head has the rest"),
+        "REG_WEIGHT": number(0, MANY, "weight of the distances to the frozen CLIP's features"),
     },
     "TRAINER.PROMPTKD": {
         **_DEEP_PROMPTS,

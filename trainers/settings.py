@@ -109,14 +109,14 @@ class RefinerSettings:
 
     @classmethod
     def from_cfg(cls, cfg: CfgNode, learner: str) -> "RefinerSettings":
-        """Read the node; weights in the learner's own node replace those of TEXTREFINER.
+        """Read the node; the learner's own node replaces the weights if it has both of them.
 
         Raises SettingsError for a value outside its range, or a weight that is not used.
         """
         values, own = node(cfg, "TEXTREFINER"), node(cfg, learner)
-        for key in ("LOCAL_WEIGHT", "REG_WEIGHT"):
-            if key not in own:
-                continue
+        weights = ("LOCAL_WEIGHT", "REG_WEIGHT")
+        # A lone REG_WEIGHT, as MMRL has it, weights a loss of the learner.
+        for key in weights if all(key in own for key in weights) else ():
             if values[key] != DEFAULTS["TEXTREFINER"][key]:
                 raise SettingsError(
                     f"TRAINER.TEXTREFINER.{key} {values[key]} is not used with {learner}, whose "
@@ -188,6 +188,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "IMAGE_LOSS_WEIGHT": 10,
         "GPA_MEAN": 15,
         "GPA_STD": 1,
+    },
+    "MMRL": {
+        "PREC": "amp",
+        "N_REP_TOKENS": 5,
+        "REP_DIM": 512,
+        "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],
+        "SCALE": 0.7,
+        "REG_WEIGHT": 1.0,
     },
     "PROMPTKD": {
         **_DEEP_PROMPTS,

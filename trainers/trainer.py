@@ -26,7 +26,7 @@ from .class_names import (
     single_class_warnings,
     word_warnings,
 )
-from .encode import ImageTokens, is_vision_transformer, unit
+from .encode import ImageTokens, is_vision_transformer
 from .feature_store.features import image_encoder_of
 from .feature_store.loaders import enable_stored_tests, use_feature_store
 from .learner import Batch, Objective, PromptLearner
@@ -97,7 +97,7 @@ class RefinedCLIP(nn.Module):
 
         ``text`` is the result of `class_features`; without it text features are computed here.
         """
-        features = unit(self.tokens(image, local=False).pooled)
+        features = self.learner.image_features(self.tokens(image, local=False))
         if text is None:
             text = self._refined(self.learner.encode_text(features))
         with full_precision(features):
@@ -120,14 +120,22 @@ class RefinedCLIP(nn.Module):
         """Return logits and losses of a batch; writes to the cache after the read."""
         needs_tokens = self.settings is not None and self.settings.needs_tokens
         tokens = self.tokens(batch["img"], local=needs_tokens)
-        features = unit(tokens.pooled)
+        heads = self.learner.heads(tokens)
+        features = heads[0].features
         text = self.learner.encode_text(features)
         objective = self.learner.objective(batch)
+        losses: dict[str, Tensor] = {}
         with full_precision(features):
             refined = self._refined(text)
-            logits = class_logits(features, refined, self.learner.logit_scale)
-            loss = objective.loss(logits, objective.target)
-            losses = {objective.name: objective.weight * loss}
+            scale = self.learner.logit_scale
+            found = [class_logits(head.features, refined, scale) for head in heads]
+            for head, logits in zip(heads, found, strict=True):
+                loss = objective.loss(logits, objective.target)
+                losses[objective.name + head.name] = objective.weight * head.share * loss
+            logits = found[0]
+            if len(heads) > 1:
+                parts = [head.share * part for head, part in zip(heads, found, strict=True)]
+                logits = torch.stack(parts).sum(dim=0)
             losses |= self._refiner_losses(tokens, features, text, refined, objective)
         return StepLosses(logits, losses | self.learner.extra_losses(batch, features, text, logits))
 

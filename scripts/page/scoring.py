@@ -14,7 +14,6 @@ from tqdm import tqdm
 from dassl.data.data_manager import build_data_loader
 from dassl.logit_check import LogitCheck
 from dassl.utils.tools import is_terminal
-from trainers.encode import unit
 from trainers.losses import class_logits
 from trainers.refiner import full_precision
 
@@ -99,7 +98,7 @@ def score(run: Run) -> Scores:
     predictions: dict[str, list[Tensor]] = {}
     for batch in batches(run, run.test, "test images"):
         tokens = model.tokens(batch["img"].to(device), local=False)
-        features = unit(tokens.pooled)
+        features = learner.image_features(tokens)
         if fixed is None or learner.text_per_image:
             fixed = texts(features)
         with full_precision(features):

@@ -141,7 +141,7 @@ def test_teacher_is_trained_before_its_students_and_has_no_table_row(
 
 def test_long_demo_runs_every_method_with_and_without_textrefiner() -> None:
     labels = {method.label for group in demo.ALL.groups for method in group}
-    for learner in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "PromptKD"):
+    for learner in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "MMRL", "PromptKD"):
         assert {learner, f"{learner} + TextRefiner"} <= labels
     short = [method for group in demo.SHORT.groups for method in group]
     assert short == [method for group in demo.ALL.groups for method in group][: len(short)]

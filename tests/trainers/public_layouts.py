@@ -1,8 +1,8 @@
 """Write a trainer's output folder in the layout of the public code with PREC fp16.
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
-kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, promptkd.py of PromptKD, the
-release's two files): no name is taken from the code under test.
+kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, mmrl.py of MMRL,
+promptkd.py of PromptKD, the release's two files): no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -100,6 +100,15 @@ def promptsrc(folder: Path, trainer: Any) -> None:
     save(folder, "VLPromptLearner", averaged | own)
 
 
+def mmrl(folder: Path, trainer: Any) -> None:
+    """Save MMRL, which registers the whole model without logit_scale and class buffers."""
+    weights, learner = half_clip(), trainer.model.learner
+    state = {f"representation_learner.{k}": v for k, v in halved(learner.tokens).items()}
+    state |= image_encoder(weights) | text_encoder(weights)
+    state["image_encoder.proj_rep"] = learner.second.proj_rep.detach().half()
+    save(folder, "MultiModalPromptLearner", state)
+
+
 CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
 
 
@@ -168,6 +177,7 @@ LAYOUTS = {
     "KgCoOp": kgcoop,
     "MaPLe": maple,
     "PromptSRC": promptsrc,
+    "MMRL": mmrl,
     "PromptKD": promptkd,
     "TextRefinerCoOp": release_coop,
     "TextRefinerPromptKD": release_promptkd,

@@ -34,6 +34,7 @@ VL_PROMPT_LEARNER = "VLPromptLearner"
 MEMORY = "Memory"  # the refiner
 IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
+REPRESENTATION = "representation_learner"  # MMRL's
 META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
 # Public files of KgCoOp contain these, which its code creates and does not use.
 KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias")
@@ -41,7 +42,7 @@ KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bi
 # Model of a run -> the methods that register it. TextRefiner registers MEMORY as well.
 METHODS = {
     PROMPT_LEARNER: ("CoOp", "CoCoOp"),
-    MULTI_MODAL: ("MaPLe", "MaPLe"),
+    MULTI_MODAL: ("MaPLe", "MMRL"),
     VL_PROMPT_LEARNER: ("PromptSRC", "PromptKD"),
 }
 RELEASED = {"TextRefinerCoOp": "COOP", "TextRefinerPromptKD": "PROMPTKD"}  # -> config node
@@ -73,7 +74,9 @@ CLIP_PREFIXES = {
     "logit_scale": "logit_scale",
 }
 LISTED = 6  # names in a message
+SECOND_HEAD = "proj_rep"  # MMRL's projection of the representation tokens
 DEEP_PROMPTS = ("VPT", "VPT_shallow")  # learned parameters among the encoders' weights
+LEARNED = (*DEEP_PROMPTS, SECOND_HEAD)
 
 _BLOCK = r"resblocks\.\d+\.(attn\.(in_proj_|out_proj\.)|ln_[12]\.|mlp\.c_(fc|proj)\.)(weight|bias)"
 _CLIP = re.compile(
@@ -138,7 +141,7 @@ def _own_name(name: str, key: str) -> str | None:
     for old, new in RELEASE_NAMES.items():
         if key.startswith(old):
             return new + key[len(old) :]
-    if key.startswith(tuple(CLIP_PREFIXES)) and _leaf(key) not in DEEP_PROMPTS:
+    if key.startswith(tuple(CLIP_PREFIXES)) and _leaf(key) not in LEARNED:
         return None
     return key if key.startswith(f"{name}.") else f"{name}.{key}"
 
@@ -164,7 +167,11 @@ def method_of(
     if MEMORY not in names and any(key.startswith(f"{MEMORY}.") for key in keys):
         raise SettingsError(f"{source} is incomplete: TextRefiner's {MEMORY} is missing")
     first, second = METHODS[plain.pop()]
-    markers = (f"{PROMPT_LEARNER}.meta_net.", f"{VL_PROMPT_LEARNER}.{PROJECTOR}.")
+    markers = (
+        f"{PROMPT_LEARNER}.meta_net.",
+        f"{MULTI_MODAL}.{REPRESENTATION}.",
+        f"{VL_PROMPT_LEARNER}.{PROJECTOR}.",
+    )
     method = second if any(key.startswith(markers) for key in keys) else first
     if method == "CoOp" and KGCOOP_UNUSED[0] in unused:
         method = "KgCoOp"
@@ -203,6 +210,13 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         maps = [text.replace("prompts_text", "prompt_projections") for text in texts]
         yield from (f"{owner}.ctx", *texts)
         yield from (f"{name}.{kind}" for name in (f"{owner}.proj", *maps) for kind in kinds)
+    elif method == "MMRL":
+        tokens = f"{MULTI_MODAL}.{REPRESENTATION}.compound_rep_tokens"
+        visual = numbered(f"{tokens}_r2vproj.", ".weight", 0)
+        maps = [name.removesuffix(".weight") for name in visual]
+        maps += [name.replace("_r2vproj", "_r2tproj") for name in maps]
+        yield from (tokens, f"{MULTI_MODAL}.{IMAGE_ENCODER}.{SECOND_HEAD}")
+        yield from (f"{name}.{kind}" for name in maps for kind in kinds)
     else:
         image, text = (f"{VL_PROMPT_LEARNER}.{part}." for part in (IMAGE_ENCODER, TEXT_ENCODER))
         block, leaf = "transformer.resblocks.", f".{DEEP_PROMPTS[1]}"

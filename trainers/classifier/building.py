@@ -92,6 +92,7 @@ class Builder:
         self.cfg = cfg
         self.device = device
         self.precision = ""
+        self.trained_names: Sequence[str] | None = None  # the classes of the training; None: any
 
     def load_clip(self, precision: str | None) -> Any:
         """Load the backbone in ``precision``, by default that of the run, on the device."""
@@ -111,6 +112,8 @@ class Builder:
                 model = RefinedCLIP(learner).to(self.device)
             else:
                 model = self.trainer.build_network(clip_model, list(classnames))
+        if self.trained_names is not None:
+            model.learner.trained_classes = list(classnames) == list(self.trained_names)
         return model.requires_grad_(False).eval()
 
 

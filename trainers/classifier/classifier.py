@@ -87,7 +87,7 @@ class Classifier:
         """The text features (C, d) in float32 as they classify.
 
         With TextRefiner these are T', which is not normalized: logits are
-        ``logit_scale * normalize(image features) @ text_features.T``.
+        ``logit_scale * image_features(images) @ text_features.T``.
 
         Raises SettingsError for a method with text features per image.
         """
@@ -139,6 +139,20 @@ class Classifier:
         pooled, *others = zip(*found, strict=True)
         rest = (None if part[0] is None else torch.cat(part) for part in others)
         return ImageTokens(torch.cat(pooled), *rest)
+
+    def image_features(self, images: Images) -> Tensor:
+        """Return the image features (B, d) in float32 as they classify.
+
+        They are the normalized pooled features of `encode_image`, except those of MMRL for the
+        classes of its training: a weighted sum of two normalized features.
+        """
+        learner = self.model.learner
+        with torch.no_grad():
+            found = [
+                learner.image_features(learner.encode_image(batch, False)).float().cpu()
+                for batch in self._batches(images)
+            ]
+        return torch.cat(found) if found else torch.zeros(0, learner.text_dim)
 
     def with_classes(self, classnames: Sequence[str]) -> "Classifier":
         """Return the same model for other class names, which need not have been trained.

@@ -92,6 +92,7 @@ def _load(
     for note in notes:
         print(f"warning: {note}")
     builder = Builder(cfg, device)
+    builder.trained_names = recorded.classes or names
     clip_model = builder.load_clip(precision)
     check_clip_fingerprint(folder, clip_model, "backbone", name)
     model = builder.build(clip_model, names)

@@ -9,6 +9,7 @@ from ..checkpoints.layouts import (
     MEMORY,
     MULTI_MODAL,
     PROMPT_LEARNER,
+    REPRESENTATION,
     TEXT_ENCODER,
     VL_PROMPT_LEARNER,
 )
@@ -63,6 +64,11 @@ def _maple(tensors: Shapes) -> dict[str, Any]:
     return {"N_CTX": _size(shapes[f"{PROMPT_LEARNER}.ctx"], 0), "PROMPT_DEPTH": 1 + deeper}
 
 
+def _mmrl(tensors: Shapes) -> dict[str, Any]:
+    shape = tensors[MULTI_MODAL][f"{REPRESENTATION}.compound_rep_tokens"]
+    return {"N_REP_TOKENS": _size(shape, 0), "REP_DIM": _size(shape, 1)}
+
+
 def _deep(shapes: Mapping[str, str], encoder: str) -> int:
     return sum(key.startswith(f"{encoder}.transformer.resblocks.") for key in shapes)
 
@@ -88,6 +94,7 @@ READERS = {
     "CoCoOp": _context,
     "KgCoOp": _random_context,
     "MaPLe": _maple,
+    "MMRL": _mmrl,
     "PromptSRC": _promptsrc,
     "PromptKD": _visual,
 }

@@ -122,10 +122,9 @@ def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -
 
     Learners without text prompts remain as they are. ``origin`` is the config key of the limit.
     """
-    prompts = learner.prompts
-    if not isinstance(prompts, ContextPrompts):
+    packing = getattr(learner.prompts, "packing", None)
+    if packing is None:
         return
-    packing = prompts.packing
     if chunk == 0:
         tokens = sum(packing.lengths) / len(packing.lengths)
         chunk = automatic_chunk(learner.clip_model, tokens, device)

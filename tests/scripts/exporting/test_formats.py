@@ -23,9 +23,9 @@ from tests.trainers.classifier.runs import METHODS, Runs
 from trainers.classifier import Classifier, load
 
 PLAIN = ("CoOp", "TextRefinerCoOp")  # methods with the backbone's own image encoder
-MATRIX = [method for method in METHODS if "CoCoOp" not in method]
+MATRIX = [method for method in METHODS if "CoCoOp" not in method and "MMRL" not in method]
 # One with each kind of image encoder, because a graph takes seconds to build.
-IN_ONNX = ("TextRefinerCoOp", "TextRefinerMaPLe", "PromptSRC", "TextRefinerPromptKD")
+IN_ONNX = ("TextRefinerCoOp", "TextRefinerMaPLe", "PromptSRC", "TextRefinerPromptKD", "MMRL")
 
 
 def run_card(out: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], str]:
@@ -146,6 +146,15 @@ def test_text_features_per_image_have_no_matrix(
     require(name)
     message = sentence(capsys, runs.folder(method), tmp_path / "out", "--to", name)
     assert f"those of {method} depend on the image: use scripts/predict.py" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["MMRL", "TextRefinerMMRL"])
+def test_two_image_heads_are_not_exported_as_a_matrix(
+    method: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = sentence(capsys, runs.folder(method), tmp_path / "out", "--to", "matrix")
+    assert f"but {method} classifies the classes of its training by two" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -262,9 +262,7 @@ def lasp(place: Workspace) -> Workspace:
 def test_two_context_lengths_of_any_method_never_share_a_folder(lasp: Workspace) -> None:
     eight = {"TRAINER.LASP.N_CTX": "8"}
     assert folders(lasp, "lasp", "fewshot") == ["dtd/LASP/c4_16shots/nctx4/seed1"]
-    assert folders(lasp, "lasp", "fewshot", options=eight) == [
-        "dtd/LASP/c4_16shots/nctx8/seed1"
-    ]
+    assert folders(lasp, "lasp", "fewshot", options=eight) == ["dtd/LASP/c4_16shots/nctx8/seed1"]
     # base2new uses the folder of CoCoOp's scripts, so other settings raise.
     (training,) = jobs(lasp, "lasp", "base2new_train")
     (other,) = jobs(lasp, "lasp", "base2new_train", options=eight)
@@ -276,9 +274,7 @@ def test_two_context_lengths_of_any_method_never_share_a_folder(lasp: Workspace)
 def test_folder_suffix_without_a_value_is_reported_in_one_sentence(lasp: Workspace) -> None:
     config = lasp.root / "configs/trainers/LASP/c4.yaml"
     config.write_text("OPTIM: {MAX_EPOCH: 3}\n")
-    with pytest.raises(
-        UsageError, match=r"'nctx\{N_CTX\}' of lasp .* needs TRAINER\.LASP\.N_CTX"
-    ):
+    with pytest.raises(UsageError, match=r"'nctx\{N_CTX\}' of lasp .* needs TRAINER\.LASP\.N_CTX"):
         folders(lasp, "lasp", "fewshot")
 
 

@@ -13,6 +13,7 @@ from dassl.utils import UsageError, read_image
 from tests.toy import save_toy_clip
 from tests.trainers.classifier.runs import METHODS, Runs
 from tests.trainers.public_layouts import EPOCH, LAYOUTS
+from tests.trainers.toy_runs import TOY_OPTIONS
 from trainers.checkpoints.convert import to_ours
 from trainers.classifier import load
 from trainers.classifier.shapes import READERS
@@ -128,6 +129,10 @@ def test_without_recorded_transform_the_clips_own_is_used(
     torch.testing.assert_close(classifier.transform(image), own(image))
 
 
+# The shapes tell how many blocks have tokens, but not which.
+NOT_IN_SHAPES = {"TRAINER.MMRL.REP_LAYERS": TOY_OPTIONS["MMRL"]["REP_LAYERS"]}
+
+
 @pytest.mark.parametrize("method", [m for m in METHODS if m.removeprefix("TextRefiner") in READERS])
 def test_shapes_replace_missing_settings(method: str, runs: Runs, tmp_path: Path) -> None:
     """A converted public folder records no sizes of prompts and caches."""
@@ -136,7 +141,7 @@ def test_shapes_replace_missing_settings(method: str, runs: Runs, tmp_path: Path
     trainer = runs.trainer(method, *opts)
     shutil.copytree(runs.folder(method, *opts), tmp_path / "run")
     (tmp_path / "run" / "config.yaml").unlink()
-    edit(tmp_path / "run", settings={"TRAINER.NAME": method})
+    edit(tmp_path / "run", settings={"TRAINER.NAME": method, **NOT_IN_SHAPES})
     classifier = load(tmp_path / "run")
     image = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -248,6 +253,7 @@ def test_a_converted_public_folder(method: str, runs: Runs, tmp_path: Path) -> N
     trainer.set_model_mode("eval")
     teacher = {"TEACHER_NAME": runs.world.teacher_clip, "TEACHER_WEIGHTS": runs.world.teacher}
     settings = {f"TRAINER.PROMPTKD.{key}": value for key, value in teacher.items()}
+    settings |= NOT_IN_SHAPES
     names = trainer.dm.dataset.classnames
     classifier = load(tmp_path / "ours", classnames=names, settings=settings)
     image = torch.randn(2, 3, 32, 32)

@@ -17,6 +17,7 @@ from trainers.feature_store.loaders import use_feature_store
 FROZEN = ["ZeroshotCLIP", "CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp"]
 FROZEN += ["KgCoOp", "TextRefinerKgCoOp"]
 TRAINED_TOWER = ["MaPLe", "TextRefinerMaPLe", "PromptSRC", "PromptKD", "TextRefinerPromptKD"]
+TRAINED_TOWER += ["MMRL", "TextRefinerMMRL"]
 PLAIN = ["INPUT.TRANSFORMS", ("normalize",)]  # no augmentation
 VIEWS = ["DATALOADER.VIEWS", 2]
 BEST = ["TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", False]
