@@ -190,7 +190,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "GPA_STD": 1,
     },
     "MMRL": {
-        "PREC": "amp",
+        "PREC": "fp16",
         "N_REP_TOKENS": 5,
         "REP_DIM": 512,
         "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],

@@ -42,7 +42,7 @@ TOY_OPTIONS: dict[str, dict[str, Any]] = {
         "PROMPT_DEPTH_TEXT": 3,
         "GPA_MEAN": 2,
     },
-    "MMRL": {"PREC": "fp16", "REP_LAYERS": [2, 3], "N_REP_TOKENS": 3, "REP_DIM": 16},
+    "MMRL": {"REP_LAYERS": [2, 3], "N_REP_TOKENS": 3, "REP_DIM": 16},
     "PROMPTKD": {"PROMPT_DEPTH_VISION": 3, "KD_WEIGHT": 20.0},
 }
 
