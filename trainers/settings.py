@@ -197,6 +197,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SCALE": 0.7,
         "REG_WEIGHT": 1.0,
     },
+    "TaskRes": {"PREC": "fp16", "RESIDUAL_SCALE": 0.5},
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",
