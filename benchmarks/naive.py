@@ -252,6 +252,14 @@ class NaiveKgCoOp(Naive):
         return {"distance": self.model.learner.weight * (1 - cosines.mean())}
 
 
+class NaiveTaskRes(Naive):
+    """TaskRes: the text features of its checkpoint, and a residual."""
+
+    def text(self, features: Tensor) -> Tensor:
+        own = self.model.learner.prompts
+        return _unit(own.base_text_features + own.scale * own.text_feature_residuals)
+
+
 class NaiveMaPLe(Naive):
     """MaPLe: coupled prompts of both encoders."""
 
@@ -443,6 +451,7 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "MMRL": NaiveMMRL,
+    "TaskRes": NaiveTaskRes,
     "PromptKD": NaivePromptKD,
 }
 

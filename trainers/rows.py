@@ -148,6 +148,10 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "SCALE": number(0, 1, "share of the class token's head; the other head has the rest"),
         "REG_WEIGHT": number(0, MANY, "weight of the distances to the frozen CLIP's features"),
     },
+    "TRAINER.TaskRes": {
+        "PREC": PREC,
+        "RESIDUAL_SCALE": positive("alpha of the text features T0 + alpha x"),
+    },
     "TRAINER.PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": text("CLIP of the teacher by name or path"),

@@ -190,13 +190,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "GPA_STD": 1,
     },
     "MMRL": {
-        "PREC": "amp",
+        "PREC": "fp16",
         "N_REP_TOKENS": 5,
         "REP_DIM": 512,
         "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],
         "SCALE": 0.7,
         "REG_WEIGHT": 1.0,
     },
+    "TaskRes": {"PREC": "fp16", "RESIDUAL_SCALE": 0.5},
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",

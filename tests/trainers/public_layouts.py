@@ -2,7 +2,7 @@
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
 kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, mmrl.py of MMRL,
-promptkd.py of PromptKD, the release's two files): no name is taken from the code under test.
+taskres.py of TaskRes, promptkd.py of PromptKD, the release's two files): no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -109,6 +109,11 @@ def mmrl(folder: Path, trainer: Any) -> None:
     save(folder, "MultiModalPromptLearner", state)
 
 
+def taskres(folder: Path, trainer: Any) -> None:
+    """Save TaskRes, which registers the residual with the text features that it is added to."""
+    save(folder, "prompt_learner", halved(trainer.model.learner.prompts))
+
+
 CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
 
 
@@ -178,6 +183,7 @@ LAYOUTS = {
     "MaPLe": maple,
     "PromptSRC": promptsrc,
     "MMRL": mmrl,
+    "TaskRes": taskres,
     "PromptKD": promptkd,
     "TextRefinerCoOp": release_coop,
     "TextRefinerPromptKD": release_promptkd,

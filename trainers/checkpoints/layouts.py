@@ -35,6 +35,7 @@ MEMORY = "Memory"  # the refiner
 IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
 REPRESENTATION = "representation_learner"  # MMRL's
+RESIDUALS, RESIDUAL_BASE = "text_feature_residuals", "base_text_features"  # TaskRes's
 META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
 # Public files of KgCoOp contain these, which its code creates and does not use.
 KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias")
@@ -175,6 +176,8 @@ def method_of(
     method = second if any(key.startswith(markers) for key in keys) else first
     if method == "CoOp" and KGCOOP_UNUSED[0] in unused:
         method = "KgCoOp"
+    if f"{PROMPT_LEARNER}.{RESIDUALS}" in keys:
+        method = "TaskRes"
     return f"TextRefiner{method}" if MEMORY in names else method
 
 
@@ -204,6 +207,8 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         if method == "CoCoOp":
             layers = (META_NET[0], META_NET[-1])
             yield from (f"{PROMPT_LEARNER}.meta_net.{i}.{kind}" for i in layers for kind in kinds)
+    elif method == "TaskRes":
+        yield from (f"{PROMPT_LEARNER}.{RESIDUAL_BASE}", f"{PROMPT_LEARNER}.{RESIDUALS}")
     elif method == "MaPLe":
         owner = f"{MULTI_MODAL}.{PROMPT_LEARNER}"
         texts = numbered(f"{owner}.compound_prompts_text.", "", 0)
