@@ -24,6 +24,8 @@ TEST_CASES = [
     ("TextRefinerCoCoOp", "COCOOP"),
     ("KgCoOp", "KGCOOP"),
     ("TextRefinerKgCoOp", "KGCOOP"),
+    ("TCP", "TCP"),
+    ("TextRefinerTCP", "TCP"),
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),
@@ -36,6 +38,7 @@ TEST_CASES = [
 
 # Settings that a node needs for a CLIP of 3 blocks and a run of 3 epochs.
 TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "TCP": {"LAYER": 1},
     "MAPLE": {"PROMPT_DEPTH": 3},
     "PROMPTSRC": {
         "PROMPT_DEPTH_VISION": 3,

@@ -22,7 +22,8 @@ from tests.toy import toy_resnet_state_dict
 from tests.trainers.classifier.runs import METHODS, Runs
 from trainers.classifier import Classifier, load
 
-PLAIN = ("CoOp", "TextRefinerCoOp")  # methods with the backbone's own image encoder
+PLAIN = ("CoOp", "TextRefinerCoOp")  # two of the methods with the backbone's own image encoder
+FROZEN = (*PLAIN, "KgCoOp", "TextRefinerKgCoOp", "TCP", "TextRefinerTCP")
 MATRIX = [method for method in METHODS if "CoCoOp" not in method and "MMRL" not in method]
 # One with each kind of image encoder, because a graph takes seconds to build.
 IN_ONNX = ("TextRefinerCoOp", "TextRefinerMaPLe", "PromptSRC", "TextRefinerPromptKD", "MMRL")
@@ -84,7 +85,7 @@ def test_the_matrix_computes_the_logits(
     torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
     card = (out / "README.md").read_text()
     assert ("not normalized" in card) == method.startswith("TextRefiner")
-    assert ("learned visual prompts" in card) == (method not in PLAIN)
+    assert ("learned visual prompts" in card) == (method not in FROZEN)
 
 
 def test_onnx_has_a_free_batch_size(runs: Runs, tmp_path: Path) -> None:
