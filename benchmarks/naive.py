@@ -260,6 +260,29 @@ class NaiveTaskRes(Naive):
         return _unit(own.base_text_features + own.scale * own.text_feature_residuals)
 
 
+class NaiveTCP(NaiveKgCoOp):
+    """TCP: the class-aware tokens are computed for every batch."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, " ".join(["X"] * len(model.learner.prompts.ctx)))
+
+    def text(self, features: Tensor) -> Tensor:
+        clip_model, learner = self.clip_model, self.model.learner
+        tokens = learner.prompts.meta_net(self.frozen_text)
+        x = self.words(learner.prompts.ctx)
+        tokens = tokens.view(len(tokens), -1, x.shape[-1]).to(x.dtype)
+        x = (x + clip_model.positional_embedding.to(x.dtype)).permute(1, 0, 2)
+        mask = torch.full((len(x), len(x)), float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
+        for depth, block in enumerate(clip_model.transformer.resblocks):
+            if depth == learner.layer:
+                x = torch.cat([x[:1], tokens.permute(1, 0, 2), x[1 + tokens.shape[1] :]])
+            x, _ = _block(block, x, mask)
+        x = clip_model.ln_final(x.permute(1, 0, 2))
+        eot = self.words.ids.argmax(dim=-1)
+        each = torch.arange(len(x), device=x.device)
+        return _unit(x[each, eot] @ clip_model.text_projection.to(x))
+
+
 class NaiveMaPLe(Naive):
     """MaPLe: coupled prompts of both encoders."""
 
@@ -448,6 +471,7 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "CoOp": Naive,
     "CoCoOp": NaiveCoCoOp,
     "KgCoOp": NaiveKgCoOp,
+    "TCP": NaiveTCP,
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "MMRL": NaiveMMRL,

@@ -53,6 +53,8 @@ ALL = Demo(
         [Method("CoCoOp + TextRefiner", "textrefiner-cocoop")],
         [Method("KgCoOp", "kgcoop")],
         [Method("KgCoOp + TextRefiner", "textrefiner-kgcoop")],
+        [Method("TCP", "tcp")],
+        [Method("TCP + TextRefiner", "textrefiner-tcp")],
         [Method("MaPLe", "maple")],
         [Method("MaPLe + TextRefiner", "textrefiner-maple")],
         [Method("PromptSRC", "promptsrc")],

@@ -151,6 +151,18 @@ def test_config_matches_kgcoops_public_one(twin):
     check_common_base(cfg)
 
 
+@pytest.mark.parametrize("twin", ["", "TextRefiner"])
+@pytest.mark.parametrize("epochs", [25, 50])
+def test_config_matches_tcps_public_one(twin, epochs):
+    cfg = merged(FOLDER / f"{twin}TCP" / f"vit_b16_ep{epochs}.yaml")
+    tcp = cfg.TRAINER.TCP
+    assert (tcp.N_CTX, tcp.CTX_INIT, tcp.PREC, tcp.WEIGHT, tcp.LAYER) == (4, "", "fp16", 8.0, 8)
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.ADAM_EPS) == ("adam", 0.002, 1e-3)
+    assert (epochs, cfg.MODEL.BACKBONE.NAME) == (cfg.OPTIM.MAX_EPOCH, "ViT-B/16")
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (32, 5)
+    check_common_base(cfg, test_batch=500)
+
+
 # file -> batch, epochs, warm-up epochs, weight (facts of the public files)
 MMRL = {
     "vit_b16": (4, 10, 1, 1.0),

@@ -127,6 +127,15 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "PREC": PREC,
         "WEIGHT": KG_WEIGHT,
     },
+    "TRAINER.TCP": {
+        "N_CTX": N_CTX,
+        "CTX_INIT": CTX_INIT,
+        "PREC": PREC,
+        "WEIGHT": KG_WEIGHT,
+        "LAYER": whole(
+            1, 1000, "text block, from 0, with class-aware tokens in place of the context"
+        ),
+    },
     "TRAINER.MAPLE": {
         "N_CTX": N_CTX,
         "CTX_INIT": CTX_INIT,

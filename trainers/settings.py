@@ -181,6 +181,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MAX_PROMPTS": 0,  # images x classes in the text encoder at once; 0: TEXT_CHUNK
     },
     "KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "PREC": "fp16", "WEIGHT": 8.0},
+    "TCP": {"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16", "WEIGHT": 8.0, "LAYER": 8},
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,

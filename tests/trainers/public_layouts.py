@@ -1,8 +1,9 @@
 """Write a trainer's output folder in the layout of the public code with PREC fp16.
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
-kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, mmrl.py of MMRL,
-taskres.py of TaskRes, promptkd.py of PromptKD, the release's two files): no name is taken from the code under test.
+kgcoop.py of KgCoOp, tcp.py of TCP, maple.py of MaPLe, promptsrc.py of PromptSRC, mmrl.py of MMRL,
+taskres.py of TaskRes, promptkd.py of PromptKD, the release's two files): no name is taken from the
+code under test.
 """
 
 from pathlib import Path
@@ -74,6 +75,11 @@ def kgcoop(folder: Path, trainer: Any) -> None:
     state["bias_vectors"] = torch.zeros(1, 64).half()
     state |= {"meta_net.linear1.weight": torch.zeros(64, 64).half()}
     save(folder, "prompt_learner", state | {"meta_net.linear1.bias": torch.zeros(64).half()})
+
+
+def tcp(folder: Path, trainer: Any) -> None:
+    """Save TCP, which registers only the prompt learner."""
+    save(folder, "prompt_learner", halved(trainer.model.learner.prompts) | class_buffers(4))
 
 
 def maple(folder: Path, trainer: Any) -> None:
@@ -180,6 +186,7 @@ LAYOUTS = {
     "CoOp": coop,
     "CoCoOp": coop,
     "KgCoOp": kgcoop,
+    "TCP": tcp,
     "MaPLe": maple,
     "PromptSRC": promptsrc,
     "MMRL": mmrl,

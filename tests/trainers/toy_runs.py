@@ -24,6 +24,8 @@ TEST_CASES = [
     ("TextRefinerCoCoOp", "COCOOP"),
     ("KgCoOp", "KGCOOP"),
     ("TextRefinerKgCoOp", "KGCOOP"),
+    ("TCP", "TCP"),
+    ("TextRefinerTCP", "TCP"),
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),
@@ -43,6 +45,7 @@ FIXED = ("prompt_learner.base_text_features",)
 
 # Settings that a node needs for a CLIP of 3 blocks and a run of 3 epochs.
 TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "TCP": {"LAYER": 1},
     "MAPLE": {"PROMPT_DEPTH": 3},
     "PROMPTSRC": {
         "PROMPT_DEPTH_VISION": 3,

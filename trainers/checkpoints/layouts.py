@@ -36,7 +36,7 @@ IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
 REPRESENTATION = "representation_learner"  # MMRL's
 RESIDUALS, RESIDUAL_BASE = "text_feature_residuals", "base_text_features"  # TaskRes's
-META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
+META_NET = ("linear1", "relu", "linear2")  # CoCoOp's and TCP's
 # Public files of KgCoOp contain these, which its code creates and does not use.
 KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias")
 
@@ -152,13 +152,16 @@ def _leaf(key: str) -> str:
 
 
 def method_of(
-    source: str, models: Iterable[str], keys: Iterable[str], unused: Iterable[str] = ()
+    source: str,
+    models: Iterable[str],
+    learned: Mapping[str, Tensor],
+    unused: Iterable[str] = (),
 ) -> str:
-    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>".
+    """Return the trainer's name, from the models of a run and its tensors "<model>.<parameter>".
 
     ``unused`` are those of `Content.unused`. KgCoOp's files of ours equal CoOp's.
     """
-    names, keys = set(models), list(keys)
+    names, keys = set(models), list(learned)
     plain = names - {MEMORY}
     if len(plain) != 1 or not plain <= METHODS.keys():
         raise SettingsError(
@@ -178,7 +181,15 @@ def method_of(
         method = "KgCoOp"
     if f"{PROMPT_LEARNER}.{RESIDUALS}" in keys:
         method = "TaskRes"
+    if method == "CoCoOp" and _is_tcp(learned):
+        method = "TCP"
     return f"TextRefiner{method}" if MEMORY in names else method
+
+
+def _is_tcp(learned: Mapping[str, Tensor]) -> bool:
+    """Return whether a meta_net from d is TCP's with d/4 hidden units, not CoCoOp's with d/16."""
+    weight = learned.get(f"{PROMPT_LEARNER}.meta_net.{META_NET[0]}.weight")
+    return weight is not None and weight.dim() == 2 and 8 * len(weight) > weight.shape[1]
 
 
 def check_keys(path: str, method: str, learned: Mapping[str, Any]) -> None:
@@ -202,9 +213,9 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         return [f"{before}{number}{after}" for number in range(first, first + count)]
 
     kinds = ("weight", "bias")
-    if method in (*METHODS[PROMPT_LEARNER], "KgCoOp"):
+    if method in (*METHODS[PROMPT_LEARNER], "KgCoOp", "TCP"):
         yield f"{PROMPT_LEARNER}.ctx"
-        if method == "CoCoOp":
+        if method in ("CoCoOp", "TCP"):
             layers = (META_NET[0], META_NET[-1])
             yield from (f"{PROMPT_LEARNER}.meta_net.{i}.{kind}" for i in layers for kind in kinds)
     elif method == "TaskRes":

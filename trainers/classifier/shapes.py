@@ -93,6 +93,7 @@ READERS = {
     "CoOp": _coop,
     "CoCoOp": _context,
     "KgCoOp": _random_context,
+    "TCP": _context,
     "MaPLe": _maple,
     "MMRL": _mmrl,
     "PromptSRC": _promptsrc,

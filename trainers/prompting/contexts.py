@@ -39,6 +39,7 @@ class ContextPrompts(nn.Module):
         init_first_words: use ``n_ctx`` with ``ctx_init`` as MaPLe and PromptSRC do: its first
             ``n_ctx`` words are learned, the others remain as fixed text after them, and more than
             `INIT_WORDS` tokens are initialized randomly.
+        ending: of the prompt, with "{}" for the class name; others need the name at the end.
     """
 
     embeddings: Tensor
@@ -53,6 +54,7 @@ class ContextPrompts(nn.Module):
         class_specific: bool = False,
         position: str = "end",
         init_first_words: bool = False,
+        ending: str = "{}.",
     ) -> None:
         super().__init__()
         check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
@@ -75,7 +77,7 @@ class ContextPrompts(nn.Module):
             kind = "class-specific" if class_specific else "shared"
             print(f"Initial context: {n_ctx} random tokens, {kind}, class name at the {position}")
         self.ctx = nn.Parameter(start)
-        tokens = class_tokens(clip_model, context, classnames)
+        tokens = class_tokens(clip_model, context, classnames, ending)
         self.register_buffer("embeddings", tokens.embeddings, persistent=False)
         order = None
         if position != "end":

@@ -43,6 +43,7 @@ def test_every_method_of_the_protocols_is_known(model: CostModel) -> None:
         "CoOp",
         "CoCoOp",
         "KgCoOp",
+        "TCP",
         "MaPLe",
         "PromptSRC",
         "MMRL",
