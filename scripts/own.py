@@ -45,6 +45,7 @@ from scripts.runner.job import FAILED, Job, Request, Result, Workspace  # noqa: 
 from scripts.runner.plan import plan  # noqa: E402
 from scripts.runner.resources import show_estimates  # noqa: E402
 from scripts.tables.load import Run, read_run  # noqa: E402
+from scripts.tables.names import method_name  # noqa: E402
 from scripts.tables.render import save  # noqa: E402
 from scripts.tables.rows import Options  # noqa: E402
 from scripts.tables.tables import build  # noqa: E402
@@ -54,11 +55,6 @@ SHOTS = 16
 BATCH = 32  # of configs/trainers/base.yaml
 STEPS = 200  # of a training, at least; the papers have 150 to 10,000
 EPOCHS = (10, 200)  # of the paper's TextRefiner, of CoOp
-LABELS = {
-    "ZeroshotCLIP": "zero-shot CLIP",
-    "CoOp": "CoOp",
-    "TextRefinerCoOp": "CoOp + TextRefiner",
-}
 
 
 @dataclass(frozen=True)
@@ -173,7 +169,7 @@ def run_own(line: CommandLine, output: Path) -> int:
 
 def label(run: Run) -> str:
     """Return the name of a run in the table."""
-    return LABELS[run.trainer]
+    return method_name(run.trainer)
 
 
 def write_report(job: Job, workspace: Workspace) -> int:

@@ -35,7 +35,8 @@ from dassl.utils.failures import run_program
 from scripts.runner.files import write_text
 from scripts.tables import compare as comparisons
 from scripts.tables.load import find
-from scripts.tables.plot import is_curve, plot_bars, plot_curves
+from scripts.tables.names import method_names
+from scripts.tables.plot import is_curve, plot_curves, plot_points, save_figure
 from scripts.tables.published import load
 from scripts.tables.render import FORMATS
 from scripts.tables.rows import Options
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="markdown")
     parser.add_argument("--out", type=path, help="write to this file instead of the screen")
     parser.add_argument(
-        "--plot", type=path, help="also plot bars to this PNG, PDF or SVG, and few-shot curves"
+        "--plot", type=path, help="also plot to this PNG, PDF or SVG; few-shot curves beside it"
     )
     parser.add_argument("--published", type=path, metavar="YAML", help="published.yaml by default")
     return run_program(lambda: choose(parser.parse_args(argv)))
@@ -96,7 +97,7 @@ def show(args: Namespace) -> int:
     if not (found.runs or found.without_result):
         raise UsageError(f"no run below {args.folder}: no folder there has a log.txt")
     published = load(args.published or PUBLISHED)
-    tables = build(found.runs, Options(seeds=args.seeds, published=published))
+    tables = build(found.runs, Options(args.seeds, method_names(found.runs), published))
     write(FORMATS[args.format](tables, found), args.out)
     if args.plot is not None:
         plot(tables, args.plot)
@@ -109,15 +110,15 @@ def show(args: Namespace) -> int:
 
 
 def plot(tables: Sequence[Table], file: Path) -> None:
-    """Plot bars to ``file``, and few-shot curves to a file beside it."""
+    """Plot few-shot curves to a file beside ``file``, and the other tables to ``file``."""
     curves = [table for table in tables if is_curve(table)]
-    bars = [table for table in tables if not is_curve(table)]
-    if bars:
-        plot_bars(bars, file)
+    others = [table for table in tables if not is_curve(table)]
+    if others:
+        save_figure(plot_points(others), file)
         print(f"wrote {file}")
     if curves:
         file = file.with_name(f"{file.stem}-few-shot{file.suffix}")
-        plot_curves(curves, file)
+        save_figure(plot_curves(curves), file)
         print(f"wrote {file}")
 
 

@@ -191,7 +191,7 @@ def test_config_matches_mmrls_public_one(trainer, name):
 @pytest.mark.parametrize("epochs", [100, 200])
 def test_config_matches_taskress_public_one(trainer, epochs):
     cfg = merged(FOLDER / trainer / f"vit_b16_adam_ep{epochs}.yaml")
-    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH) == ("adam", 0.002, epochs)
+    assert ("adam", 0.002, epochs) == (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH)
     assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (256, 5)
     assert (cfg.TRAINER.TaskRes.RESIDUAL_SCALE, cfg.MODEL.BACKBONE.NAME) == (0.5, "ViT-B/16")
     check_common_base(cfg, test_batch=500)

@@ -14,6 +14,7 @@ from scripts.runner.files import make_folder
 from scripts.runner.job import FAILED, Job, Request, Result, Workspace
 from scripts.runner.plan import plan
 from scripts.tables.load import read_run
+from scripts.tables.plot import plot_points, save_figure
 from scripts.tables.render import save
 from scripts.tables.rows import Options
 from scripts.tables.statistics import Cell
@@ -126,8 +127,6 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], workspace: 
 
     A job that several rows need belongs to the first of them.
     """
-    from scripts.tables.plot import plot_bars  # slow to import
-
     owners: dict[Path, Method] = {}
     for method, job in chain(*chains):
         owners.setdefault(job.folder, method)
@@ -138,7 +137,7 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], workspace: 
     tables = tabulate({f: m.label for m, folders in rows if m.in_table for f in folders})
     remarks = [demo.remark, *(helper(m, folders) for m, folders in rows if not m.in_table)]
     text = save(tables, workspace.output, remarks)
-    plot_bars(tables, workspace.output / "results.png")
+    save_figure(plot_points(tables), workspace.output / "results.png")
     print("\n" + text)
     print(f"table  {workspace.output / 'results.md'} and results.json")
     print(f"plot   {workspace.output / 'results.png'}")

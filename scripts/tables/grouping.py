@@ -9,7 +9,10 @@ from scripts.tables.load import FEW_SHOT, Run
 Key = Callable[[Run], Hashable]
 # The settings that the exceptions of configs/protocols.yaml vary by dataset and shots.
 VARIED = (
+    "DATALOADER.TRAIN_X.BATCH_SIZE",
     "OPTIM.MAX_EPOCH",
+    "TRAINER.MMRL.REG_WEIGHT",
+    "TRAINER.MMRL.REP_DIM",
     "TRAINER.PROMPTKD.KD_WEIGHT",
     "TRAINER.PROMPTKD.TEACHER_WEIGHTS",
     "TRAINER.PROMPTSRC.GPA_MEAN",

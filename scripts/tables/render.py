@@ -3,13 +3,15 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from scripts.runner.files import write_text
 from scripts.tables.load import UNFINISHED, UNTESTED, Found
-from scripts.tables.rows import NOT_RUN_HERE
+from scripts.tables.rows import NOT_RUN_HERE, NOT_TRAINED
 from scripts.tables.statistics import Cell, Paired
 from scripts.tables.tables import Table
 
@@ -44,17 +46,34 @@ def markdown(tables: Sequence[Table], found: Found) -> str:
 
 
 def latex(tables: Sequence[Table], found: Found) -> str:
-    """Return a tabular (package booktabs) for each table; notes are comments."""
+    r"""Return a table environment (package booktabs) for each table; notes are comments.
+
+    The highest average of a column is bold, with those that are printed equally. Labels such as
+    tab:base-to-new-classes-critters are made of the title and the dataset, and numbered if needed.
+    """
     parts = [f"% {LEGEND}"]
+    labels: list[str] = []
     for table in tables:
-        header, *lines = [" & ".join(map(_escape, line)) + r" \\" for line in _summary(table)]
+        header, *lines = _summary(table)
+        best = {column: _best(table, column) for column in table.columns}
+        lines = [
+            [
+                _bold(word) if best.get(name) == word.partition(" ")[0] else _escape(word)
+                for name, word in zip(header, line, strict=True)
+            ]
+            for line in lines
+        ]
+        body = [" & ".join(line) + r" \\" for line in [list(map(_escape, header)), *lines]]
+        labels.append(_label(table, labels))
         parts += [
             *(f"% published: {line}" for line in _references(table)),
             *(f"% {note}" for note in table.notes),
-            f"% {heading(table)}",
+            *(r"\begin{table}[t]", r"\centering"),
+            f"\\caption{{{_escape(_caption(table))}}}",
+            f"\\label{{{labels[-1]}}}",
             f"\\begin{{tabular}}{{lll{'r' * len(table.columns)}}}",
-            *(r"\toprule", header, r"\midrule", *lines, r"\bottomrule"),
-            r"\end{tabular}",
+            *(r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"),
+            *(r"\end{tabular}", r"\end{table}"),
         ]
     parts += [f"% {what}: {folder}" for folder, what in found.without_result.items()]
     return "\n".join(parts) + "\n"
@@ -209,7 +228,55 @@ def _folders(found: Found, reason: str) -> list[str]:
     return [str(folder) for folder, what in found.without_result.items() if what == reason]
 
 
+def _best(table: Table, column: str) -> str:
+    """Return the highest average of a column as it is printed; "" for fewer than two averages."""
+    means = [row.cells[column].mean for row in table.rows if column in row.cells]
+    known = [mean for mean in means if mean is not None]
+    return f"{max(known):.2f}" if len(known) > 1 else ""
+
+
+def _bold(word: str) -> str:
+    mean, *spread = word.split(" ", 1)
+    return " ".join([f"\\textbf{{{mean}}}", *map(_escape, spread)])
+
+
+def _caption(table: Table) -> str:
+    """Return what the numbers are, their unit, the number of seeds and what bold means."""
+    trained = [row for row in table.rows if row.selection != NOT_TRAINED and not row.source]
+    cells = [cell for row in trained for cell in row.cells.values() if cell.mean is not None]
+    counts = sorted({len(cell.values) for cell in cells})
+    parts = [f"{heading(table)}. Accuracy in percent"]
+    if counts == [1]:
+        parts.append("1 seed")
+    elif counts:
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        parts.append(f"average ± sample standard deviation over {seeds} seeds")
+    if any(_best(table, column) for column in table.columns):
+        parts.append("the best of each column is bold")
+    return f"{', '.join(parts)}."
+
+
+def _label(table: Table, used: Sequence[str]) -> str:
+    """Return a label that is not among the used ones."""
+    words = re.findall("[a-z0-9]+", f"{table.title} {table.about.get('dataset', '')}".lower())
+    label = f"tab:{'-'.join(words)}"
+    numbered = (f"{label}-{number}" for number in count(2))
+    return next(name for name in chain([label], numbered) if name not in used)
+
+
+LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "_%&#${}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+    }
+)
+
+
 def _escape(text: str) -> str:
-    for plain, tex in (("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("±", r"$\pm$")):
-        text = text.replace(plain, tex)
-    return text
+    """Return a text with LaTeX's special characters escaped, on one line."""
+    return " ".join(text.split()).translate(LATEX)

@@ -13,6 +13,7 @@ from scripts.tables.statistics import Cell, average
 
 Name = Callable[[Run], str]
 NOT_RUN_HERE = " (published, not run here)"
+NOT_TRAINED = "not trained"  # the selection of the zero-shot model
 MAX_NAMES = 3  # longer lists of columns are counted, not named
 
 
@@ -152,7 +153,7 @@ def selection_of(group: Sequence[Run]) -> str:
     """Return how the checkpoints of a row were chosen, such as "last_step, epoch 10"."""
     first = group[0]
     if first.is_zero_shot:
-        return "not trained"
+        return NOT_TRAINED
     if first.selection == "last_step" and len({run.epoch for run in group}) == 1:
         return f"last_step, epoch {first.epoch}"
     return first.selection

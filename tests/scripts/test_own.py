@@ -88,7 +88,11 @@ def test_from_a_folder_to_a_table(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out/own/own/critters-vit-t"
     (table,) = json.loads((folder / "results.json").read_text())["tables"]
-    assert [row["method"] for row in table["rows"]] == list(own.LABELS.values())
+    assert [row["method"] for row in table["rows"]] == [
+        "zero-shot CLIP",
+        "CoOp",
+        "CoOp + TextRefiner",
+    ]
     assert table["columns"] == ["0 shots", "2 shots"]
     assert (folder / "results.md").read_text() in done.stdout
     logs = "".join(path.read_text() for path in folder.glob("**/ZeroshotCLIP/**/log.txt"))

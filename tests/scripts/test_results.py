@@ -340,7 +340,8 @@ def test_latex(filled: Output) -> None:
     text = FORMATS["latex"](filled.tables(), found)
     assert r"CoOp & critters & last\_step, epoch 10 & 72.00 $\pm$ 2.00 & n/a & n/a \\" in text
     assert r"\begin{tabular}{lllrrr}" in text
-    assert text.count(r"\begin") == text.count(r"\end") == 1
+    assert text.count(r"\begin{table}[t]") == text.count(r"\end{table}") == 1
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
     assert "% CoOp (critters): no average of new (missing: seed 3)" in text
     assert "% unfinished: output/stopped" in text
     assert "% finished without a test: output/untested" in text
