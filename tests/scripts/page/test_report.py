@@ -13,7 +13,7 @@ import torch
 
 from dassl.utils import UsageError
 from scripts.page.render import TITLES
-from scripts.page.run import epoch_of_test, full_config, spread
+from scripts.probing.run import epoch_of_test, full_config, spread
 from tests.scripts.page.conftest import ROOT, Make, Report, load_script
 from tests.toy import toy_resnet_state_dict
 from tests.trainers.classifier.runs import METHODS, Runs
