@@ -60,7 +60,7 @@ TOWERS = {
     "RN50": Towers(12.2, 1.0, 102.0e6, 16, 50, 2048, 224),
     "RN101": Towers(19.6, 1.0, 119.7e6, 33, 50, 2048, 224),
     "critters-vit-t": Towers(_vit(4, 128, 65), 0.003, 1.0e6, 4, 65, 128, 64),
-    "critters-vit-s": Towers(_vit(3, 192, 65), 0.01, 1.9e6, 3, 65, 192, 64),
+    "critters-vit-s": Towers(_vit(6, 128, 65), 0.003, 1.4e6, 6, 65, 128, 64),
 }
 REFERENCE = TOWERS["ViT-B/16"]
 PER_IMAGE_TEXT = ("CoCoOp", "TextRefinerCoCoOp")  # their prompts differ between images
