@@ -9,7 +9,7 @@ from scripts.tables.render import ABSENT, markdown_table
 
 from .records import EntryUse, Half, Probe, Probes, Replacement
 
-__all__ = ["Column", "render", "rows"]
+__all__ = ["Column", "alike", "render", "rows"]
 
 Item = TypeVar("Item")
 # Columns of the replacements, in the order of scripts.probing.reads.VERSIONS.
@@ -56,20 +56,25 @@ class Column(Generic[Item]):
         return self.pattern.format(*words)
 
 
-def rows(
-    probes: Sequence[Probe], items: Sequence[Item | None], columns: Sequence[Column[Item]]
-) -> list[list[str]]:
-    """Return a line for each probe that has an item, and a line of means below those alike.
-
-    Probes are alike if they differ in seed and folders only.
-    """
+def alike(probes: Sequence[Probe]) -> list[list[int]]:
+    """Return the positions of the probes, in groups that differ in seed and folders only."""
     groups: dict[str, list[int]] = {}
-    for i, (probe, item) in enumerate(zip(probes, items, strict=True)):
-        if item is not None:
-            alike = (probe.method, probe.dataset, probe.shots, probe.backbone)
-            groups.setdefault(repr((alike, sorted(probe.settings.items()))), []).append(i)
+    for i, probe in enumerate(probes):
+        key = (probe.method, probe.dataset, probe.shots, probe.backbone, probe.settings)
+        groups.setdefault(repr(key), []).append(i)
+    return list(groups.values())
+
+
+def rows(
+    probes: Sequence[Probe],
+    items: Sequence[Item | None],
+    columns: Sequence[Column[Item]],
+    groups: Sequence[Sequence[int]],
+) -> list[list[str]]:
+    """Return a line for each probe that has an item, and below those of a group their mean."""
     lines = []
-    for numbers in groups.values():
+    for group in groups:
+        numbers = [i for i in group if items[i] is not None]
         sets = [[i] for i in numbers]
         if len(numbers) > 1:
             sets.append(numbers)
@@ -103,7 +108,7 @@ def render(probes: Probes) -> str:
         parts += [f"### {title}"]
         for columns in (READ, _replaced()):
             head = ["Run", *(column.heading for column in columns)]
-            parts.append(markdown_table([head, *rows(runs, halves, columns)]))
+            parts.append(markdown_table([head, *rows(runs, halves, columns, alike(runs))]))
     parts += ["### Use of the entries by the training images", _uses(runs)]
     parts.append(LEGEND.format(seed=probes.random_seed))
     return "\n\n".join(parts) + "\n"
@@ -171,12 +176,13 @@ USE: list[Column[EntryUse]] = [
 
 def _uses(runs: Sequence[Probe]) -> str:
     """Return the table of the entries by epoch, with a sentence on epochs without checkpoints."""
-    epochs = list(dict.fromkeys(use.epoch for run in runs for use in run.epochs))
     lines = []
-    for epoch in sorted(epochs, key=lambda e: (e is None, e or 0)):
-        items = [next((u for u in run.epochs if u.epoch == epoch), None) for run in runs]
-        name = "best" if epoch is None else str(epoch)
-        lines += [[line[0], name, *line[1:]] for line in rows(runs, items, USE)]
+    for group in alike(runs):
+        epochs = {use.epoch for i in group for use in runs[i].epochs}
+        for epoch in sorted(epochs, key=lambda e: (e is None, e or 0)):
+            items = [next((u for u in run.epochs if u.epoch == epoch), None) for run in runs]
+            name = "best" if epoch is None else str(epoch)
+            lines += [[line[0], name, *line[1:]] for line in rows(runs, items, USE, [group])]
     table = markdown_table([["Run", "epoch", *(column.heading for column in USE)], *lines])
     single = [str(i) for i, run in enumerate(runs, start=1) if len(run.epochs) < 2]
     if not single:

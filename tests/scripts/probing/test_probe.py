@@ -15,8 +15,8 @@ from scripts.page.build import sections_of
 from scripts.probing.probe import probe
 from scripts.probing.reads import VERSIONS
 from scripts.probing.records import Half, Probe, Probes
-from scripts.probing.run import open_run
-from scripts.probing.table import render, rows
+from scripts.probing.run import full_config, open_run
+from scripts.probing.table import USE, alike, render, rows
 from tests.scripts.probing import naive
 from tests.trainers.classifier.runs import METHODS, Runs
 
@@ -165,17 +165,15 @@ def test_tables_of_several_runs(
 def test_a_missing_value_has_no_mean(runs: Runs) -> None:
     found = probe([runs.folder("TextRefinerCoOp")]).runs[0]
     other = msgspec.structs.replace(found, seed=2)
-    from scripts.probing.table import USE
-
     uses = [found.epochs[-1], msgspec.structs.replace(found.epochs[-1], kept=0.5)]
-    lines = rows([found, other], uses, USE)
+    groups = alike([found, other])
+    assert groups == [[0, 1]]
+    lines = rows([found, other], uses, USE, groups)
     assert [line[-1] for line in lines] == ["n/a", "0.5000", "n/a"]
-    assert len(rows([found, other], [uses[0], None], USE)) == 1
+    assert len(rows([found, other], [uses[0], None], USE, groups)) == 1
 
 
 def test_a_test_folder_is_probed_on_its_own_data(runs: Runs, tmp_path: Path) -> None:
-    from scripts.probing.run import full_config
-
     model = runs.folder("TextRefinerCoOp")
     cfg = full_config(model)
     cfg.MODEL_DIR = str(model)
