@@ -24,6 +24,7 @@ from trainers.classifier import Classifier, load
 
 PLAIN = ("CoOp", "TextRefinerCoOp")  # two of the methods with the backbone's own image encoder
 FROZEN = (*PLAIN, "KgCoOp", "TextRefinerKgCoOp", "TCP", "TextRefinerTCP")
+FROZEN += ("ATPrompt", "TextRefinerATPrompt")
 MATRIX = [method for method in METHODS if "CoCoOp" not in method and "MMRL" not in method]
 # One with each kind of image encoder, because a graph takes seconds to build.
 IN_ONNX = ("TextRefinerCoOp", "TextRefinerMaPLe", "PromptSRC", "TextRefinerPromptKD", "MMRL")

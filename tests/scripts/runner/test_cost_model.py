@@ -40,6 +40,7 @@ def test_finished_runs(model: CostModel, work: Work, seconds: float, peak: float
 
 def test_every_method_of_the_protocols_is_known(model: CostModel) -> None:
     learners = ("CoOp", "CoCoOp", "KgCoOp", "TCP", "MaPLe", "PromptSRC", "MMRL", "PromptKD")
+    learners += ("ATPrompt",)
     for learner in learners:
         for trainer in (learner, f"TextRefiner{learner}"):
             for backbone in TOWERS:
