@@ -283,6 +283,28 @@ class NaiveTCP(NaiveKgCoOp):
         return _unit(x[each, eot] @ clip_model.text_projection.to(x))
 
 
+class NaiveATPrompt(Naive):
+    """ATPrompt on CoOp: attributes, each after learned tokens, before the context."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        prompts = model.learner.prompts
+        learned = " ".join(["X"] * len(prompts.ctx_att1))
+        parts = [f"{learned} {attribute}" for attribute in prompts.attributes]
+        parts.append(" ".join(["X"] * len(prompts.ctx)))
+        super().__init__(model, classnames, " ".join(parts))
+
+    def text(self, features: Tensor) -> Tensor:
+        prompts, rows, start = self.model.learner.prompts, [], 1
+        for i, attribute in enumerate(prompts.attributes, 1):
+            learned = getattr(prompts, f"ctx_att{i}")
+            start += len(learned)
+            end = start + int(clip.tokenize(attribute).argmax()) - 1
+            rows += [learned, self.words.embeddings[0, start:end].to(learned.dtype)]
+            start = end
+        rows.append(prompts.ctx)
+        return encode_text(self.clip_model, self.words(torch.cat(rows)), self.words.ids)
+
+
 class NaiveMaPLe(Naive):
     """MaPLe: coupled prompts of both encoders."""
 
@@ -472,6 +494,7 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "CoCoOp": NaiveCoCoOp,
     "KgCoOp": NaiveKgCoOp,
     "TCP": NaiveTCP,
+    "ATPrompt": NaiveATPrompt,
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "MMRL": NaiveMMRL,

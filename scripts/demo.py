@@ -56,6 +56,8 @@ ALL = Demo(
         [Method("KgCoOp + TextRefiner", "textrefiner-kgcoop")],
         [Method("TCP", "tcp")],
         [Method("TCP + TextRefiner", "textrefiner-tcp")],
+        [Method("ATPrompt", "atprompt")],
+        [Method("ATPrompt + TextRefiner", "textrefiner-atprompt")],
         [Method("MaPLe", "maple")],
         [Method("MaPLe + TextRefiner", "textrefiner-maple")],
         [Method("PromptSRC", "promptsrc")],

@@ -163,6 +163,19 @@ def test_config_matches_tcps_public_one(twin, epochs):
     check_common_base(cfg, test_batch=500)
 
 
+@pytest.mark.parametrize("twin", ["", "TextRefiner"])
+@pytest.mark.parametrize("epochs", [10, 100])
+def test_config_matches_atprompts_public_one(twin, epochs):
+    cfg = merged(FOLDER / f"{twin}ATPrompt" / f"vit_b16_ep{epochs}.yaml")
+    own = cfg.TRAINER.ATPROMPT
+    assert (own.N_CTX, own.N_ATT, own.PREC, own.WEIGHT) == (2, 2, "fp16", 0.0)
+    assert own.ATTRIBUTES == ["color", "shape"]
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR) == ("sgd", 0.002)
+    assert (epochs, cfg.MODEL.BACKBONE.NAME) == (cfg.OPTIM.MAX_EPOCH, "ViT-B/16")
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (32, 20)
+    check_common_base(cfg)
+
+
 # file -> batch, epochs, warm-up epochs, weight (facts of the public files)
 MMRL = {
     "vit_b16": (4, 10, 1, 1.0),

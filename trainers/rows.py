@@ -65,6 +65,12 @@ def blocks(meaning: str) -> Row:
     return Row(kind, "a list of whole numbers from 1 to 1,000", meaning)
 
 
+def words(meaning: str) -> Row:
+    """Return a row for a list of words that are not blank."""
+    kind = Annotated[list[Annotated[str, Meta(pattern=r"[^\s_]")]], Meta(min_length=1)]
+    return Row(kind, "a list of words", meaning)
+
+
 def text(meaning: str) -> Row:
     """Return a row for any text."""
     return Row(str, "text", meaning)
@@ -135,6 +141,13 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "LAYER": whole(
             1, 1000, "text block, from 0, with class-aware tokens in place of the context"
         ),
+    },
+    "TRAINER.ATPROMPT": {
+        "N_CTX": whole(1, 1000, "context tokens between the last attribute and the class name"),
+        "N_ATT": whole(1, 1000, "learned tokens before each attribute"),
+        "ATTRIBUTES": words("attributes in each prompt (configs/protocols.yaml)"),
+        "PREC": PREC,
+        "WEIGHT": KG_WEIGHT,
     },
     "TRAINER.MAPLE": {
         "N_CTX": N_CTX,

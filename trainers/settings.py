@@ -182,6 +182,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "PREC": "fp16", "WEIGHT": 8.0},
     "TCP": {"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16", "WEIGHT": 8.0, "LAYER": 8},
+    "ATPROMPT": {
+        "N_CTX": 2,
+        "N_ATT": 2,
+        "ATTRIBUTES": ["color", "shape"],  # ImageNet's; configs/protocols.yaml has all
+        "PREC": "fp16",
+        "WEIGHT": 0.0,  # of KgCoOp's loss
+    },
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,

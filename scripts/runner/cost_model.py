@@ -67,9 +67,8 @@ PER_IMAGE_TEXT = ("CoCoOp", "TextRefinerCoCoOp")  # their prompts differ between
 THROUGH_IMAGES = ("MaPLe", "PromptSRC", "PromptKD")  # they train prompts of the image tower
 ALIASES = {"TextRefiner": "TextRefinerCoOp", "ZeroshotCLIP": "CoOp", "ZeroshotCLIP2": "CoOp"}
 # Learners that encode as CoOp does, up to a few tokens, and were not measured themselves.
-ALIASES |= {
-    f"{twin}{name}": f"{twin}CoOp" for name in ("KgCoOp", "TCP") for twin in ("", "TextRefiner")
-}
+LIKE_COOP = ("KgCoOp", "TCP", "ATPrompt")
+ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in LIKE_COOP for twin in ("", "TextRefiner")}
 # It encodes the class names once, so CoOp is an upper bound.
 ALIASES |= {"TaskRes": "CoOp", "TextRefinerTaskRes": "TextRefinerCoOp"}
 # A learner that trains tokens in both encoders as MaPLe does, and was not measured itself.

@@ -26,6 +26,7 @@ TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "
 TRAINERS += ["TextRefiner", "PromptSRC", "TextRefinerPromptSRC", "PromptKD", "TextRefinerPromptKD"]
 TRAINERS += ["KgCoOp", "TextRefinerKgCoOp"]
 TRAINERS += ["TCP", "TextRefinerTCP"]
+TRAINERS += ["ATPrompt", "TextRefinerATPrompt"]
 TRAINERS += ["MMRL", "TextRefinerMMRL"]
 TRAINERS += ["TaskRes", "TextRefinerTaskRes"]
 TRAINERS += ["ZeroshotCLIP", "ZeroshotCLIP2"]

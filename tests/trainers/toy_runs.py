@@ -26,6 +26,8 @@ TEST_CASES = [
     ("TextRefinerKgCoOp", "KGCOOP"),
     ("TCP", "TCP"),
     ("TextRefinerTCP", "TCP"),
+    ("ATPrompt", "ATPROMPT"),
+    ("TextRefinerATPrompt", "ATPROMPT"),
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),

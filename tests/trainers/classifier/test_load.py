@@ -142,6 +142,7 @@ def test_without_recorded_transform_the_clips_own_is_used(
 
 # The shapes tell how many blocks have tokens, but not which.
 NOT_IN_SHAPES = {"TRAINER.MMRL.REP_LAYERS": TOY_OPTIONS["MMRL"]["REP_LAYERS"]}
+NOT_IN_SHAPES |= {"TRAINER.ATPROMPT.ATTRIBUTES": ["color", "shape"]}
 NOT_IN_SHAPES |= {"TRAINER.TCP.LAYER": TOY_OPTIONS["TCP"]["LAYER"]}
 
 
