@@ -1,7 +1,7 @@
 """Compare methods on Critters, base to new classes: `make demo` and `make demo-all`.
 
     python scripts/demo.py            # zero-shot CLIP, CoOp and CoOp + TextRefiner: 5 minutes
-    python scripts/demo.py --all      # the prompt learners, plain and refined: 25 minutes
+    python scripts/demo.py --all      # every method, plain and refined: 25 minutes
     OUTPUT=/tmp/out python scripts/demo.py
 
 The times are those of two CPU cores. Trains and tests with three seeds on Critters, a synthetic
