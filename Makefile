@@ -1,6 +1,6 @@
 # Every target sets up its own virtual environment (.venv) first; nothing else is needed.
 #   make demo      zero-shot CLIP, CoOp and CoOp + TextRefiner on the embedded dataset (5 minutes)
-#   make demo-all  every method, plain and refined, on the same dataset (20 minutes)
+#   make demo-all  every method, plain and refined, on the same dataset (25 minutes)
 #   make test      all tests, with coverage of trainers/ (WORKERS=2 processes)
 #   make floor     all tests with Python 3.11 and the oldest supported versions: exactly the lower
 #                  bounds of requirements*.txt, in a second virtual environment (.venv-floor)

@@ -252,6 +252,59 @@ class NaiveKgCoOp(Naive):
         return {"distance": self.model.learner.weight * (1 - cosines.mean())}
 
 
+class NaiveTaskRes(Naive):
+    """TaskRes: the text features of its checkpoint, and a residual."""
+
+    def text(self, features: Tensor) -> Tensor:
+        own = self.model.learner.prompts
+        return _unit(own.base_text_features + own.scale * own.text_feature_residuals)
+
+
+class NaiveTCP(NaiveKgCoOp):
+    """TCP: the class-aware tokens are computed for every batch."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        super().__init__(model, classnames, " ".join(["X"] * len(model.learner.prompts.ctx)))
+
+    def text(self, features: Tensor) -> Tensor:
+        clip_model, learner = self.clip_model, self.model.learner
+        tokens = learner.prompts.meta_net(self.frozen_text)
+        x = self.words(learner.prompts.ctx)
+        tokens = tokens.view(len(tokens), -1, x.shape[-1]).to(x.dtype)
+        x = (x + clip_model.positional_embedding.to(x.dtype)).permute(1, 0, 2)
+        mask = torch.full((len(x), len(x)), float("-inf"), device=x.device, dtype=x.dtype).triu_(1)
+        for depth, block in enumerate(clip_model.transformer.resblocks):
+            if depth == learner.layer:
+                x = torch.cat([x[:1], tokens.permute(1, 0, 2), x[1 + tokens.shape[1] :]])
+            x, _ = _block(block, x, mask)
+        x = clip_model.ln_final(x.permute(1, 0, 2))
+        eot = self.words.ids.argmax(dim=-1)
+        each = torch.arange(len(x), device=x.device)
+        return _unit(x[each, eot] @ clip_model.text_projection.to(x))
+
+
+class NaiveATPrompt(Naive):
+    """ATPrompt on CoOp: attributes, each after learned tokens, before the context."""
+
+    def __init__(self, model: Any, classnames: Sequence[str], context: str) -> None:
+        prompts = model.learner.prompts
+        learned = " ".join(["X"] * len(prompts.ctx_att1))
+        parts = [f"{learned} {attribute}" for attribute in prompts.attributes]
+        parts.append(" ".join(["X"] * len(prompts.ctx)))
+        super().__init__(model, classnames, " ".join(parts))
+
+    def text(self, features: Tensor) -> Tensor:
+        prompts, rows, start = self.model.learner.prompts, [], 1
+        for i, attribute in enumerate(prompts.attributes, 1):
+            learned = getattr(prompts, f"ctx_att{i}")
+            start += len(learned)
+            end = start + int(clip.tokenize(attribute).argmax()) - 1
+            rows += [learned, self.words.embeddings[0, start:end].to(learned.dtype)]
+            start = end
+        rows.append(prompts.ctx)
+        return encode_text(self.clip_model, self.words(torch.cat(rows)), self.words.ids)
+
+
 class NaiveMaPLe(Naive):
     """MaPLe: coupled prompts of both encoders."""
 
@@ -440,9 +493,12 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "CoOp": Naive,
     "CoCoOp": NaiveCoCoOp,
     "KgCoOp": NaiveKgCoOp,
+    "TCP": NaiveTCP,
+    "ATPrompt": NaiveATPrompt,
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "MMRL": NaiveMMRL,
+    "TaskRes": NaiveTaskRes,
     "PromptKD": NaivePromptKD,
 }
 

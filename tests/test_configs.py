@@ -151,6 +151,31 @@ def test_config_matches_kgcoops_public_one(twin):
     check_common_base(cfg)
 
 
+@pytest.mark.parametrize("twin", ["", "TextRefiner"])
+@pytest.mark.parametrize("epochs", [25, 50])
+def test_config_matches_tcps_public_one(twin, epochs):
+    cfg = merged(FOLDER / f"{twin}TCP" / f"vit_b16_ep{epochs}.yaml")
+    tcp = cfg.TRAINER.TCP
+    assert (tcp.N_CTX, tcp.CTX_INIT, tcp.PREC, tcp.WEIGHT, tcp.LAYER) == (4, "", "fp16", 8.0, 8)
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.ADAM_EPS) == ("adam", 0.002, 1e-3)
+    assert (epochs, cfg.MODEL.BACKBONE.NAME) == (cfg.OPTIM.MAX_EPOCH, "ViT-B/16")
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (32, 5)
+    check_common_base(cfg, test_batch=500)
+
+
+@pytest.mark.parametrize("twin", ["", "TextRefiner"])
+@pytest.mark.parametrize("epochs", [10, 100])
+def test_config_matches_atprompts_public_one(twin, epochs):
+    cfg = merged(FOLDER / f"{twin}ATPrompt" / f"vit_b16_ep{epochs}.yaml")
+    own = cfg.TRAINER.ATPROMPT
+    assert (own.N_CTX, own.N_ATT, own.PREC, own.WEIGHT) == (2, 2, "fp16", 0.0)
+    assert own.ATTRIBUTES == ["color", "shape"]
+    assert (cfg.OPTIM.NAME, cfg.OPTIM.LR) == ("sgd", 0.002)
+    assert (epochs, cfg.MODEL.BACKBONE.NAME) == (cfg.OPTIM.MAX_EPOCH, "ViT-B/16")
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (32, 20)
+    check_common_base(cfg)
+
+
 # file -> batch, epochs, warm-up epochs, weight (facts of the public files)
 MMRL = {
     "vit_b16": (4, 10, 1, 1.0),
@@ -173,6 +198,16 @@ def test_config_matches_mmrls_public_one(trainer, name):
     assert own.REP_LAYERS == [6, 7, 8, 9, 10, 11, 12]
     assert cfg.INPUT.RRCROP_SCALE == (0.5, 1.0)
     check_common_base(cfg, test_batch=250)
+
+
+@pytest.mark.parametrize("trainer", ["TaskRes", "TextRefinerTaskRes"])
+@pytest.mark.parametrize("epochs", [100, 200])
+def test_config_matches_taskress_public_one(trainer, epochs):
+    cfg = merged(FOLDER / trainer / f"vit_b16_adam_ep{epochs}.yaml")
+    assert ("adam", 0.002, epochs) == (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH)
+    assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.TRAIN.PRINT_FREQ) == (256, 5)
+    assert (cfg.TRAINER.TaskRes.RESIDUAL_SCALE, cfg.MODEL.BACKBONE.NAME) == (0.5, "ViT-B/16")
+    check_common_base(cfg, test_batch=500)
 
 
 def check_common_base(cfg, test_batch=100):

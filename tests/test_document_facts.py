@@ -111,7 +111,9 @@ def test_settings_of_each_method_are_those_of_the_protocols() -> None:
             if method not in PROTOCOLS.methods:  # zeroshot.sh
                 continue
             for config, epochs in re.findall(r"`([\w+]+)`, (\d+)", " ".join(cells)):
-                setting = PROTOCOLS.setting(method, "base2new", "dtd", 16)
+                kinds = PROTOCOLS.protocols(method)
+                protocol = "base2new" if "base2new" in kinds else "fewshot"
+                setting = PROTOCOLS.setting(method, protocol, "dtd", 16)
                 folder = setting.config_path.rpartition("/")[0]
                 read = read_config(CONFIGS / folder / f"{config}.yaml")
                 assert read["OPTIM.MAX_EPOCH"] == int(epochs), (method, config)

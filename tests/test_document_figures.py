@@ -345,12 +345,43 @@ def test_ablation_on_coop_repeats_the_demo() -> None:
             assert row.new.values[seed] == demo[method]["new"][seed - 1]
 
 
+def test_means_of_the_probe_follow_from_its_runs() -> None:
+    text = read("docs/results.md").split("## What the cache does on Critters")[1].split("\n## ")[0]
+    number, checked = re.compile(r"[+-]?\d+(?:\.(\d+))?"), 0
+    for head, *lines in tables(text):
+        runs: dict[str, list[list[str]]] = {}  # by epoch, or by "" in tables without it
+        for label, *cells in lines:
+            epoch = cells.pop(0) if head[1] == "epoch" else ""
+            if "mean ± std" not in label:
+                runs.setdefault(epoch, []).append(cells)
+                continue
+            for mean, *values in zip(cells, *runs.pop(epoch), strict=True):
+                singles = [[float(word[0]) for word in number.finditer(v)] for v in values]
+                for k, column in enumerate(zip(*singles, strict=True)):
+                    average, spread = list(number.finditer(mean))[2 * k : 2 * k + 2]
+                    last_digit = 1.01 * 10.0 ** -len(average[1] or "")
+                    assert float(average[0]) == pytest.approx(fmean(column), abs=last_digit)
+                    assert float(spread[0]) == pytest.approx(stdev(column), abs=last_digit)
+                    checked += 1
+        assert not runs
+    assert checked > 40
+
+
+def test_probed_accuracies_are_those_of_the_ablation() -> None:
+    text = read("docs/results.md").split("## What the cache does on Critters")[1].split("\n## ")[0]
+    halves = [lines for lines in tables(text) if lines[0][1] == "T' as trained"]
+    wanted = ["Variant", "Seed", "base", "new", "H"]
+    ablation = next(rows for rows in tables(read("docs/results.md")) if rows[0] == wanted)
+    full = [row for row in ablation if row[0].startswith("full")]
+    assert [row[1] for row in halves[0][1:-1]] == [row[2] for row in full]
+    assert [row[1] for row in halves[1][1:-1]] == [row[3] for row in full]
+
+
 def test_versions_are_those_of_the_recorded_runs() -> None:
-    """The demo's CLIP, its tables and the benchmarks were made with one version of torch."""
+    """The CLIP of the demo and the benchmarks were made with one version of torch."""
     recorded = {bench(suffix)["machine"]["torch"] for suffix in ("", "-full", "-options", "-store")}
-    for name in ("critters-vit-t", "critters-vit-s"):
-        file = ROOT / "assets" / "critters" / f"{name}.json"
-        recorded.add(json.loads(file.read_text())["versions"]["torch"])
+    file = ROOT / "assets" / "critters" / "critters-vit-t.json"
+    recorded.add(json.loads(file.read_text())["versions"]["torch"])
     (version,) = {torch.split("+")[0] for torch in recorded}
     for name in ("docs/results.md", "docs/speed.md", "docs/install.md"):
         assert f"torch {version}" in words(name)

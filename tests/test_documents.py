@@ -218,7 +218,7 @@ def test_settings_exist(name: str) -> None:
         for path in ROOT.glob(pattern)
         if path.is_relative_to(ROOT) and ".venv" not in path.parts
     )
-    words = set(re.findall(r"(?<![\w/.<$\"'-])[A-Z][A-Z_]+(?:\.[A-Z][A-Z_0-9]*)+", TEXTS[name]))
+    words = set(re.findall(r"(?<![\w/.<$\"'-])[A-Z][A-Z_]+(?:\.[A-Z]\w*)+", TEXTS[name]))
     words |= set(re.findall(r"(?<![\w/.<$\"'-])[A-Z]+_[A-Z_0-9]+(?![\w.])", TEXTS[name]))
     unknown = {word for word in words - tails - OTHERS if "." in word or word not in code}
     assert not unknown

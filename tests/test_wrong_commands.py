@@ -17,6 +17,7 @@ from scripts import (
     demo,
     export_config,
     list_settings,
+    probe,
     reproduce,
     results,
     run,
@@ -318,6 +319,16 @@ PARSE = {
     f"{ROOT}/notebooks --multi-exp": "no folder in",
     "'a\0b'": "directory: takes a path",
 }
+PROBE = {
+    "": "required: RUN",
+    "nowhere": "there is no folder 'nowhere': give the output folder of a run",
+    f"{ROOT}/docs {ROOT}/docs": "a RUN is given twice",
+    f"{ROOT}/docs": "has no config.yaml: give the output folder of a run",
+    f"{ROOT}/docs --seed -1": "--seed: takes a whole number from 0",
+    f"{ROOT}/docs --max-images 0": "--max-images: takes a whole number from 1",
+    f"{ROOT}/docs --json {ROOT}": "it is a folder, give a file name",
+    "'a\0b'": "RUN: takes a path",
+}
 PROGRAMS: dict[str, tuple[Callable[[list[str]], int], dict[str, str]]] = {
     "run": (lambda words: run.main(words, {"DATA": "/nowhere"}), RUN),
     "sweep": (lambda words: sweep.main(words, {}), SWEEP),
@@ -325,6 +336,7 @@ PROGRAMS: dict[str, tuple[Callable[[list[str]], int], dict[str, str]]] = {
     "ablate": (lambda words: ablate.main(words, {}), ABLATE),
     "demo": (lambda words: demo.main(words, {}), DEMO),
     "results": (results.main, RESULTS),
+    "probe": (probe.main, PROBE),
     "export_config": (export_config.main, EXPORT),
     "convert_checkpoint": (convert_checkpoint.main, CONVERT),
     "parse_test_res": (parse_test_res.main, PARSE),

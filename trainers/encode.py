@@ -143,6 +143,7 @@ def encode_text(
     prefix: Tensor | None = None,
     prompts: Sequence[Tensor] = (),
     inserted: Mapping[int, Tensor] = NOTHING,
+    class_prompts: tuple[int, Tensor] | None = None,
 ) -> Tensor:
     """Run the text encoder on embedded prompts.
 
@@ -158,12 +159,17 @@ def encode_text(
             before block i + 1.
         inserted: block (from 0) -> (n, W), tokens without positions that are added after SOS before
             it, or replace those of an earlier block; not together with ``prompts``.
+        class_prompts: block k > 0 and (C, n, W), n < p: tokens of each prompt that replace
+            positions 1..n before block k (TCP); not together with ``inserted``. The prefix is then
+            the same for all C prompts in blocks 0..k-1 only.
 
     Returns:
         (C, d), or (B, C, d) with a (B, p, W) prefix; in the joint space, not normalized.
     """
-    if (prompts or inserted) and prefix is None:
+    if (prompts or inserted or class_prompts) and prefix is None:
         raise ValueError("deep text prompts replace tokens of the prefix, but prefix is None")
+    if class_prompts and prefix is not None and prefix.dim() > 2:
+        raise ValueError("class prompts replace tokens of one prefix, not of a prefix per image")
     flat = embeddings[:, : packing.columns].flatten(0, 1)
     shared = prefix is None or prefix.dim() == 2
     past: list[Past] = [()] * len(clip_model.transformer.resblocks)
@@ -171,7 +177,7 @@ def encode_text(
     if prefix is not None:
         groups = 1 if shared else len(prefix)
         grouped = prefix[None] if shared else prefix
-        past = _prefix_keys_values(clip_model, grouped, prompts, inserted)
+        past = _prefix_keys_values(clip_model, grouped, prompts, inserted, class_prompts)
 
     run = partial(_run_part, clip_model, flat)
     at_once = min(groups, packing.groups)
@@ -180,18 +186,25 @@ def encode_text(
         run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
     features = []
     for first in range(0, groups, at_once):
-        some = [tuple(t[first : first + at_once] for t in pair) for pair in past]
+        some = past
+        if groups > 1:
+            some = [tuple(t[first : first + at_once] for t in pair) for pair in past]
         features.append(torch.cat([run(part, some) for part in packing], dim=1))
     text = torch.cat(features)
     return text[0] if shared else text
 
 
 def _prefix_keys_values(
-    clip_model: Any, prefix: Tensor, prompts: Sequence[Tensor], inserted: Mapping[int, Tensor]
+    clip_model: Any,
+    prefix: Tensor,
+    prompts: Sequence[Tensor],
+    inserted: Mapping[int, Tensor],
+    class_prompts: tuple[int, Tensor] | None,
 ) -> list[Past]:
     """Return keys and values (G, heads, p, D) of the prefixes (G, p, W) in every block.
 
-    Inserted tokens lengthen the prefix from their block on.
+    Inserted tokens lengthen the prefix from their block on. With class prompts it is
+    (C, heads, p, D) from their block on.
     """
     blocks = clip_model.transformer.resblocks
     x = prefix + clip_model.positional_embedding[: prefix.shape[1]].to(prefix.dtype)
@@ -199,6 +212,8 @@ def _prefix_keys_values(
     for depth, block in enumerate(blocks):
         x = _swap_text_prompt(x, prompts, depth)
         x = _insert_after_sos(x, prefix.shape[1], inserted, depth)
+        if class_prompts and depth == class_prompts[0]:
+            x = _swap_class_prompts(x, class_prompts[1])
         q, k, v = _qkv(block, x)
         past.append((k, v))
         if depth < len(blocks) - 1:
@@ -216,8 +231,9 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
     *blocks, last = clip_model.transformer.resblocks
     for block, before in zip(blocks, past, strict=False):
         q, k, v = _qkv(block, x)
+        before, seen = _prefix_of_rows(before, mask, groups, part)
         k, v = _prepend_prefix(before, (k, v), rows)
-        seen = _with_inserted(mask, k)
+        seen = _with_inserted(seen, k)
         x = _output_and_mlp(block, x, F.scaled_dot_product_attention(q, k, v, attn_mask=seen))
 
     # The last block computes the EOT tokens only.
@@ -225,19 +241,38 @@ def _run_part(clip_model: Any, flat: Tensor, part: PackedPart, past: Sequence[Pa
     each = torch.arange(len(x), device=x.device)[:, None]
     eot = x[each, slots]  # (G R, Q, W)
     q, k, v = _qkv_for_rows(last, x, eot)
-    k, v = _prepend_prefix(past[-1], (k, v), rows)
-    visible = _with_inserted(mask[each, 0, slots][:, None], k)  # (G R, 1, Q, p + S)
+    before, seen = _prefix_of_rows(past[-1], mask, groups, part)
+    k, v = _prepend_prefix(before, (k, v), rows)
+    visible = _with_inserted(seen[each, 0, slots][:, None], k)  # (G R, 1, Q, p + S)
     attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     eot, attended = (_unpack(t, part.order, groups) for t in (eot, attended.transpose(1, 2)))
     pooled = clip_model.ln_final(_output_and_mlp(last, eot, attended.transpose(1, 2)))
     return _project(pooled, clip_model.text_projection)
 
 
+def _prefix_of_rows(past: Past, mask: Tensor, groups: int, part: PackedPart) -> tuple[Past, Tensor]:
+    """Return the prefixes of a block for the rows of a part, and the mask that belongs to them.
+
+    One prefix (G, heads, p, D) for all prompts remains as it is. Of one for each prompt,
+    (C, heads, p, D), a row gets those of its own prompts, (R, heads, Q p, D), and a token sees that
+    of its own prompt only.
+    """
+    if not past or len(past[0]) == groups:
+        return past, mask
+    start = past[0].shape[2]
+    found = tuple(t[part.prompts.clamp(min=0)].transpose(1, 2).flatten(2, 3) for t in past)
+    own = part.owner[:, :, None] == part.prompts[:, None, :]  # (R, S, Q)
+    seen = own.repeat_interleave(start, dim=2)[:, None]
+    return found, torch.cat([seen, mask[..., start:]], dim=-1)
+
+
 def _prepend_prefix(past: Past, own: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, ...]:
-    """Prepend keys and values of G prefixes to those of G R rows."""
+    """Prepend keys and values of G prefixes, or of the prefixes of R rows, to those of G R rows."""
     if not past:
         return own
-    before = (t.repeat_interleave(rows, dim=0) for t in past)
+    before = (
+        past if len(past[0]) == len(own[0]) else (t.repeat_interleave(rows, dim=0) for t in past)
+    )
     return tuple(torch.cat(pair, dim=2) for pair in zip(before, own, strict=True))
 
 
@@ -329,6 +364,12 @@ def _swap_visual_prompt(x: Tensor, kept: int, prompts: Sequence[Tensor], depth: 
     if not 0 < depth < len(prompts):
         return x
     return torch.cat([x[:, :kept], _for_batch(prompts[depth], x)], dim=1)
+
+
+def _swap_class_prompts(x: Tensor, tokens: Tensor) -> Tensor:
+    """Replace positions 1..n of a prefix (1, p, W) by tokens (C, n, W); return (C, p, W)."""
+    x = x.expand(len(tokens), -1, -1)
+    return torch.cat([x[:, :1], tokens.to(x.dtype), x[:, 1 + tokens.shape[1] :]], dim=1)
 
 
 def _swap_text_prompt(x: Tensor, prompts: Sequence[Tensor], depth: int) -> Tensor:

@@ -161,8 +161,10 @@ def tokenizer() -> SimpleTokenizer:
     return SimpleTokenizer()
 
 
-def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> ClassTokens:
-    """Tokenize and embed "<context> <name>."; underscores in names become spaces.
+def class_tokens(
+    clip_model: Any, context: str, classnames: Sequence[str], ending: str = "{}."
+) -> ClassTokens:
+    """Tokenize and embed "<context> <ending with name>"; underscores in names become spaces.
 
     Raises SettingsError if a prompt is longer than CLIP's context.
     """
@@ -172,7 +174,7 @@ def class_tokens(clip_model: Any, context: str, classnames: Sequence[str]) -> Cl
     room = clip_model.positional_embedding.shape[0]
     rows = []
     for name in names:
-        prompt = f"{context} {name}."
+        prompt = f"{context} {ending.format(name)}"
         needed = len(bpe.encode(prompt)) + 2  # SOS and EOT
         if needed > room:
             raise SettingsError(

@@ -245,7 +245,11 @@ class TextRefiner(nn.Module):
 
     def combine(self, text: Tensor, read: Tensor) -> Tensor:
         """Return T + alpha W [T ; R] for T and R of the same shape and type, (..., C, d)."""
-        return text + self.alpha * self.aggregate(torch.cat([text, read], dim=-1))
+        return text + self.added(text, read)
+
+    def added(self, text: Tensor, read: Tensor) -> Tensor:
+        """Return alpha W [T ; R], which is linear in both; arguments are those of `combine`."""
+        return self.alpha * self.aggregate(torch.cat([text, read], dim=-1))
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha}"

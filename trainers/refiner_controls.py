@@ -63,9 +63,13 @@ class ControlledRefiner(TextRefiner):
 
     def combine(self, text: Tensor, read: Tensor) -> Tensor:
         """Return T + alpha W x, (..., C, d), for the inputs x, normalized again if so chosen."""
-        inputs = {"both": (text, read), "text": (text,), "read": (read,)}[self.controls.aggregate]
-        refined = text + self.alpha * self.aggregate(torch.cat(inputs, dim=-1))
+        refined = super().combine(text, read)
         return F.normalize(refined, dim=-1) if self.controls.renormalize else refined
+
+    def added(self, text: Tensor, read: Tensor) -> Tensor:
+        """Return alpha W x, (..., C, d), for the inputs x that are chosen."""
+        inputs = {"both": (text, read), "text": (text,), "read": (read,)}[self.controls.aggregate]
+        return self.alpha * self.aggregate(torch.cat(inputs, dim=-1))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.controls}"

@@ -65,6 +65,12 @@ def blocks(meaning: str) -> Row:
     return Row(kind, "a list of whole numbers from 1 to 1,000", meaning)
 
 
+def words(meaning: str) -> Row:
+    """Return a row for a list of words that are not blank."""
+    kind = Annotated[list[Annotated[str, Meta(pattern=r"[^\s_]")]], Meta(min_length=1)]
+    return Row(kind, "a list of words", meaning)
+
+
 def text(meaning: str) -> Row:
     """Return a row for any text."""
     return Row(str, "text", meaning)
@@ -127,6 +133,22 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "PREC": PREC,
         "WEIGHT": KG_WEIGHT,
     },
+    "TRAINER.TCP": {
+        "N_CTX": N_CTX,
+        "CTX_INIT": CTX_INIT,
+        "PREC": PREC,
+        "WEIGHT": KG_WEIGHT,
+        "LAYER": whole(
+            1, 1000, "text block, from 0, with class-aware tokens in place of the context"
+        ),
+    },
+    "TRAINER.ATPROMPT": {
+        "N_CTX": whole(1, 1000, "context tokens between the last attribute and the class name"),
+        "N_ATT": whole(1, 1000, "learned tokens before each attribute"),
+        "ATTRIBUTES": words("attributes in each prompt (configs/protocols.yaml)"),
+        "PREC": PREC,
+        "WEIGHT": KG_WEIGHT,
+    },
     "TRAINER.MAPLE": {
         "N_CTX": N_CTX,
         "CTX_INIT": CTX_INIT,
@@ -147,6 +169,10 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "REP_LAYERS": blocks("blocks of both encoders, from 1, that get new projected tokens"),
         "SCALE": number(0, 1, "share of the class token's head; the other head has the rest"),
         "REG_WEIGHT": number(0, MANY, "weight of the distances to the frozen CLIP's features"),
+    },
+    "TRAINER.TaskRes": {
+        "PREC": PREC,
+        "RESIDUAL_SCALE": positive("alpha of the text features T0 + alpha x"),
     },
     "TRAINER.PROMPTKD": {
         **_DEEP_PROMPTS,

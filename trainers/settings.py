@@ -181,6 +181,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MAX_PROMPTS": 0,  # images x classes in the text encoder at once; 0: TEXT_CHUNK
     },
     "KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "PREC": "fp16", "WEIGHT": 8.0},
+    "TCP": {"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16", "WEIGHT": 8.0, "LAYER": 8},
+    "ATPROMPT": {
+        "N_CTX": 2,
+        "N_ATT": 2,
+        "ATTRIBUTES": ["color", "shape"],  # ImageNet's; configs/protocols.yaml has all
+        "PREC": "fp16",
+        "WEIGHT": 0.0,  # of KgCoOp's loss
+    },
     "MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp16", "PROMPT_DEPTH": 9},
     "PROMPTSRC": {
         **_DEEP_PROMPTS,
@@ -190,13 +198,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "GPA_STD": 1,
     },
     "MMRL": {
-        "PREC": "amp",
+        "PREC": "fp16",
         "N_REP_TOKENS": 5,
         "REP_DIM": 512,
         "REP_LAYERS": [6, 7, 8, 9, 10, 11, 12],
         "SCALE": 0.7,
         "REG_WEIGHT": 1.0,
     },
+    "TaskRes": {"PREC": "fp16", "RESIDUAL_SCALE": 0.5},
     "PROMPTKD": {
         **_DEEP_PROMPTS,
         "TEACHER_NAME": "ViT-L/14",

@@ -41,6 +41,14 @@ TEMPLATES = {
 OWN_IMAGES = "ImageFolder"  # DATASET.NAME of a user's images, which have no published template
 
 
+def simple_templates() -> list[str]:
+    """Return the 7 templates that CoOp's prompt ensemble uses, with {} for the class name."""
+    # Imported here because it takes seconds and few trainers need it.
+    from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
+
+    return [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES]
+
+
 def context_template(context: str) -> str:
     """Return CoOp's initial prompt for the words of CTX_INIT, with {} for the class name.
 
@@ -54,7 +62,14 @@ def context_template(context: str) -> str:
 def template_features(
     clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalize: bool = True
 ) -> Tensor:
-    """Return the normalized mean of text features over templates, (C, d).
+    """Return the normalized mean of text features over templates, (C, d); see `mean_features`."""
+    return unit(mean_features(clip_model, templates, classnames, normalize))
+
+
+def mean_features(
+    clip_model: Any, templates: Sequence[str], classnames: Sequence[str], normalize: bool
+) -> Tensor:
+    """Return the mean of text features over templates, (C, d), in float32 or wider.
 
     ``normalize``: whether to normalize each template's features before the mean.
     """
@@ -71,7 +86,7 @@ def template_features(
         features = encode_text(clip_model, embeddings, packing)
         wide = features.to(torch.promote_types(features.dtype, torch.float32))
         total = total + (unit(wide) if normalize else wide)
-    return unit(total / len(templates))
+    return total / len(templates)
 
 
 @TRAINER_REGISTRY.register()
@@ -158,8 +173,5 @@ class ZeroshotCLIP2(ZeroshotCLIP):
 
     def templates(self) -> list[str]:
         """Return open_clip's SIMPLE_IMAGENET_TEMPLATES and the dataset's."""
-        # Imported here because it takes seconds and only this trainer needs it.
-        from open_clip.zero_shot_metadata import SIMPLE_IMAGENET_TEMPLATES
-
         own = [] if self.cfg.DATASET.NAME == "ImageNet" else super().templates()
-        return [template("{}") for template in SIMPLE_IMAGENET_TEMPLATES] + own
+        return simple_templates() + own

@@ -125,6 +125,7 @@ _DEFAULTS: dict[str, Any] = {
         "RMSPROP_ALPHA": 0.99,
         "ADAM_BETA1": 0.9,  # adam, amsgrad, adamw, radam
         "ADAM_BETA2": 0.999,
+        "ADAM_EPS": 1e-8,
         "STAGED_LR": False,  # layers other than NEW_LAYERS use LR * BASE_LR_MULT
         "NEW_LAYERS": (),
         "BASE_LR_MULT": 0.1,

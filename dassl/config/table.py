@@ -207,6 +207,7 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "RMSPROP_ALPHA": below_1("rmsprop: smoothing"),
         "ADAM_BETA1": below_1("adam, amsgrad, adamw, radam: decay of the first moment"),
         "ADAM_BETA2": below_1("adam, amsgrad, adamw, radam: decay of the second moment"),
+        "ADAM_EPS": number(0, 1, "adam, amsgrad, adamw, radam: added to the divisor of a step"),
         "STAGED_LR": flag("layers other than NEW_LAYERS learn with LR x BASE_LR_MULT"),
         "NEW_LAYERS": Row(tuple[str, ...] | str, "a list of names", "STAGED_LR: the new layers"),
         "BASE_LR_MULT": number(0, MANY, "STAGED_LR: factor of the other layers"),

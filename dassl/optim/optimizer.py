@@ -28,7 +28,7 @@ def _sgd_options(cfg: CfgNode) -> dict[str, Any]:
 
 
 def _adam_options(cfg: CfgNode, **options: Any) -> dict[str, Any]:
-    return {"betas": (cfg.ADAM_BETA1, cfg.ADAM_BETA2), **options}
+    return {"betas": (cfg.ADAM_BETA1, cfg.ADAM_BETA2), "eps": cfg.ADAM_EPS, **options}
 
 
 # name -> (class, its options besides learning rate and weight decay)

@@ -72,14 +72,12 @@ def build_graph(classifier: Any) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def largest_difference(graph: bytes, classifier: Any, images: Sequence[str]) -> float:
-    """Return the largest difference of logits, relative to the largest logit.
+def largest_difference(graph: bytes, classifier: Any, batch: Tensor) -> float:
+    """Return the largest difference of logits of images (B, 3, H, W), relative to the largest one.
 
-    The graph runs on all ``images`` at once and on the first one alone.
+    The graph runs on the whole batch and on the first image alone.
     """
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    loaded = [read_image(path) for path in images] or draw(classifier)
-    batch = torch.stack([classifier.transform(image) for image in loaded])
     expected = classifier.logits(batch).numpy()
     worst = 0.0
     for rows in (slice(None), slice(0, 1)):
@@ -96,8 +94,11 @@ def write(classifier: Any, folder: Path, images: Sequence[str]) -> Written:
     Raises UsageError for a method with text features per image, and if the logits differ.
     """
     require_matrix(classifier, "onnx")
+    # Read before the graph is built, which takes seconds: an image may be missing or broken.
+    loaded = [read_image(path) for path in images] or draw(classifier)
+    batch = torch.stack([classifier.transform(image) for image in loaded])
     graph = build_graph(classifier)
-    difference = largest_difference(graph, classifier, images)
+    difference = largest_difference(graph, classifier, batch)
     if not difference <= TOLERANCE:
         raise UsageError(
             f"nothing was written: the logits of the ONNX graph differ from PyTorch's by "

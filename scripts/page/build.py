@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dassl.utils.tools import write_text
+from scripts.probing.run import Run, open_run
+from scripts.probing.scoring import score
 
 from .cache import cache
 from .calibration import calibration
@@ -15,9 +17,7 @@ from .facts import comparison, facts
 from .per_class import accuracy
 from .refinement import reading, refinement
 from .render import render
-from .run import Run, open_run
 from .saliency import saliency
-from .scoring import score
 from .section import Section
 from .words import words
 
@@ -45,7 +45,7 @@ def build(
 ) -> list[Path]:
     """Write the page to ``out`` and the numbers beside it; return both paths.
 
-    Arguments are those of `scripts.page.run.open_run`.
+    Arguments are those of `scripts.probing.run.open_run`.
     """
     # All folders are opened before the first one is computed, so that a wrong one is named at once.
     runs = [open_run(folder, root, max_images, device) for folder in folders]

@@ -5,14 +5,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.probing.entries import absent, token_cosines, token_counts
+from scripts.probing.reads import cosines_between
+from scripts.probing.run import Run
+from scripts.probing.scoring import batches
+
 from .figures import histogram
-from .read import cosines_between
-from .run import Run
-from .scoring import batches
 from .section import Section, omitted
 from .thumbnails import data_uri, outlined, patch_box, pixels, tensor_of
 
-__all__ = ["NearestPatches", "absent", "cache"]
+__all__ = ["NearestPatches", "cache"]
 
 PATCHES = 4  # of each entry, from different images
 SHOWN_ENTRIES = 50
@@ -43,10 +45,8 @@ class NearestPatches:
     @torch.no_grad()
     def add(self, local: Tensor) -> None:
         """Add aligned tokens L, (B, 1+P, d), in the order of the images; row 0 is CLS."""
-        tokens = torch.nn.functional.normalize(local.float(), dim=-1)
-        cosines = (tokens @ self.entries.T).cpu()  # (B, 1+P, M)
-        owner = cosines.argmax(dim=-1).flatten()
-        self.counts += torch.bincount(owner, minlength=len(self.entries))
+        cosines = token_cosines(local.float(), self.entries).cpu()  # (B, 1+P, M)
+        self.counts += token_counts(cosines)
         best, patch = cosines[:, 1:].max(dim=1)  # (B, M)
         number = torch.arange(self.seen, self.seen + len(local))
         values = torch.cat([self.cosines, best.T], dim=1)
@@ -65,16 +65,6 @@ class NearestPatches:
             strict=True,
         )
         return [row for row in rows if row[1] >= 0]
-
-
-def absent(run: Run) -> str:
-    """Return why there is no cache, or "" if there is one."""
-    refiner = run.classifier.model.refiner
-    if refiner is None:
-        return f"{run.classifier.method} has no TextRefiner, so it has no cache."
-    if not len(refiner.cache.entries):
-        return "The cache is switched off in this run (TRAINER.TEXTREFINER.CACHE_SIZE 0)."
-    return ""
 
 
 @torch.no_grad()

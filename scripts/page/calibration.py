@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scripts.probing.run import Run
+from scripts.probing.scoring import Scores
+
 from .figures import reliability_diagram
-from .run import Run
-from .scoring import Scores
 from .section import Section
 
 __all__ = ["Bin", "calibration", "expected_error", "reliability_bins"]

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from dassl.class_tables import count_confusions
+from scripts.probing.run import Run
+from scripts.probing.scoring import Scores
 
-from .run import Run
-from .scoring import Scores
 from .section import Section, omitted
 from .thumbnails import tensor_of, thumbnail
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.probing.run import Run
+
 from .figures import curve
-from .run import Run
 from .section import Section, omitted
 
 __all__ = ["curves", "read_scalars", "thinned"]

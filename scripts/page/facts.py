@@ -1,29 +1,13 @@
 """What was run: the facts of each run, and the settings that differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from dassl.config import get_cfg_default
 from dassl.config.flat import flatten
-from dassl.engine.run_records.runs import HARMLESS_KEYS, PATH_KEYS
-from trainers.settings import extend_cfg
+from scripts.probing.run import Run
+from scripts.probing.settings import changed_settings, plain
 
-from .run import Run
-
-__all__ = ["changed_settings", "comparison", "duration", "facts"]
-
-# Settings that the facts name, or that change no result.
-ELSEWHERE = (
-    *HARMLESS_KEYS,
-    *PATH_KEYS,
-    "DATASET.NAME",
-    "DATASET.NUM_SHOTS",
-    "DATASET.SUBSAMPLE_CLASSES",
-    "MODEL.BACKBONE.NAME",
-    "SEED",
-    "TRAINER.NAME",
-)
-
+__all__ = ["comparison", "duration", "facts"]
 
 # Facts that differ between any two runs, so that marking them would say nothing.
 OWN = ("Started", "Duration", "Command", "Folder", "Model from")
@@ -71,23 +55,6 @@ def duration(seconds: float | None) -> str:
     return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"
 
 
-def changed_settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a config that differ from the defaults, flat, besides `facts`."""
-    defaults = get_cfg_default()
-    extend_cfg(defaults)
-    known = dict(flatten(defaults))
-    return {
-        key: value
-        for key, value in flatten(cfg)
-        if key not in ELSEWHERE and _plain(value) != _plain(known.get(key))
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return tuples as lists, as YAML has them."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """Return headings, a table of facts and one of settings with a column for each run.
 
@@ -125,4 +92,4 @@ def _row(name: str, values: Sequence[str]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return repr(value) if value == "" else str(_plain(value))
+    return repr(value) if value == "" else str(plain(value))

@@ -3,19 +3,21 @@
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from .cache import absent
+from scripts.probing.entries import absent
+from scripts.probing.reads import RANDOM_SEED, VERSIONS
+from scripts.probing.run import Run
+from scripts.probing.scoring import Scores, replacements, statistics
+
 from .figures import heatmap
-from .run import Run
-from .scoring import Scores
 from .section import Section, omitted
 
 __all__ = ["reading", "refinement"]
 
 SHOWN_CLASSES = 40  # rows of the figure
 MOVED = 10  # classes in the table
-VERSIONS = ("model", "plain", "mean", "zero")  # of scripts.page.read.versions
 
 
 def reading(run: Run, scores: Scores) -> Section:
@@ -23,40 +25,38 @@ def reading(run: Run, scores: Scores) -> Section:
     meter = scores.read
     if meter is None:
         return omitted(absent(run))
+    found = statistics(meter, run.classes)
     weights = np.array(meter.mean("weights"))  # (C, M)
-    entropies = np.array(meter.mean("entropy"))
     size = weights.shape[1]
     relative = weights * size
     rows = [
         {
-            "class": name,
-            "entropy": float(h),
-            "entries_used": math.exp(h),
+            "class": read.name,
+            "entropy": read.entropy,
+            "entries_used": math.exp(read.entropy),
             "smallest": float(row.min()),
             "largest": float(row.max()),
             "largest_entry": int(row.argmax()) + 1,
             "weights": (row / size).tolist(),
         }
-        for name, h, row in zip(run.classes, entropies, relative, strict=True)
+        for read, row in zip(found.classes, relative, strict=True)
     ]
     numbers: dict[str, Any] = {
         "classes": rows,
         "size": size,
         "scale": meter.refiner.cache.scale,
-        "max_entropy": math.log(size),
-        "mean_entropy": float(entropies.mean()),
-        "weight_times_entries": {
-            "min": size * meter.extremes["weight_min"],
-            "max": size * meter.extremes["weight_max"],
-        },
-        "class_dependent_share": meter.mean("share"),
-        "texts": meter.count,
+        "max_entropy": found.max_entropy,
+        "mean_entropy": found.mean_entropy,
+        "weight_times_entries": {"min": found.weight_min, "max": found.weight_max},
+        "class_dependent_share": found.share,
+        "added_share": found.added_share,
+        "texts": found.texts,
     }
-    if len(run.classes) > 1:
+    if found.cosine_mean is not None:
         numbers["read_cosine"] = {
-            "mean": meter.mean("read_cosine"),
-            "min": meter.extremes["cosine_min"],
-            "max": meter.extremes["cosine_max"],
+            "mean": found.cosine_mean,
+            "min": found.cosine_min,
+            "max": found.cosine_max,
         }
     label = "Weights over the entries of the cache, a row for each class"
     shown = relative[:SHOWN_CLASSES]
@@ -71,19 +71,11 @@ def refinement(run: Run, scores: Scores) -> Section:
     """Return the accuracy with T, T' and changed reads, and the classes that moved most."""
     if run.classifier.model.refiner is None:
         return omitted(f"{run.classifier.method} has no TextRefiner, so T' = T.")
-    labels, model = scores.labels, scores.predictions["model"]
     rows = [
-        {
-            "version": key,
-            "accuracy": 100 * float((scores.predictions[key] == labels).mean()),
-            "changed": int((scores.predictions[key] != model).sum()),
-            "newly_wrong": int(((model == labels) & (scores.predictions[key] != labels)).sum()),
-            "newly_right": int(((model != labels) & (scores.predictions[key] == labels)).sum()),
-        }
-        for key in VERSIONS
+        {**msgspec.to_builtins(row), "title": VERSIONS[row.version]} for row in replacements(scores)
     ]
-    numbers: dict[str, Any] = {"versions": rows, "images": len(labels)}
-    numbers["alpha"] = run.classifier.model.refiner.alpha
+    numbers: dict[str, Any] = {"versions": rows, "images": len(scores.labels)}
+    numbers |= {"alpha": run.classifier.model.refiner.alpha, "seed": RANDOM_SEED}
     if scores.read is not None:
         numbers |= _moved(run, scores)
     return Section(numbers=numbers)

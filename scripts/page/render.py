@@ -8,7 +8,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from .run import Run
+from scripts.probing.run import Run
+
 from .section import Section
 
 __all__ = ["TITLES", "render"]

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from scripts.probing.run import Run, spread
+from scripts.probing.scoring import Scores
 from trainers.encode import is_vision_transformer
 from trainers.losses import TOPK
 
-from .run import Run, spread
-from .scoring import Scores
 from .section import Section, omitted
 from .thumbnails import data_uri, outlined, overlay, patch_box, pixels, tensor_of
 

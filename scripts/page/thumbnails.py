@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dassl.utils import read_image
-
-from .run import Run
+from scripts.probing.run import Run
 
 __all__ = [
     "Box",

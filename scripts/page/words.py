@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from clip.simple_tokenizer import END, START
+from scripts.probing.run import Run
 from trainers.learner import tokenizer
 
-from .run import Run
 from .section import Section, omitted
 
 __all__ = ["nearest_rows", "words"]

@@ -60,14 +60,17 @@ TOWERS = {
     "RN50": Towers(12.2, 1.0, 102.0e6, 16, 50, 2048, 224),
     "RN101": Towers(19.6, 1.0, 119.7e6, 33, 50, 2048, 224),
     "critters-vit-t": Towers(_vit(4, 128, 65), 0.003, 1.0e6, 4, 65, 128, 64),
-    "critters-vit-s": Towers(_vit(3, 192, 65), 0.01, 1.9e6, 3, 65, 192, 64),
+    "critters-vit-s": Towers(_vit(6, 128, 65), 0.003, 1.4e6, 6, 65, 128, 64),
 }
 REFERENCE = TOWERS["ViT-B/16"]
 PER_IMAGE_TEXT = ("CoCoOp", "TextRefinerCoCoOp")  # their prompts differ between images
 THROUGH_IMAGES = ("MaPLe", "PromptSRC", "PromptKD")  # they train prompts of the image tower
 ALIASES = {"TextRefiner": "TextRefinerCoOp", "ZeroshotCLIP": "CoOp", "ZeroshotCLIP2": "CoOp"}
 # Learners that encode as CoOp does, up to a few tokens, and were not measured themselves.
-ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in ("KgCoOp",) for twin in ("", "TextRefiner")}
+LIKE_COOP = ("KgCoOp", "TCP", "ATPrompt")
+ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in LIKE_COOP for twin in ("", "TextRefiner")}
+# It encodes the class names once, so CoOp is an upper bound.
+ALIASES |= {"TaskRes": "CoOp", "TextRefinerTaskRes": "TextRefinerCoOp"}
 # A learner that trains tokens in both encoders as MaPLe does, and was not measured itself.
 ALIASES |= {"MMRL": "MaPLe", "TextRefinerMMRL": "TextRefinerMaPLe"}
 

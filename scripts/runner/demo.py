@@ -28,7 +28,10 @@ TAIL = 15  # lines of a failed job's log that are shown
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table or, if ``in_table`` is False, a training that other rows need."""
+    """A row of a table or, if ``in_table`` is False, a training that other rows need.
+
+    Rows with the same ``apart`` have tables to themselves, with ``apart`` in the titles.
+    """
 
     label: str
     method: str
@@ -38,6 +41,7 @@ class Method:
     shots: tuple[int, ...] = ()
     subfolder: str = ""
     in_table: bool = True
+    apart: str = ""
 
     def jobs(self, workspace: Workspace, seed: int) -> list[Job]:
         """Return the jobs of one seed in order; those of a student include its teacher's."""
@@ -134,7 +138,11 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], workspace: 
         (method, [folder for folder, owner in owners.items() if owner is method])
         for method in chain(*demo.groups)
     ]
-    tables = tabulate({f: m.label for m, folders in rows if m.in_table for f in folders})
+    shown = [(method, folders) for method, folders in rows if method.in_table]
+    tables = []
+    for apart in dict.fromkeys(method.apart for method, _ in shown):
+        labels = {f: m.label for m, folders in shown if m.apart == apart for f in folders}
+        tables += tabulate(labels, apart)
     remarks = [demo.remark, *(helper(m, folders) for m, folders in rows if not m.in_table)]
     text = save(tables, workspace.output, remarks)
     save_figure(plot_points(tables), workspace.output / "results.png")
@@ -144,10 +152,13 @@ def show(demo: Demo, chains: Sequence[Sequence[tuple[Method, Job]]], workspace: 
     print(f"runs   {workspace.output}: logs/, checkpoints and TensorBoard events in base2new/")
 
 
-def tabulate(labels: Mapping[Path, str]) -> list[Table]:
-    """Return the table of the jobs in these folders, with rows in their order."""
+def tabulate(labels: Mapping[Path, str], apart: str = "") -> list[Table]:
+    """Return the tables of the jobs in these folders, with rows in their order."""
     runs = [read_run(folder / RESULT) for folder in labels]
-    return build(runs, Options(SEEDS, lambda run: labels[run.folder]))
+    tables = build(runs, Options(SEEDS, lambda run: labels[run.folder]))
+    if not apart:
+        return tables
+    return [replace(table, title=f"{table.title}, {apart}") for table in tables]
 
 
 def helper(method: Method, folders: Sequence[Path]) -> str:

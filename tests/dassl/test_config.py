@@ -70,7 +70,9 @@ def test_added_keys():
         if section
         for key in set(look_up(cfg, section)) - set(keys.split())
     }
-    assert ours == {"TEST.SELECT_ON_TEST", "DATALOADER.FEATURE_STORE", "DATALOADER.VIEWS"}
+    assert ours == {
+        *("TEST.SELECT_ON_TEST", "DATALOADER.FEATURE_STORE", "DATALOADER.VIEWS", "OPTIM.ADAM_EPS")
+    }
 
 
 @pytest.mark.parametrize(("key", "value"), DEFAULTS.items())

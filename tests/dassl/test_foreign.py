@@ -64,6 +64,7 @@ def test_a_terminal_is_one():
 
 # What UPL's file of defaults, or another copy of an old Dassl, lacks.
 ADDED_HERE = ("DATALOADER.VIEWS", "DATALOADER.FEATURE_STORE", "TEST.SELECT_ON_TEST")
+ADDED_HERE += ("OPTIM.ADAM_EPS",)
 ADDED_LATER = ("DATALOADER.TRAIN_U", "INPUT.RRCROP_SCALE", "OPTIM.WARMUP_MIN_LR", "DATALOADER.TEST")
 
 

@@ -141,18 +141,31 @@ def test_teacher_is_trained_before_its_students_and_has_no_table_row(
 
 def test_long_demo_runs_every_method_with_and_without_textrefiner() -> None:
     labels = {method.label for group in demo.ALL.groups for method in group}
-    for learner in ("CoOp", "CoCoOp", "MaPLe", "PromptSRC", "MMRL", "PromptKD"):
+    for learner in ("CoOp", "CoCoOp", "KgCoOp", "TCP", "MaPLe", "PromptSRC", "MMRL", "PromptKD"):
         assert {learner, f"{learner} + TextRefiner"} <= labels
     short = [method for group in demo.SHORT.groups for method in group]
     assert short == [method for group in demo.ALL.groups for method in group][: len(short)]
 
 
+def test_rows_apart_have_a_table_with_its_title(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = Method("own", "textrefiner", subfolder="own", apart="own images")
+    monkeypatch.setattr(demo, "ALL", Demo("demo-all", [[demo.COOP], [row]]))
+    assert demo.main(["--all"], {}) == 0
+    text = (project / "output/demo-all/results.json").read_text()
+    first, second = json.loads(text)["tables"]
+    assert [row["method"] for row in first["rows"]] == ["CoOp"]
+    assert [row["method"] for row in second["rows"]] == ["own"]
+    assert second["title"] == f"{first['title']}, own images"
+
+
 def test_long_demo_never_trains_on_images_of_new_classes() -> None:
-    """PromptKD's default protocol does."""
+    """Except in the table of PromptKD's own protocol."""
     place = Workspace(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
     for chain in demo.ALL.chains(place):
         for method, job in chain:
-            if job.eval_only:
+            if job.eval_only or method.apart:
                 continue
             assert job.options["DATASET.SUBSAMPLE_CLASSES"] == "base", method.label
             assert job.options["DATASET.NUM_SHOTS"] == "16"

@@ -25,7 +25,10 @@ NAMES = ["face", "yin_yang", "water_lilly"]
 TRAINERS = ["CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp", "MaPLe", "TextRefinerMaPLe"]
 TRAINERS += ["TextRefiner", "PromptSRC", "TextRefinerPromptSRC", "PromptKD", "TextRefinerPromptKD"]
 TRAINERS += ["KgCoOp", "TextRefinerKgCoOp"]
+TRAINERS += ["TCP", "TextRefinerTCP"]
+TRAINERS += ["ATPrompt", "TextRefinerATPrompt"]
 TRAINERS += ["MMRL", "TextRefinerMMRL"]
+TRAINERS += ["TaskRes", "TextRefinerTaskRes"]
 TRAINERS += ["ZeroshotCLIP", "ZeroshotCLIP2"]
 
 
@@ -110,6 +113,7 @@ def main(output):
     teacher = f"{output}/PromptSRC/VLPromptLearner/model.pth.tar-2"
     options = {
         "CoCoOp": ("TRAINER.COCOOP.MAX_PROMPTS", 6),  # a key that CoOp's own section lacks
+        "TCP": ("TRAINER.TCP.LAYER", 1),
         "MaPLe": ("TRAINER.MAPLE.PROMPT_DEPTH", 3),
         "MMRL": ("TRAINER.MMRL.REP_LAYERS", [2, 3]),
         "PromptSRC": (

@@ -1,8 +1,9 @@
 """Write a trainer's output folder in the layout of the public code with PREC fp16.
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
-kgcoop.py of KgCoOp, maple.py of MaPLe, promptsrc.py of PromptSRC, mmrl.py of MMRL,
-promptkd.py of PromptKD, the release's two files): no name is taken from the code under test.
+kgcoop.py of KgCoOp, tcp.py of TCP, coop_atp.py of ATPrompt, maple.py of MaPLe, promptsrc.py of
+PromptSRC, mmrl.py of MMRL, taskres.py of TaskRes, promptkd.py of PromptKD, the release's two
+files): no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -76,6 +77,18 @@ def kgcoop(folder: Path, trainer: Any) -> None:
     save(folder, "prompt_learner", state | {"meta_net.linear1.bias": torch.zeros(64).half()})
 
 
+def tcp(folder: Path, trainer: Any) -> None:
+    """Save TCP, which registers only the prompt learner."""
+    save(folder, "prompt_learner", halved(trainer.model.learner.prompts) | class_buffers(4))
+
+
+def atprompt(folder: Path, trainer: Any) -> None:
+    """Save ATPrompt on CoOp, which creates tokens for three attributes and uses two."""
+    state = halved(trainer.model.learner.prompts) | {"ctx_att3": torch.zeros(2, 64).half()}
+    middle = {f"token_middle{i}": torch.zeros(3, 1, 64).half() for i in (1, 2)}
+    save(folder, "prompt_learner", state | middle | class_buffers(8))
+
+
 def maple(folder: Path, trainer: Any) -> None:
     """Save MaPLe, which registers the whole model."""
     weights = half_clip()
@@ -107,6 +120,11 @@ def mmrl(folder: Path, trainer: Any) -> None:
     state |= image_encoder(weights) | text_encoder(weights)
     state["image_encoder.proj_rep"] = learner.second.proj_rep.detach().half()
     save(folder, "MultiModalPromptLearner", state)
+
+
+def taskres(folder: Path, trainer: Any) -> None:
+    """Save TaskRes, which registers the residual with the text features that it is added to."""
+    save(folder, "prompt_learner", halved(trainer.model.learner.prompts))
 
 
 CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
@@ -175,9 +193,12 @@ LAYOUTS = {
     "CoOp": coop,
     "CoCoOp": coop,
     "KgCoOp": kgcoop,
+    "TCP": tcp,
+    "ATPrompt": atprompt,
     "MaPLe": maple,
     "PromptSRC": promptsrc,
     "MMRL": mmrl,
+    "TaskRes": taskres,
     "PromptKD": promptkd,
     "TextRefinerCoOp": release_coop,
     "TextRefinerPromptKD": release_promptkd,

@@ -24,25 +24,37 @@ TEST_CASES = [
     ("TextRefinerCoCoOp", "COCOOP"),
     ("KgCoOp", "KGCOOP"),
     ("TextRefinerKgCoOp", "KGCOOP"),
+    ("TCP", "TCP"),
+    ("TextRefinerTCP", "TCP"),
+    ("ATPrompt", "ATPROMPT"),
+    ("TextRefinerATPrompt", "ATPROMPT"),
     ("MaPLe", "MAPLE"),
     ("TextRefinerMaPLe", "MAPLE"),
     ("PromptSRC", "PROMPTSRC"),
     ("TextRefinerPromptSRC", "PROMPTSRC"),
     ("MMRL", "MMRL"),
     ("TextRefinerMMRL", "MMRL"),
+    ("TaskRes", "TaskRes"),
+    ("TextRefinerTaskRes", "TaskRes"),
     ("PromptKD", "PROMPTKD"),
     ("TextRefinerPromptKD", "PROMPTKD"),
 ]
 
+# Trainers with parameters of single classes, which are refused for other classes.
+CLASS_BOUND = ("TaskRes", "TextRefinerTaskRes")
+# Tensors of a checkpoint that training does not change.
+FIXED = ("prompt_learner.base_text_features",)
+
 # Settings that a node needs for a CLIP of 3 blocks and a run of 3 epochs.
 TOY_OPTIONS: dict[str, dict[str, Any]] = {
+    "TCP": {"LAYER": 1},
     "MAPLE": {"PROMPT_DEPTH": 3},
     "PROMPTSRC": {
         "PROMPT_DEPTH_VISION": 3,
         "PROMPT_DEPTH_TEXT": 3,
         "GPA_MEAN": 2,
     },
-    "MMRL": {"PREC": "fp16", "REP_LAYERS": [2, 3], "N_REP_TOKENS": 3, "REP_DIM": 16},
+    "MMRL": {"REP_LAYERS": [2, 3], "N_REP_TOKENS": 3, "REP_DIM": 16},
     "PROMPTKD": {"PROMPT_DEPTH_VISION": 3, "KD_WEIGHT": 20.0},
 }
 

@@ -35,7 +35,9 @@ MEMORY = "Memory"  # the refiner
 IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
 REPRESENTATION = "representation_learner"  # MMRL's
-META_NET = ("linear1", "relu", "linear2")  # CoCoOp's
+RESIDUALS, RESIDUAL_BASE = "text_feature_residuals", "base_text_features"  # TaskRes's
+META_NET = ("linear1", "relu", "linear2")  # CoCoOp's and TCP's
+ATTRIBUTE_TOKENS = "ctx_att"  # ATPrompt's learned tokens, followed by a number from 1
 # Public files of KgCoOp contain these, which its code creates and does not use.
 KGCOOP_UNUSED = ("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias")
 
@@ -55,6 +57,7 @@ CLASS_BUFFERS = (
     "token_prefix2",
     "token_suffix2",
     "tokenized_prompts",
+    *("token_middle1", "token_middle2", "token_middle3"),  # ATPrompt's attributes
 )
 # Names of the release -> ours. Its alignment and projector are 1x1 convolutions and a BatchNorm.
 EXTRACTOR = "extractor."
@@ -99,7 +102,7 @@ class Content(NamedTuple):
 def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
     """Sort the tensors of a checkpoint of the model ``name``, in any public layout or ours."""
     content = Content({}, {}, {}, {})
-    unused = KGCOOP_UNUSED if KGCOOP_UNUSED[0] in checkpoint["state_dict"] else ()
+    unused = _unused(checkpoint["state_dict"])
     for key, value in checkpoint["state_dict"].items():
         own, leaf = _own_name(name, key), _leaf(key)
         if key in unused:
@@ -114,6 +117,19 @@ def read_content(name: str, checkpoint: Mapping[str, Any]) -> Content:
     if "memory_item" in checkpoint:  # the release saves the cache beside the state dict
         content.learned[f"{name}.cache.entries"] = checkpoint["memory_item"].detach()
     return content
+
+
+def _unused(state: Iterable[str]) -> Sequence[str]:
+    """Return the keys of a public file that its code creates, but neither uses nor trains.
+
+    ATPrompt has learned tokens for three attributes, and buffers for the attributes in use.
+    """
+    keys = set(state)
+    if KGCOOP_UNUSED[0] in keys:
+        return KGCOOP_UNUSED
+    if "token_middle1" not in keys:
+        return ()
+    return [f"{ATTRIBUTE_TOKENS}{i}" for i in (2, 3) if f"token_middle{i}" not in keys]
 
 
 def listed(keys: Iterable[str]) -> str:
@@ -151,13 +167,16 @@ def _leaf(key: str) -> str:
 
 
 def method_of(
-    source: str, models: Iterable[str], keys: Iterable[str], unused: Iterable[str] = ()
+    source: str,
+    models: Iterable[str],
+    learned: Mapping[str, Tensor],
+    unused: Iterable[str] = (),
 ) -> str:
-    """Return the trainer's name, from the models of a run and its keys "<model>.<parameter>".
+    """Return the trainer's name, from the models of a run and its tensors "<model>.<parameter>".
 
     ``unused`` are those of `Content.unused`. KgCoOp's files of ours equal CoOp's.
     """
-    names, keys = set(models), list(keys)
+    names, keys = set(models), list(learned)
     plain = names - {MEMORY}
     if len(plain) != 1 or not plain <= METHODS.keys():
         raise SettingsError(
@@ -175,7 +194,19 @@ def method_of(
     method = second if any(key.startswith(markers) for key in keys) else first
     if method == "CoOp" and KGCOOP_UNUSED[0] in unused:
         method = "KgCoOp"
+    if f"{PROMPT_LEARNER}.{RESIDUALS}" in keys:
+        method = "TaskRes"
+    if method == "CoOp" and f"{PROMPT_LEARNER}.{ATTRIBUTE_TOKENS}1" in learned:
+        method = "ATPrompt"
+    if method == "CoCoOp" and _is_tcp(learned):
+        method = "TCP"
     return f"TextRefiner{method}" if MEMORY in names else method
+
+
+def _is_tcp(learned: Mapping[str, Tensor]) -> bool:
+    """Return whether a meta_net from d is TCP's with d/4 hidden units, not CoCoOp's with d/16."""
+    weight = learned.get(f"{PROMPT_LEARNER}.meta_net.{META_NET[0]}.weight")
+    return weight is not None and weight.dim() == 2 and 8 * len(weight) > weight.shape[1]
 
 
 def check_keys(path: str, method: str, learned: Mapping[str, Any]) -> None:
@@ -199,11 +230,15 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         return [f"{before}{number}{after}" for number in range(first, first + count)]
 
     kinds = ("weight", "bias")
-    if method in (*METHODS[PROMPT_LEARNER], "KgCoOp"):
+    if method in (*METHODS[PROMPT_LEARNER], "KgCoOp", "TCP", "ATPrompt"):
         yield f"{PROMPT_LEARNER}.ctx"
-        if method == "CoCoOp":
+        if method == "ATPrompt":
+            yield from numbered(f"{PROMPT_LEARNER}.{ATTRIBUTE_TOKENS}", "", 1)
+        if method in ("CoCoOp", "TCP"):
             layers = (META_NET[0], META_NET[-1])
             yield from (f"{PROMPT_LEARNER}.meta_net.{i}.{kind}" for i in layers for kind in kinds)
+    elif method == "TaskRes":
+        yield from (f"{PROMPT_LEARNER}.{RESIDUAL_BASE}", f"{PROMPT_LEARNER}.{RESIDUALS}")
     elif method == "MaPLe":
         owner = f"{MULTI_MODAL}.{PROMPT_LEARNER}"
         texts = numbered(f"{owner}.compound_prompts_text.", "", 0)

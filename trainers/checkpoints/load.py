@@ -100,10 +100,13 @@ def _check_classes(directory: str, key: str, classnames: Sequence[str]) -> None:
     differ = (i for i, (a, b) in enumerate(zip(trained, tested, strict=False)) if a != b)
     index = next(differ, min(len(trained), len(tested)))
     a, b = (repr(names[index]) if index < len(names) else "none" for names in (trained, tested))
+    what, other = "values", "train a method without values for each class (docs/method.md)"
+    if key.endswith(".ctx"):
+        what, other = "a context", "train with CSC False"
     raise SettingsError(
-        f"{key} in {directory} has a context for each class of its training, but class {index} is "
+        f"{key} in {directory} has {what} for each class of its training, but class {index} is "
         f"{a} there and {b} in this test ({len(trained)} and {len(tested)} classes): test it with "
-        "the classes of the training (DATASET.SUBSAMPLE_CLASSES), or train with CSC False"
+        f"the classes of the training (DATASET.SUBSAMPLE_CLASSES), or {other}"
     )
 
 

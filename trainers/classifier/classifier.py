@@ -157,11 +157,12 @@ class Classifier:
     def with_classes(self, classnames: Sequence[str]) -> "Classifier":
         """Return the same model for other class names, which need not have been trained.
 
-        Raises SettingsError for class-specific contexts, and for a student (PromptKD) if neither
-        teacher_text.pt in the run folder nor the teacher has text features of the names.
+        Raises SettingsError for parameters of single classes (CSC, TaskRes), and for a student
+        (PromptKD) if neither teacher_text.pt in the run folder nor the teacher has text features
+        of the names.
         """
         names = check_classnames(classnames)
-        require_shared_context(self.model, self._builder.cfg)
+        require_shared_parameters(self.model, self._builder.cfg)
         with log_to_stderr(verbose=False):
             model = self._builder.build(self.model.learner.clip_model, names)
             trained = self.model.trainable_modules()
@@ -205,11 +206,16 @@ def warn_about_classes(model: RefinedCLIP, names: Sequence[str], builder: Builde
         print(f"warning: {warning}")
 
 
-def require_shared_context(model: RefinedCLIP, cfg: Any) -> None:
-    """Raise SettingsError if each trained class has its own context."""
-    context = getattr(getattr(model.learner, "prompts", None), "ctx", None)
-    if context is not None and context.dim() == 3:
-        raise SettingsError(
-            f"this {cfg.TRAINER.NAME} learned a context for each class (TRAINER.COOP.CSC True), so "
-            "it cannot classify other classes than those of its training: train it with CSC False"
-        )
+def require_shared_parameters(model: RefinedCLIP, cfg: Any) -> None:
+    """Raise SettingsError if parameters belong to single classes, such as a context for each."""
+    modules = model.trainable_modules().values()
+    if not any(getattr(module, "class_tensors", ()) for module in modules):
+        return
+    what, other = "values for each class", "train a method without them (docs/method.md)"
+    if hasattr(getattr(model.learner, "prompts", None), "ctx"):
+        what = "a context for each class (TRAINER.COOP.CSC True)"
+        other = "train it with CSC False"
+    raise SettingsError(
+        f"this {cfg.TRAINER.NAME} learned {what}, so it cannot classify other classes than those "
+        f"of its training: {other}"
+    )

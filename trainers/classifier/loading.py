@@ -13,7 +13,7 @@ from ..checkpoints.fingerprints import check_clip_fingerprint
 from ..checkpoints.load import load_trained
 from ..settings import SettingsError
 from .building import Builder, config_of
-from .classifier import Classifier, check_classnames, require_shared_context, warn_about_classes
+from .classifier import Classifier, check_classnames, require_shared_parameters, warn_about_classes
 from .quiet import log_to_stderr
 from .recorded import read_recorded
 from .selection import choose_epoch, describe_epoch
@@ -99,8 +99,8 @@ def _load(
     modules = model.trainable_modules()
     checkpoint = ""
     if modules:
-        if names != recorded.classes:
-            require_shared_context(model, cfg)
+        if recorded.classes and names != recorded.classes:
+            require_shared_parameters(model, cfg)
         epoch = choose_epoch(recorded, list(modules), epoch)
         load_trained(modules, folder, epoch, clip_model, names)
         checkpoint = describe_epoch(recorded, epoch)

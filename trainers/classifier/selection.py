@@ -5,7 +5,7 @@ import os
 from ..settings import SettingsError
 from .recorded import Recorded
 
-__all__ = ["choose_epoch", "describe_epoch"]
+__all__ = ["choose_epoch", "describe_epoch", "saved_epochs"]
 
 BEST = "model-best.pth.tar"
 EPOCH = "model.pth.tar-"
@@ -17,9 +17,7 @@ def choose_epoch(recorded: Recorded, names: list[str], epoch: int | None) -> int
     Without ``epoch`` the run's selection rule decides: last_step is the last epoch, best_val the
     best one. Where no rule is recorded, it is the last epoch, or the best one if no other exists.
     """
-    files = {name: _files(os.path.join(recorded.folder, name)) for name in names}
-    common = set.intersection(*files.values())
-    epochs = sorted(int(end) for file in common if (end := file.removeprefix(EPOCH)).isdecimal())
+    common, epochs = _common(recorded.folder, names), saved_epochs(recorded.folder, names)
     if epoch is not None:
         if epoch not in epochs:
             there = ", ".join(map(str, epochs)) or "none"
@@ -44,8 +42,16 @@ def choose_epoch(recorded: Recorded, names: list[str], epoch: int | None) -> int
     return epochs[-1]
 
 
-def _files(folder: str) -> set[str]:
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+def saved_epochs(folder: str, names: list[str]) -> list[int]:
+    """Return the epochs of which every folder ``folder``/<name> has a checkpoint, ascending."""
+    common = _common(folder, names)
+    return sorted(int(end) for file in common if (end := file.removeprefix(EPOCH)).isdecimal())
+
+
+def _common(folder: str, names: list[str]) -> set[str]:
+    """Return the file names that all folders ``folder``/<name> have."""
+    folders = [os.path.join(folder, name) for name in names]
+    return set.intersection(*(set(os.listdir(f)) if os.path.isdir(f) else set() for f in folders))
 
 
 def describe_epoch(recorded: Recorded, epoch: int | None) -> str:

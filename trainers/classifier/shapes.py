@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checkpoints.layouts import (
+    ATTRIBUTE_TOKENS,
     IMAGE_ENCODER,
     MEMORY,
     MULTI_MODAL,
@@ -58,6 +59,11 @@ def _random_context(tensors: Shapes) -> dict[str, Any]:
     return {**_context(tensors), "CTX_INIT": ""}  # words by default, whose number replaces N_CTX
 
 
+def _attributes(tensors: Shapes) -> dict[str, Any]:
+    tokens = tensors[PROMPT_LEARNER][f"{ATTRIBUTE_TOKENS}1"]
+    return {**_context(tensors), "N_ATT": _size(tokens, 0)}
+
+
 def _maple(tensors: Shapes) -> dict[str, Any]:
     shapes = tensors[MULTI_MODAL]
     deeper = sum(key.startswith(f"{PROMPT_LEARNER}.compound_prompts_text.") for key in shapes)
@@ -93,6 +99,8 @@ READERS = {
     "CoOp": _coop,
     "CoCoOp": _context,
     "KgCoOp": _random_context,
+    "TCP": _context,
+    "ATPrompt": _attributes,
     "MaPLe": _maple,
     "MMRL": _mmrl,
     "PromptSRC": _promptsrc,

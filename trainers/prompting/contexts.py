@@ -39,6 +39,9 @@ class ContextPrompts(nn.Module):
         init_first_words: use ``n_ctx`` with ``ctx_init`` as MaPLe and PromptSRC do: its first
             ``n_ctx`` words are learned, the others remain as fixed text after them, and more than
             `INIT_WORDS` tokens are initialized randomly.
+        ending: of the prompt, with "{}" for the class name; others need the name at the end.
+        lead: fixed words between SOS and the context, of a shared context with the name at the
+            end.
     """
 
     embeddings: Tensor
@@ -53,6 +56,8 @@ class ContextPrompts(nn.Module):
         class_specific: bool = False,
         position: str = "end",
         init_first_words: bool = False,
+        ending: str = "{}.",
+        lead: str = "",
     ) -> None:
         super().__init__()
         check_choice("CLASS_TOKEN_POSITION", position, POSITIONS)
@@ -75,7 +80,7 @@ class ContextPrompts(nn.Module):
             kind = "class-specific" if class_specific else "shared"
             print(f"Initial context: {n_ctx} random tokens, {kind}, class name at the {position}")
         self.ctx = nn.Parameter(start)
-        tokens = class_tokens(clip_model, context, classnames)
+        tokens = class_tokens(clip_model, f"{lead} {context}".strip(), classnames, ending)
         self.register_buffer("embeddings", tokens.embeddings, persistent=False)
         order = None
         if position != "end":
@@ -85,7 +90,10 @@ class ContextPrompts(nn.Module):
                 [_token_order(length, n_ctx, before, name) for name in tokens.name_lengths]
             )
         self.register_buffer("order", order, persistent=False)
-        shared = 1 + n_ctx if order is None and self.ctx.dim() == 2 else 0
+        self.lead = len(tokenizer().encode(lead))
+        if lead and (position != "end" or self.ctx.dim() > 2):
+            raise ValueError("words before the context need a shared one and the name at the end")
+        shared = 1 + self.lead + n_ctx if order is None and self.ctx.dim() == 2 else 0
         self.packing = Packing([eot + 1 for eot in tokens.eot.tolist()], shared)
 
     @property
@@ -98,13 +106,18 @@ class ContextPrompts(nn.Module):
         """Number of learned context tokens."""
         return self.ctx.shape[-2]
 
+    def start(self) -> Tensor:
+        """Return SOS and the words before the context, (1 + m, W)."""
+        return self.embeddings[0, : 1 + self.lead]
+
     def forward(self, shift: Tensor | None = None) -> TextPrompts:
         """Return the prompts; ``shift`` (B, W) is added to the context per image (CoCoOp)."""
         context = self.ctx if shift is None else self.ctx + shift[:, None]
         context = context.to(self.embeddings.dtype)
-        classes, after = self.embeddings.shape[0], self.embeddings[:, 1 + self.n_ctx :]
+        classes = self.embeddings.shape[0]
+        after = self.embeddings[:, 1 + self.lead + self.n_ctx :]
         if self.packing.start:
-            start = self.embeddings[0, :1].expand(*context.shape[:-2], -1, -1)
+            start = self.start().expand(*context.shape[:-2], -1, -1)
             return TextPrompts(after, self.packing, torch.cat([start, context], dim=-2))
         if shift is not None:
             raise SettingsError(

@@ -38,6 +38,8 @@ class PackedPart(nn.Module):
     mask: Tensor  # (R, 1, S, p + S), True for the prefix and preceding tokens of the same prompt
     slots: Tensor  # (R, Q), columns of the EOT tokens; rows with fewer repeat column 0
     order: Tensor  # (n,), the index of each prompt's EOT in the R Q slots
+    owner: Tensor  # (R, S), the prompt of each token among all C; -1 for padding
+    prompts: Tensor  # (R, Q), the prompts of each row among all C; -1 in rows with fewer
 
     def __init__(self, lengths: Sequence[int], start: int, columns: int, first: int) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class PackedPart(nn.Module):
         owner = torch.full((len(rows), size), -1)  # padding belongs to no prompt
         slots = torch.zeros(len(rows), max(len(row) for row in rows), dtype=torch.long)
         order = torch.zeros(len(lengths), dtype=torch.long)
+        prompts = torch.full_like(slots, -1)
         for r, row in enumerate(rows):
             begin = 0
             for slot, prompt in enumerate(row):
@@ -54,7 +57,7 @@ class PackedPart(nn.Module):
                 tokens = torch.arange(lengths[prompt])
                 take[r, begin:end] = (first + prompt) * columns + tokens
                 position[r, begin:end] = start + tokens
-                owner[r, begin:end] = prompt
+                owner[r, begin:end] = prompts[r, slot] = first + prompt
                 slots[r, slot] = end - 1
                 order[prompt] = r * slots.shape[1] + slot
                 begin = end
@@ -62,6 +65,7 @@ class PackedPart(nn.Module):
         seen = torch.ones(len(rows), size, start, dtype=torch.bool)
         mask = torch.cat([seen, mask], 2)[:, None]
         buffers = {"take": take, "position": position, "mask": mask, "slots": slots, "order": order}
+        buffers |= {"owner": owner, "prompts": prompts}
         for name, buffer in buffers.items():
             self.register_buffer(name, buffer, persistent=False)
 

@@ -13,11 +13,12 @@ from scripts.page.cache import NearestPatches
 from scripts.page.calibration import expected_error, reliability_bins
 from scripts.page.confusion import most_confused, shown_classes
 from scripts.page.curves import read_scalars, thinned
-from scripts.page.facts import changed_settings, duration
-from scripts.page.read import class_share, cosines_between, entropy
+from scripts.page.facts import duration
 from scripts.page.saliency import examples
 from scripts.page.thumbnails import overlay, patch_box
 from scripts.page.words import nearest_rows
+from scripts.probing.reads import class_share, cosines_between, entropy
+from scripts.probing.settings import changed_settings
 from trainers.refiner import LocalCache
 
 

@@ -13,7 +13,7 @@ import torch
 
 from dassl.utils import UsageError
 from scripts.page.render import TITLES
-from scripts.page.run import epoch_of_test, full_config, spread
+from scripts.probing.run import epoch_of_test, full_config, spread
 from tests.scripts.page.conftest import ROOT, Make, Report, load_script
 from tests.toy import toy_resnet_state_dict
 from tests.trainers.classifier.runs import METHODS, Runs
@@ -42,7 +42,7 @@ def test_sections_and_numbers(method: str, runs: Runs, report: Make) -> None:
     (run,) = made.runs
     refined = method.startswith("TextRefiner")
     expected = set() if refined else set(CACHE)
-    if method.endswith(("PromptKD", "MMRL")):
+    if method.endswith(("PromptKD", "MMRL", "TaskRes")):
         expected.add("words")  # the teacher's text features, and hand-written prompts
     assert omitted(run) == expected
     ids = [a["id"] for a in made.page.all("section")]

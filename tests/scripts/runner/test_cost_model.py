@@ -39,7 +39,18 @@ def test_finished_runs(model: CostModel, work: Work, seconds: float, peak: float
 
 
 def test_every_method_of_the_protocols_is_known(model: CostModel) -> None:
-    for learner in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "MMRL", "PromptKD"):
+    for learner in (
+        "CoOp",
+        "CoCoOp",
+        "KgCoOp",
+        "TCP",
+        "MaPLe",
+        "PromptSRC",
+        "MMRL",
+        "TaskRes",
+        "ATPrompt",
+        "PromptKD",
+    ):
         for trainer in (learner, f"TextRefiner{learner}"):
             for backbone in TOWERS:
                 assert model.knows(trainer, backbone)

@@ -1,5 +1,6 @@
 """The protocol table and its jobs: folders, configs, epochs and options."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -361,7 +362,8 @@ def test_missing_table_is_reported_in_one_sentence(place: Workspace) -> None:
         jobs(place, "coop", "base2new")
 
 
-def test_every_protocol_of_every_method_finds_its_configs() -> None:
+def test_every_protocol_of_every_method_finds_its_configs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.runner.plan.read_config", cache(read_config))  # half the time
     real = Workspace(ROOT, ROOT / "data", ROOT / "output")
     for method in real.table.methods:
         for protocol in protocols_of(method, real):

@@ -189,6 +189,12 @@ def test_trainers_that_the_release_does_not_have(world, release, tmp_path, capsy
     world.trained("TextRefinerKgCoOp", tmp_path / "kgcoop", "OPTIM.MAX_EPOCH", 1)
     error = refused(capsys, tmp_path, "release", tmp_path / "kgcoop")
     assert "contains TextRefinerKgCoOp, but the release has only" in error
+    world.trained("TextRefinerATPrompt", tmp_path / "atprompt", "OPTIM.MAX_EPOCH", 1)
+    error = refused(capsys, tmp_path, "release", tmp_path / "atprompt")
+    assert "contains TextRefinerATPrompt, but the release has only" in error
+    world.trained("TextRefinerTCP", tmp_path / "tcp", "OPTIM.MAX_EPOCH", 1)
+    error = refused(capsys, tmp_path, "release", tmp_path / "tcp")
+    assert "contains TextRefinerTCP, but the release has only" in error
 
 
 @pytest.mark.parametrize(

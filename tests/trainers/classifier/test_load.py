@@ -13,7 +13,7 @@ from dassl.utils import UsageError, read_image
 from tests.toy import save_toy_clip
 from tests.trainers.classifier.runs import METHODS, Runs
 from tests.trainers.public_layouts import EPOCH, LAYOUTS
-from tests.trainers.toy_runs import TOY_OPTIONS
+from tests.trainers.toy_runs import CLASS_BOUND, TOY_OPTIONS
 from trainers.checkpoints.convert import to_ours
 from trainers.classifier import load
 from trainers.classifier.shapes import READERS
@@ -45,7 +45,7 @@ def test_logits_equal_the_trainers(method: str, runs: Runs, tmp_path: Path) -> N
     assert not any(p.requires_grad for p in classifier.model.parameters())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in CLASS_BOUND])
 def test_other_classes_equal_a_trainer_of_these_classes(method: str, runs: Runs) -> None:
     folder = runs.folder(method)
     trainer = runs.world.build(method, folder, "DATASET.SUBSAMPLE_CLASSES", "new")
@@ -62,6 +62,17 @@ def test_other_classes_equal_a_trainer_of_these_classes(method: str, runs: Runs)
     torch.testing.assert_close(other.logits(runs.images), expected, **CLOSE)
     direct = load(folder, classnames=trainer.dm.dataset.classnames)
     torch.testing.assert_close(direct.logits(runs.images), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("method", CLASS_BOUND)
+def test_parameters_of_single_classes_know_their_classes_only(method: str, runs: Runs) -> None:
+    folder = runs.folder(method)
+    classifier = load(folder)
+    for names in (["cat", "dog", "bee"], ["cat"], classifier.classnames[::-1]):
+        with pytest.raises(SettingsError, match=f"this {method} learned values for each class"):
+            classifier.with_classes(names)
+        with pytest.raises(SettingsError, match=f"this {method} learned values for each class"):
+            load(folder, classnames=names)
 
 
 def test_zero_shot_needs_class_names(runs: Runs, tmp_path: Path) -> None:
@@ -131,6 +142,8 @@ def test_without_recorded_transform_the_clips_own_is_used(
 
 # The shapes tell how many blocks have tokens, but not which.
 NOT_IN_SHAPES = {"TRAINER.MMRL.REP_LAYERS": TOY_OPTIONS["MMRL"]["REP_LAYERS"]}
+NOT_IN_SHAPES |= {"TRAINER.ATPROMPT.ATTRIBUTES": ["color", "shape"]}
+NOT_IN_SHAPES |= {"TRAINER.TCP.LAYER": TOY_OPTIONS["TCP"]["LAYER"]}
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.removeprefix("TextRefiner") in READERS])

@@ -15,7 +15,9 @@ from trainers.feature_store.features import image_encoder_of
 from trainers.feature_store.loaders import use_feature_store
 
 FROZEN = ["ZeroshotCLIP", "CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp"]
-FROZEN += ["KgCoOp", "TextRefinerKgCoOp"]
+FROZEN += ["KgCoOp", "TextRefinerKgCoOp", "TCP", "TextRefinerTCP"]
+FROZEN += ["TaskRes", "TextRefinerTaskRes"]
+FROZEN += ["ATPrompt", "TextRefinerATPrompt"]
 TRAINED_TOWER = ["MaPLe", "TextRefinerMaPLe", "PromptSRC", "PromptKD", "TextRefinerPromptKD"]
 TRAINED_TOWER += ["MMRL", "TextRefinerMMRL"]
 PLAIN = ["INPUT.TRANSFORMS", ("normalize",)]  # no augmentation

@@ -1,19 +1,40 @@
 """What texts read from the cache: weights over the entries, and how much depends on the class.
 
-Symbols are those of docs/method.md: T text features (..., C, d), A entries (M, d), and the read
-R = softmax(s T A^T) A, (..., C, d).
+Symbols are those of docs/method.md: T text features (..., C, d), A entries (M, d), the read
+R = softmax(s T A^T) A, (..., C, d), and W = [W1, W2]. Numbers are computed in the refiner's type.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from trainers.refiner import TextRefiner
 
-__all__ = ["ReadMeter", "class_share", "cosines_between", "entropy", "versions"]
+__all__ = [
+    "RANDOM_SEED",
+    "VERSIONS",
+    "ReadMeter",
+    "class_share",
+    "cosines_between",
+    "entropy",
+    "random_entries",
+    "versions",
+]
 
 IMAGES_AT_ONCE = 16
+RANDOM_SEED = 0
+# The text features that classify -> what they are. Those below the first line need a cache.
+VERSIONS = {
+    "model": "T' as trained",
+    "plain": "T, without refinement",
+    "renormalized": "T', L2-normalized",
+    "mean": "T', R replaced by its mean over the classes",
+    "zero": "T', R replaced by 0",
+    "cache_mean": "T', R replaced by the mean of A",
+    "random": "T', A replaced by random rows",
+}
 
 
 def entropy(weights: Tensor) -> Tensor:
@@ -33,63 +54,98 @@ def class_share(read: Tensor) -> Tensor:
 
 def cosines_between(rows: Tensor) -> Tensor:
     """Return the cosines of all pairs i < j of rows, (..., n (n - 1) / 2), of (..., n, d)."""
-    unit = torch.nn.functional.normalize(rows.float(), dim=-1)
+    unit = torch.nn.functional.normalize(rows, dim=-1)
     count = rows.shape[-2]
     first, second = torch.triu_indices(count, count, offset=1, device=rows.device)
     return (unit @ unit.transpose(-1, -2))[..., first, second]
 
 
+def random_entries(entries: Tensor, seed: int) -> Tensor:
+    """Return rows (M, d) that are drawn as an untrained cache is, in the type of ``entries``."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.rand(entries.shape, generator=generator, dtype=torch.float32)
+    return torch.nn.functional.normalize(rows.to(entries), dim=-1)
+
+
+def in_type_of(refiner: TextRefiner, text: Tensor) -> Tensor:
+    """Return T in the type in which the refiner computes."""
+    return text.to(refiner.align.inner.weight.dtype)
+
+
 def refined_with(refiner: TextRefiner, text: Tensor, read: Tensor) -> Tensor:
     """Return T' with ``read`` in the place of R; its classes broadcast, (..., C, d)."""
-    text = text.float()
+    text = in_type_of(refiner, text)
     return refiner.combine(text, read.to(text.dtype).expand_as(text))
 
 
-def versions(refiner: TextRefiner, text: Tensor) -> dict[str, Tensor]:
+def versions(refiner: TextRefiner, text: Tensor, seed: int = RANDOM_SEED) -> dict[str, Tensor]:
     """Return the text features (..., C, d) that classify, as trained and with changes.
 
-    model: T', as trained; plain: T, without the refiner; mean: T' with R replaced by its mean over
-    the classes; zero: T' with R replaced by 0.
+    The names are those of `VERSIONS`; without a cache no read is replaced.
+
+    Args:
+        text: T, (..., C, d).
+        seed: of the random rows, see `random_entries`.
     """
+    text = in_type_of(refiner, text)
+    refined = refiner(text)
+    found = {
+        "model": refined,
+        "plain": text,
+        "renormalized": torch.nn.functional.normalize(refined, dim=-1),
+    }
+    entries = refiner.cache.entries
+    if not len(entries):
+        return found
     read = refiner.read(text)
-    return {
-        "model": refiner(text),
-        "plain": text.float(),
+    rows = random_entries(entries, seed)
+    return found | {
         "mean": refined_with(refiner, text, read.mean(dim=-2, keepdim=True)),
         "zero": refined_with(refiner, text, torch.zeros_like(read)),
+        "cache_mean": refined_with(refiner, text, entries.mean(dim=0)),
+        "random": functional_call(refiner, {"cache.entries": rows}, (text,)),
     }
 
 
 class ReadMeter:
-    """Average the statistics of the read over images; without text per image there is one text."""
+    """Average the statistics of the read over images; without text per image there is one text.
+
+    Attributes:
+        count: texts that were added.
+        extremes: smallest and largest weight and cosine over all of them.
+    """
 
     def __init__(self, refiner: TextRefiner) -> None:
         self.refiner = refiner
         self.count = 0
         self.sums: dict[str, Tensor] = {}
         self.extremes: dict[str, float] = {}
+        square = torch.eye(refiner.cache.entries.shape[1]).to(refiner.align.inner.weight)
+        # W without inputs from the read, or still zero, adds nothing that could have a share.
+        self.adds = bool(refiner.added(torch.zeros_like(square), square).any())
 
     @torch.no_grad()
     def add(self, text: Tensor) -> None:
         """Add T, (C, d), or (B, C, d) of B images."""
         # All pairs of classes are compared for each image, so few images fit into memory at once.
         for part in (text if text.dim() == 3 else text[None]).split(IMAGES_AT_ONCE):
-            self._add(part)
+            self._add(in_type_of(self.refiner, part))
 
     def _add(self, text: Tensor) -> None:
-        weights, read = self.refiner.cache.weights(text.float()), self.refiner.read(text)
+        weights, read = self.refiner.cache.weights(text), self.refiner.read(text)
         refined = self.refiner(text)
-        change, size = refined - text.float(), text.float().norm(dim=-1)
-        cosines = torch.nn.functional.cosine_similarity(refined, text.float(), dim=-1)
+        change, size = refined - text, text.norm(dim=-1)
         values = {
             "weights": weights,
             "entropy": entropy(weights),
             "share": class_share(read),
             "change": change.norm(dim=-1) / size,
             "change_share": class_share(change),
-            "text_cosine": cosines,
+            "text_cosine": torch.nn.functional.cosine_similarity(refined, text, dim=-1),
         }
         self._extend("weight", weights)
+        if self.adds:
+            values["added_share"] = class_share(self.refiner.added(torch.zeros_like(text), read))
         if text.shape[1] > 1:
             between = cosines_between(read)
             values["read_cosine"] = between.mean(dim=-1)

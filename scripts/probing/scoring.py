@@ -1,5 +1,6 @@
 """Classify the test images once, with the model as it is and with changes to its refinement."""
 
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from dassl.utils.tools import is_terminal
 from trainers.losses import class_logits
 from trainers.refiner import full_precision
 
-from .read import ReadMeter, versions
+from .reads import RANDOM_SEED, ReadMeter, versions
+from .records import ClassRead, Reading, Replacement
 from .run import Run
 
-__all__ = ["Scores", "batches", "progress", "score"]
+__all__ = ["Scores", "batches", "progress", "replacements", "score", "statistics"]
 
 Item = TypeVar("Item")
 
@@ -30,7 +32,7 @@ class Scores:
     """The results for N test images and C compared classes.
 
     logits: (N, C); labels: (N,), positions in ``run.classes``; paths: N.
-    predictions: (N,) for each version of the refinement, see `scripts.page.read.versions`; empty
+    predictions: (N,) for each version of the refinement (`scripts.probing.reads.versions`); empty
         without a refiner.
     read: what the texts read from the cache; None without a refiner or a cache.
     """
@@ -55,7 +57,8 @@ class Scores:
 
 def progress(items: Iterable[Item], total: int, title: str) -> "tqdm[Item]":
     """Return a progress bar on stderr, which is disabled if stderr is not a terminal."""
-    return tqdm(items, total=total, desc=title, leave=False, disable=not is_terminal(sys.stderr))
+    hidden = not is_terminal(sys.stderr)
+    return tqdm(items, total=total, desc=title, unit="batch", leave=False, disable=hidden)
 
 
 def batches(run: Run, images: list[Any], title: str) -> Iterator[dict[str, Any]]:
@@ -71,8 +74,11 @@ def batches(run: Run, images: list[Any], title: str) -> Iterator[dict[str, Any]]
 
 
 @torch.no_grad()
-def score(run: Run) -> Scores:
+def score(run: Run, seed: int = RANDOM_SEED) -> Scores:
     """Return the results of the run's model for its test images.
+
+    Args:
+        seed: of the random rows, see `scripts.probing.reads.versions`.
 
     Raises:
         UsageError: logits are NaN or infinite; the message names the image.
@@ -91,7 +97,7 @@ def score(run: Run) -> Scores:
         text = learner.encode_text(features)[..., columns, :]
         if meter is not None:
             meter.add(text)
-        return {"model": text} if refiner is None else versions(refiner, text)
+        return {"model": text} if refiner is None else versions(refiner, text, seed)
 
     check = LogitCheck()
     logits, labels, paths = [], [], []
@@ -120,4 +126,49 @@ def score(run: Run) -> Scores:
         paths,
         {name: torch.cat(parts).numpy() for name, parts in predictions.items()},
         meter,
+    )
+
+
+def replacements(scores: Scores) -> list[Replacement]:
+    """Return accuracy and changed predictions of each version of the refinement, as trained first.
+
+    Without a refiner there is none.
+    """
+    labels, found = scores.labels, []
+    for name, predictions in scores.predictions.items():
+        model, right = scores.predictions["model"] == labels, predictions == labels
+        found.append(
+            Replacement(
+                version=name,
+                accuracy=100 * float(right.mean()),
+                changed=int((predictions != scores.predictions["model"]).sum()),
+                newly_wrong=int((model & ~right).sum()),
+                newly_right=int((~model & right).sum()),
+            )
+        )
+    return found
+
+
+def statistics(meter: ReadMeter, classes: list[str]) -> Reading:
+    """Return what the texts of ``classes`` read, in the order of the rows of T."""
+    size, many = len(meter.refiner.cache.entries), len(classes) > 1
+    most, entropies = math.log(size), meter.mean("entropy")
+    rows = [
+        ClassRead(name=name, entropy=h, relative_entropy=h / most if most else None)
+        for name, h in zip(classes, entropies, strict=True)
+    ]
+    mean = sum(entropies) / len(classes)
+    return Reading(
+        texts=meter.count,
+        weight_min=size * meter.extremes["weight_min"],
+        weight_max=size * meter.extremes["weight_max"],
+        mean_entropy=mean,
+        max_entropy=most,
+        relative_entropy=mean / most if most else None,
+        share=meter.mean("share"),
+        added_share=meter.mean("added_share") if meter.adds else None,
+        cosine_min=meter.extremes["cosine_min"] if many else None,
+        cosine_mean=meter.mean("read_cosine") if many else None,
+        cosine_max=meter.extremes["cosine_max"] if many else None,
+        classes=rows,
     )

@@ -1,7 +1,10 @@
 """Open a run folder: its records, its model, and the images that it was tested on."""
 
+import io
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from trainers.classifier import Classifier, load
 from trainers.classifier.quiet import log_to_stderr
 from trainers.settings import extend_cfg
 
-__all__ = ["Run", "epoch_of_test", "full_config", "open_run", "spread"]
+__all__ = ["Run", "epoch_of_test", "full_config", "halves", "open_run", "spread"]
 
 CONFIG = "config.yaml"
 
@@ -31,12 +34,15 @@ class Run:
         folder: the folder that was given; ``model_folder`` has the checkpoints and curves.
         cfg: the whole config; DATASET.ROOT is the folder that the images were read from.
         classifier: the model for the classes of the dataset.
-        dataset: its name.
+        dataset: its name; ``source`` is the dataset with its splits.
         classes: C names of the classes that are compared; ``columns`` are their labels.
         split: name of the tested split; ``test`` are its images, at most ``max_images`` of them,
             and ``test_size`` is the number without this limit.
         train: training images, at most ``max_images``; ``train_size`` as above.
-        records: the contents of run.json, result.json and checkpoint.json.
+        class_group: which classes are compared: all, base or new.
+        max_images: the limit of ``test`` and ``train``, or None.
+        records: the contents of run.json, result.json and checkpoint.json, and the description of
+            the images that were read as "data".
     """
 
     folder: Path
@@ -44,6 +50,7 @@ class Run:
     cfg: CfgNode
     classifier: Classifier
     dataset: str
+    source: Any
     classes: list[str]
     columns: list[int]
     split: str
@@ -51,6 +58,8 @@ class Run:
     test_size: int
     train: list[Any]
     train_size: int
+    class_group: str
+    max_images: int | None
     records: dict[str, Any]
 
     @property
@@ -67,9 +76,9 @@ class Run:
         return f"{self.dataset}{part}, {self.split} split, {len(self.test):,}{cut} images"
 
     @property
-    def class_group(self) -> str:
-        """Which classes are compared: all, base or new."""
-        return self.records["class_group"]
+    def is_test(self) -> bool:
+        """Whether the folder is that of a test of another folder's model."""
+        return self.model_folder != self.folder
 
 
 def full_config(folder: Path) -> CfgNode:
@@ -150,33 +159,75 @@ def open_run(
         device=device,
         batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
     )
-    split = cfg.TEST.SPLIT
-    images = list((dataset.val if split == "val" else dataset.test) or [])
-    if not images:
-        raise UsageError(f"{data['name']} has no images in the split {split!r} of the run")
-    group = getattr(dataset, "class_groups", {}).get(split)
-    columns = list(group.labels) if group else list(range(len(names)))
-    test, train = spread(images, max_images), spread(list(dataset.train_x), max_images)
+    train = spread(list(dataset.train_x), max_images)
     return Run(
         folder=folder,
         model_folder=model_folder,
         cfg=cfg,
         classifier=classifier,
         dataset=data["name"],
-        classes=[names[label] for label in columns],
-        columns=columns,
-        split="test" if group else split,
-        test=test,
-        test_size=len(images),
+        source=dataset,
         train=train,
         train_size=len(dataset.train_x),
+        max_images=max_images,
         records={
             "run": read_run_record(folder),
             "result": result,
             "checkpoint": record,
-            "class_group": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
+            "data": data,
         },
+        **_tested(dataset, cfg, cfg.TEST.SPLIT, max_images),
     )
+
+
+def _tested(dataset: Any, cfg: CfgNode, split: str, limit: int | None) -> dict[str, Any]:
+    """Return the attributes of a `Run` that describe the images and classes of a split."""
+    images = list((dataset.val if split == "val" else dataset.test) or [])
+    if not images:
+        name = describe_data(dataset, cfg.DATASET.ROOT)["name"]
+        raise UsageError(f"{name} has no images in the split {split!r} of the run")
+    names = list(dataset.classnames)
+    group = getattr(dataset, "class_groups", {}).get(split)
+    columns = list(group.labels) if group else list(range(len(names)))
+    return {
+        "classes": [names[label] for label in columns],
+        "columns": columns,
+        "split": "test" if group else split,
+        "test": spread(images, limit),
+        "test_size": len(images),
+        "class_group": group.name if group else cfg.DATASET.SUBSAMPLE_CLASSES,
+    }
+
+
+def halves(run: Run) -> list[Run]:
+    """Return the run on its base and on its new classes, or the run alone if it has no halves.
+
+    A training on the base classes has new classes, which its model then gets as class names, except
+    where each trained class has its own context. So has a training on the images of all classes
+    that tests them in groups (DATASET.DISTILL_ON all). A test has the classes that it tested.
+    """
+    if run.is_test:
+        return [run]
+    groups: Mapping[str, Any] = getattr(run.source, "class_groups", {})
+    if groups:
+        parts = [_tested(run.source, run.cfg, split, run.max_images) for split in groups]
+        return [replace(run, **part) for part in parts]
+    if run.class_group != "base" or _class_contexts(run):
+        return [run]
+    cfg = run.cfg.clone()
+    cfg.DATASET.SUBSAMPLE_CLASSES = "new"
+    with redirect_stdout(io.StringIO()):  # `open_run` has printed the warnings on this dataset
+        dataset = build_dataset(cfg)
+    classifier = run.classifier.with_classes(list(dataset.classnames))
+    tested = _tested(dataset, cfg, cfg.TEST.SPLIT, run.max_images)
+    records = {**run.records, "data": describe_data(dataset, cfg.DATASET.ROOT)}
+    return [run, replace(run, classifier=classifier, source=dataset, records=records, **tested)]
+
+
+def _class_contexts(run: Run) -> bool:
+    """Whether each class has its own context (TRAINER.COOP.CSC), which no other class can use."""
+    context = getattr(getattr(run.classifier.model.learner, "prompts", None), "ctx", None)
+    return context is not None and context.dim() == 3
 
 
 def epoch_of_test(result: Any) -> int | None:

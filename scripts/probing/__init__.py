@@ -1,0 +1,1 @@
+"""What the cache of trained runs does: measures for scripts/probe.py and the report."""
