@@ -128,6 +128,13 @@ def test_settings_of_each_method_are_those_of_the_protocols() -> None:
     assert checked > 20
 
 
+def test_every_section_with_a_precision_is_listed() -> None:
+    listed = re.search(r"`TRAINER\.<LEARNER>\.PREC` \(([^)]*)\)", words("docs/precision.md"))
+    assert listed is not None
+    sections = [key.split(".")[1] for key in defaults() if re.fullmatch(r"TRAINER\.\w+\.PREC", key)]
+    assert sorted(listed[1].split(", ")) == sorted(sections)
+
+
 def test_every_method_is_listed() -> None:
     assert {code for code in inline_code(words("docs/protocols.md")) if "-" not in code} >= {
         method for method in PROTOCOLS.methods if "-" not in method

@@ -9,15 +9,30 @@ from scripts.tables.load import FEW_SHOT, Run
 Key = Callable[[Run], Hashable]
 # The settings that the exceptions of configs/protocols.yaml vary by dataset and shots.
 VARIED = (
-    "DATALOADER.TRAIN_X.BATCH_SIZE",
     "OPTIM.MAX_EPOCH",
+    "TRAINER.ATPROMPT.ATTRIBUTES",
+    "TRAINER.ATPROMPT.N_ATT",
+    "TRAINER.ATPROMPT.N_CTX",
     "TRAINER.MMRL.REG_WEIGHT",
     "TRAINER.MMRL.REP_DIM",
     "TRAINER.PROMPTKD.KD_WEIGHT",
     "TRAINER.PROMPTKD.TEACHER_WEIGHTS",
     "TRAINER.PROMPTSRC.GPA_MEAN",
     "TRAINER.PROMPTSRC.GPA_STD",
+    "TRAINER.TaskRes.RESIDUAL_SCALE",
 )
+# Those that they vary for some trainers only; two values of another trainer are two settings.
+VARIED_FOR = {
+    "MMRL": ("DATALOADER.TRAIN_X.BATCH_SIZE",),
+    "TextRefinerMMRL": ("DATALOADER.TRAIN_X.BATCH_SIZE",),
+    "TaskRes": ("OPTIM.LR",),
+    "TextRefinerTaskRes": ("OPTIM.LR",),
+}
+
+
+def varied(trainer: str) -> tuple[str, ...]:
+    """Return the settings that the protocols vary by dataset and shots for a trainer."""
+    return (*VARIED, *VARIED_FOR.get(trainer, ()))
 
 
 def setting(run: Run) -> Hashable:
@@ -29,9 +44,10 @@ def setting(run: Run) -> Hashable:
 def protocol_setting(run: Run) -> Hashable:
     """Return what must agree for runs on several datasets or numbers of shots to share a row.
 
-    This is `setting` without the settings that the protocols vary (`VARIED`).
+    This is `setting` without the settings that the protocols vary (`varied`).
     """
-    settings = {key: value for key, value in run.settings.items() if key not in VARIED}
+    left_out = varied(run.trainer)
+    settings = {key: value for key, value in run.settings.items() if key not in left_out}
     return (run.trainer, run.selection, json.dumps(settings, sort_keys=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scripts.tables.grouping import VARIED, Key, group_by, protocol_setting, setting
+from scripts.tables.grouping import Key, group_by, protocol_setting, setting, varied
 from scripts.tables.load import Run
 from scripts.tables.published import AVERAGE, Published
 from scripts.tables.statistics import Cell, average
@@ -205,7 +205,7 @@ def _seed_notes(row: Row, group: Sequence[Run], expected: Sequence[int]) -> list
 def _varied_notes(row: Row, group: Sequence[Run], place: Name) -> list[str]:
     """Return notes on the settings that the protocol varies along a row."""
     notes = []
-    for key in VARIED:
+    for key in varied(group[0].trainer):
         pairs = [(str(run.settings.get(key, "not set")), place(run)) for run in group]
         if len({value for value, _ in pairs}) > 1:
             notes.append(f"{row.method}: the protocol varies {key}: {_values_by_place(pairs)}")

@@ -3,7 +3,7 @@
 Runs that differ in backbone, split, shots, source or training images are put in different tables;
 runs that differ in a trainer option, the config, the selection rule or its epoch are put in
 different rows. Only the settings that the protocols vary between datasets and shots
-(`scripts.tables.grouping.VARIED`) may differ along a row. The zero-shot model has neither shots
+(`scripts.tables.grouping.varied`) may differ along a row. The zero-shot model has neither shots
 nor a source: it is a row of every table of its dataset.
 """
 

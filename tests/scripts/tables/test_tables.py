@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from dassl.config.flat import read_config
 from scripts import results
 from scripts.runner.protocol_table import ProtocolTable
-from scripts.tables.grouping import VARIED
+from scripts.tables.grouping import varied
 from scripts.tables.load import Found, find
 from scripts.tables.published import Published
 from scripts.tables.render import FORMATS
@@ -116,17 +116,39 @@ def test_varied_contains_every_setting_that_the_protocols_vary() -> None:
     datasets = [path.stem for path in (ROOT / "configs" / "datasets").glob("*.yaml")]
     for method in table.methods:
         for protocol in ("base2new", "fewshot"):
-            seen = []
+            seen, trainers = [], set()
             for dataset in datasets:
                 if table.is_synthetic(dataset) or protocol not in table.protocols(method):
                     continue
                 for shots in table.setting(method, protocol, dataset).shots:
                     setting = table.setting(method, protocol, dataset, shots)
                     path = ROOT / "configs" / "trainers" / f"{setting.config_path}.yaml"
+                    trainers.add(setting.trainer)
                     seen.append({**read_config(path), **setting.options})
             keys = {key for flat in seen for key in flat}
-            varied = {key for key in keys if len({str(flat.get(key)) for flat in seen}) > 1}
-            assert varied <= set(VARIED), (method, protocol)
+            differing = {key for key in keys if len({str(flat.get(key)) for flat in seen}) > 1}
+            known = {key for trainer in trainers for key in varied(trainer)}
+            assert differing <= known, (method, protocol)
+
+
+@pytest.mark.parametrize(("trainer", "rows"), [("TaskRes", 1), ("CoOp", 2)])
+def test_learning_rates_share_a_row_only_where_the_protocol_varies_them(
+    trainer: str, rows: int, output: Output
+) -> None:
+    for dataset, rate in (("DTD", 0.1), ("EuroSAT", 0.2)):
+        output.add(70.0, trainer=trainer, dataset=dataset, settings={"OPTIM.LR": rate})
+    (table,) = [table for table in output.tables() if "average" in table.title]
+    found = [note for note in table.notes if "OPTIM.LR" in note]
+    if rows == 1:
+        (row,) = table.rows
+        assert row.cells["base"].mean == 70.0
+        assert found == [f"{trainer}: the protocol varies OPTIM.LR: 0.1 (DTD), 0.2 (EuroSAT)"]
+    else:  # no average: each setting has one of the two datasets
+        assert not table.rows
+        assert [note.split(": ")[1] for note in found] == [
+            "no average (only DTD)",
+            "no average (only EuroSAT)",
+        ]
 
 
 def test_zero_shot_is_averaged_over_the_datasets_of_trained_rows(output: Output) -> None:
