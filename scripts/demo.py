@@ -46,6 +46,13 @@ SAME_IMAGES = {
     "TEST.SELECT_ON_TEST": "False",
 }
 OWN_PROTOCOL = "PromptKD by its own protocol"
+
+
+def few_shot(label: str, method: str) -> Method:
+    """Return a row of the table of all classes, which parameters of single classes need."""
+    return Method(label, method, "fewshot", shots=(16,), classes=("all",))
+
+
 ALL = Demo(
     "demo-all",
     [
@@ -70,8 +77,6 @@ ALL = Demo(
             Method(
                 "PromptKD + TextRefiner", "textrefiner-promptkd", options=SAME_IMAGES, shots=(16,)
             ),
-        ],
-        [
             Method(
                 "PromptKD, all images", "promptkd", subfolder="own_protocol", apart=OWN_PROTOCOL
             ),
@@ -82,15 +87,21 @@ ALL = Demo(
                 apart=OWN_PROTOCOL,
             ),
         ],
+        [Method("zero-shot CLIP", "coop", "zeroshot", seeds=(1,), classes=("all",))],
+        [few_shot("CoOp", "coop")],
+        [few_shot("CoOp + TextRefiner", "textrefiner")],
+        [few_shot("TaskRes", "taskres")],
+        [few_shot("TaskRes + TextRefiner", "textrefiner-taskres")],
     ],
     remark="""\
-Every trained row of the first table saw the same images: 16 of each base class, drawn by the seed,
-and none of a new class. PromptKD and PromptKD + TextRefiner saw them without labels
-(DATASET.DISTILL_ON few_shot); their teacher, PromptSRC on a larger CLIP (critters-vit-s), saw those
-of seed 1 with labels and teaches all seeds. In the table of PromptKD's own protocol (DISTILL_ON
-all) students see unlabeled images of all classes, the new ones included, as in the papers: all
-training images without TextRefiner, 16 of each class with it. Those numbers do not belong beside
-the others.
+Every trained row of the table of base and new classes saw the same images: 16 of each base class,
+drawn by the seed, and none of a new class. PromptKD and PromptKD + TextRefiner saw them without
+labels (DATASET.DISTILL_ON few_shot); their teacher, PromptSRC on a larger CLIP (critters-vit-s),
+saw those of seed 1 with labels and teaches all seeds. In the tables of PromptKD's own protocol
+(DISTILL_ON all) students see unlabeled images of all classes, the new ones included, as in the
+papers: all training images without TextRefiner, 16 of each class with it. Those numbers do not
+belong beside the others. In the table of all classes, 16 images of each class are seen with labels:
+TaskRes has parameters for each class, which cannot classify new ones.
 """,
 )
 

@@ -13,7 +13,10 @@ from .settings import extend_cfg
 __all__ = ["extend_cfg"]
 
 # The modules with this project's trainers; files that are added to the folder come after them.
-OWN = ("cocoop", "coop", "maple", "promptkd", "promptsrc", "zsclip")
+OWN = (
+    *("atprompt", "cocoop", "coop", "kgcoop", "maple", "mmrl", "promptkd", "promptsrc", "taskres"),
+    *("tcp", "zsclip"),
+)
 
 if hasattr(TRAINER_REGISTRY, "import_files"):  # the original Dassl's registry has no such method
     TRAINER_REGISTRY.import_files(__name__, __path__, first=OWN)

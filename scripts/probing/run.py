@@ -18,6 +18,7 @@ from dassl.engine.run_records import data_differences, read_result, read_run_rec
 from dassl.engine.run_records.checkpoints import RECORD, read_record
 from dassl.utils import UsageError
 from trainers.classifier import Classifier, load
+from trainers.classifier.classifier import has_class_parameters
 from trainers.classifier.quiet import log_to_stderr
 from trainers.settings import extend_cfg
 
@@ -203,8 +204,9 @@ def halves(run: Run) -> list[Run]:
     """Return the run on its base and on its new classes, or the run alone if it has no halves.
 
     A training on the base classes has new classes, which its model then gets as class names, except
-    where each trained class has its own context. So has a training on the images of all classes
-    that tests them in groups (DATASET.DISTILL_ON all). A test has the classes that it tested.
+    where parameters belong to single classes (CSC, TaskRes). So has a training on the images of all
+    classes that tests them in groups (DATASET.DISTILL_ON all). A test has the classes that it
+    tested.
     """
     if run.is_test:
         return [run]
@@ -212,7 +214,7 @@ def halves(run: Run) -> list[Run]:
     if groups:
         parts = [_tested(run.source, run.cfg, split, run.max_images) for split in groups]
         return [replace(run, **part) for part in parts]
-    if run.class_group != "base" or _class_contexts(run):
+    if run.class_group != "base" or has_class_parameters(run.classifier.model):
         return [run]
     cfg = run.cfg.clone()
     cfg.DATASET.SUBSAMPLE_CLASSES = "new"
@@ -222,12 +224,6 @@ def halves(run: Run) -> list[Run]:
     tested = _tested(dataset, cfg, cfg.TEST.SPLIT, run.max_images)
     records = {**run.records, "data": describe_data(dataset, cfg.DATASET.ROOT)}
     return [run, replace(run, classifier=classifier, source=dataset, records=records, **tested)]
-
-
-def _class_contexts(run: Run) -> bool:
-    """Whether each class has its own context (TRAINER.COOP.CSC), which no other class can use."""
-    context = getattr(getattr(run.classifier.model.learner, "prompts", None), "ctx", None)
-    return context is not None and context.dim() == 3
 
 
 def epoch_of_test(result: Any) -> int | None:

@@ -21,8 +21,8 @@ from scripts.tables.statistics import Cell
 from scripts.tables.tables import Table, build
 
 SEEDS = (1, 2, 3)
+TEACHER_WEIGHTS = "TRAINER.PROMPTKD.TEACHER_WEIGHTS"
 WORKERS = 2  # chains of jobs at a time
-CLASSES = "DATASET.SUBSAMPLE_CLASSES"
 TAIL = 15  # lines of a failed job's log that are shown
 
 
@@ -30,7 +30,8 @@ TAIL = 15  # lines of a failed job's log that are shown
 class Method:
     """A row of a table or, if ``in_table`` is False, a training that other rows need.
 
-    Rows with the same ``apart`` have tables to themselves, with ``apart`` in the titles.
+    Rows with the same ``apart`` have tables to themselves, with ``apart`` in the titles. Teachers
+    are those of the demo's folder, also for students in a ``subfolder``.
     """
 
     label: str
@@ -40,6 +41,7 @@ class Method:
     options: Mapping[str, str] = field(default_factory=dict)
     shots: tuple[int, ...] = ()
     subfolder: str = ""
+    classes: tuple[str, ...] = ("base", "new")
     in_table: bool = True
     apart: str = ""
 
@@ -47,14 +49,19 @@ class Method:
         """Return the jobs of one seed in order; those of a student include its teacher's."""
         if seed not in self.seeds:
             return []
-        workspace = replace(workspace, output=workspace.output / self.subfolder)
         request = Request(
             self.method, self.protocol, "critters", seed, self.options, shots=self.shots
         )
+        jobs = plan(request, workspace)
+        if self.subfolder:
+            for teacher in {job.teacher for job in jobs if job.teacher}:
+                given = {TEACHER_WEIGHTS: str(teacher.weights)}
+                request = replace(request, options={**given, **self.options})
+            jobs = plan(request, replace(workspace, output=workspace.output / self.subfolder))
         return [
-            replace(job, name=f"{self.label}, {job.options[CLASSES]} classes, seed {seed}")
-            for job in plan(request, workspace)
-            if CLASSES in job.options  # the zero-shot test on all classes has no column
+            replace(job, name=f"{self.label}, {job.classes} classes, seed {seed}")
+            for job in jobs
+            if job.classes in self.classes
         ]
 
 

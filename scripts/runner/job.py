@@ -112,6 +112,7 @@ class Job:
     config: str  # <trainer>/<config> below configs/trainers
     folder: Path  # the --output-dir
     options: Mapping[str, str]
+    classes: str = "all"  # base, new or all: those of the job's accuracy
     eval_only: bool = False
     model_folder: Path | None = None  # of a test's model; None for a training or zero-shot job
     epoch: int | None = None  # of that model; None for model-best.pth.tar

@@ -244,6 +244,7 @@ class Planner:
             config=setting.config_path,
             folder=folder,
             options=self.options(setting, shots, classes, trains),
+            classes=classes,
             eval_only=not trains,
             model_folder=model,
             epoch=None if model is None else self.epoch(setting),

@@ -70,6 +70,9 @@ def wrong_values_of(info: Any) -> list[Any]:
         wrong = [[item] for item in wrong_values_of(info.item_types[0])]
         good = [1] * len(info.item_types)
         return [(), [1], [*good, 1], "1", *(item + good[1:] for item in wrong)]
+    if isinstance(info, msgspec.inspect.ListType):
+        assert info.min_length == 1
+        return [(), None, 3.5, "1", *([item] for item in wrong_values_of(info.item_type))]
     assert isinstance(info, msgspec.inspect.VarTupleType)
     return [3.5, True, *([item] for item in wrong_values_of(info.item_type))]
 

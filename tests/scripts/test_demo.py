@@ -7,7 +7,8 @@ import pytest
 
 from scripts import demo
 from scripts.runner.demo import Demo, Method
-from scripts.runner.job import Workspace
+from scripts.runner.job import ROOT, Workspace
+from scripts.runner.protocol_table import ProtocolTable
 from tests.scripts.fake_project import make_project
 
 
@@ -140,9 +141,35 @@ def test_teacher_is_trained_before_its_students_and_has_no_table_row(
 
 
 def test_long_demo_runs_every_method_with_and_without_textrefiner() -> None:
-    labels = {method.label for group in demo.ALL.groups for method in group}
-    for learner in ("CoOp", "CoCoOp", "KgCoOp", "TCP", "MaPLe", "PromptSRC", "MMRL", "PromptKD"):
-        assert {learner, f"{learner} + TextRefiner"} <= labels
+    shown = {method.method for group in demo.ALL.groups for method in group if method.in_table}
+    assert shown == set(ProtocolTable.load(ROOT / "configs/protocols.yaml").methods)
+
+
+def test_every_row_of_the_long_demo_has_a_job_for_each_of_its_columns() -> None:
+    place = Workspace(ROOT, ROOT / "data", ROOT / "output")
+    for method in (method for group in demo.ALL.groups for method in group if method.in_table):
+        trainer = place.table.setting(method.method, method.protocol, "critters").trainer
+        for seed in method.seeds:
+            jobs = [job for job in method.jobs(place, seed) if job.trainer == trainer]
+            assert tuple(job.classes for job in jobs) == method.classes, method.label
+
+
+def test_students_by_their_own_protocol_have_the_teacher_of_the_other_rows() -> None:
+    place = Workspace(ROOT, ROOT / "data", ROOT / "output")
+    chains = [chain for chain in demo.ALL.chains(place) if any(job.teacher for _, job in chain)]
+    teachers = {str(job.teacher.weights) for chain in chains for _, job in chain if job.teacher}
+    trained = {job.folder for chain in chains for _, job in chain if job.trainer == "PromptSRC"}
+    (folder,), (weights,) = trained, teachers
+    assert weights.startswith(f"{folder}/")
+    for chain in chains:
+        for method, job in chain:
+            if method.apart:
+                assert job.options["TRAINER.MODAL"] == "base2novel"
+                assert job.options["TEST.SPLIT"] == {"base": "val", "new": "test"}[job.classes]
+                assert "DATASET.DISTILL_ON" not in job.options  # all, the default
+
+
+def test_long_demo_begins_with_the_rows_of_the_short_one() -> None:
     short = [method for group in demo.SHORT.groups for method in group]
     assert short == [method for group in demo.ALL.groups for method in group][: len(short)]
 
@@ -161,11 +188,13 @@ def test_rows_apart_have_a_table_with_its_title(
 
 
 def test_long_demo_never_trains_on_images_of_new_classes() -> None:
-    """Except in the table of PromptKD's own protocol."""
+    """Except in the tables of all classes and of PromptKD's own protocol."""
     place = Workspace(demo.ROOT, demo.ROOT / "data", demo.ROOT / "output")
     for chain in demo.ALL.chains(place):
         for method, job in chain:
             if job.eval_only or method.apart:
+                continue
+            if method.classes == ("all",):  # of the table of all classes
                 continue
             assert job.options["DATASET.SUBSAMPLE_CLASSES"] == "base", method.label
             assert job.options["DATASET.NUM_SHOTS"] == "16"

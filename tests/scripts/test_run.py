@@ -100,7 +100,7 @@ def test_usage_errors_exit_with_2_and_one_line(
 ) -> None:
     assert cli.main(["cop", "base2new", "critters", "1"], {}) == 2
     assert capsys.readouterr().err == (
-        "error: unknown method 'cop': did you mean 'coop' or 'cocoop'? "
+        "error: unknown method 'cop': did you mean 'coop' or 'tcp' or 'kgcoop'? "
         f"allowed: {', '.join(METHODS)}\n"
     )
 

@@ -14,7 +14,7 @@ from .building import Builder
 from .images import Images, batches
 from .quiet import log_to_stderr
 
-__all__ = ["Classifier", "Prediction"]
+__all__ = ["Classifier", "Prediction", "has_class_parameters"]
 
 
 class Prediction(NamedTuple):
@@ -206,10 +206,15 @@ def warn_about_classes(model: RefinedCLIP, names: Sequence[str], builder: Builde
         print(f"warning: {warning}")
 
 
+def has_class_parameters(model: RefinedCLIP) -> bool:
+    """Return whether parameters belong to single classes (CSC, TaskRes)."""
+    modules = model.trainable_modules().values()
+    return any(getattr(module, "class_tensors", ()) for module in modules)
+
+
 def require_shared_parameters(model: RefinedCLIP, cfg: Any) -> None:
     """Raise SettingsError if parameters belong to single classes, such as a context for each."""
-    modules = model.trainable_modules().values()
-    if not any(getattr(module, "class_tensors", ()) for module in modules):
+    if not has_class_parameters(model):
         return
     what, other = "values for each class", "train a method without them (docs/method.md)"
     if hasattr(getattr(model.learner, "prompts", None), "ctx"):
