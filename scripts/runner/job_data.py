@@ -4,8 +4,6 @@ The dataset is built as train.py builds it, which reads its files and draws its 
 loads no image and does not import torch.
 """
 
-import contextlib
-import io
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from dassl.config import get_cfg_default
 from dassl.engine.run_records import data_differences
 from dassl.utils import UsageError
+from dassl.utils.silence import silent_thread
 from scripts.runner.job import Job, Workspace
 
 _KEYS = ("DATASET.", "TRAINER.MODAL")  # what a dataset reads, besides SEED
@@ -51,6 +50,6 @@ def _describe(root: str, seed: int, values: tuple[tuple[str, Any], ...]) -> dict
     folder = Path(root) / DATASET_REGISTRY.get(cfg.DATASET.NAME).dataset_dir
     if not folder.exists():  # building the dataset might draw or download it
         raise UsageError(f"there is no folder {folder}")
-    with contextlib.redirect_stdout(io.StringIO()):
+    with silent_thread():
         dataset = build_dataset(cfg)
     return describe_data(dataset, root)

@@ -1,7 +1,5 @@
 """Count what a job computes: classes, images, steps."""
 
-import contextlib
-import io
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils.schema import check
+from dassl.utils.silence import silent_thread
 from scripts.runner.cost_model import Work
 from scripts.runner.job import Job, Workspace
 
@@ -76,6 +75,6 @@ def _counts(name: str, root: str) -> tuple[int, int, int]:
         return kind.counts.classes, kind.counts.train or 0, kind.counts.test or 0
     cfg = get_cfg_default()
     cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.SUBSAMPLE_CLASSES = name, root, "all"
-    with contextlib.redirect_stdout(io.StringIO()):
+    with silent_thread():
         dataset = kind(cfg)
     return len(dataset.classnames), len(dataset.train_x), len(dataset.test)

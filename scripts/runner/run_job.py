@@ -35,15 +35,20 @@ from scripts.runner.plan import checkpoint_name
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 WAIT = 30.0  # seconds until a job is tried again if a run without a runner is using its folder
 POLL = 1.0  # seconds
+ERROR = "error: "  # before the sentence that tells why a command failed
 
 
 class JobFailedError(Exception):
-    """train.py ended with ``code``; the job stays unfinished."""
+    """train.py ended with ``code``, for a ``reason`` if it printed one; the job is unfinished."""
 
-    def __init__(self, job: Job, code: int) -> None:
+    def __init__(self, job: Job, code: int, reason: str = "") -> None:
         log = job.folder / "log.txt"
         where = f"its log: {log}" if log.is_file() else "it wrote no log.txt: the reason is above"
-        super().__init__(f"{job.name} failed with exit code {code}; {where}")
+        if reason:
+            where = f"{reason} (its log: {log})" if log.is_file() else reason
+        super().__init__(
+            f"{job.name} failed with exit code {code}{': ' if reason else '; '}{where}"
+        )
         self.code = code
 
 
@@ -123,15 +128,33 @@ def run_job(
         _check_unfinished(job, workspace, record)
         print(f"run   {job.name}\n      {shlex.join(command)}", file=output, flush=True)
         while True:
-            began = time.monotonic()
+            began, start = time.monotonic(), _size(output)
             code = children.run(command, workspace.root, output, threads)
             if code == 0:
                 return time.monotonic() - began
             # A run without a runner may be using the folder.
             if code != IN_USE or children.stopped.wait(WAIT):
-                raise JobFailedError(job, code)
+                raise JobFailedError(job, code, _last_error(output, start))
             if _is_finished(job, workspace, output):
                 return None
+
+
+def _size(output: IO[str] | None) -> int:
+    return 0 if output is None else os.fstat(output.fileno()).st_size
+
+
+def _last_error(output: IO[str] | None, start: int) -> str:
+    """Return the last error line that a process wrote to ``output`` after ``start`` bytes, if any.
+
+    Without a file it is on the screen already.
+    """
+    if output is None:
+        return ""
+    with open(output.name, "rb") as file:
+        file.seek(start)
+        lines = file.read().decode("utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith(ERROR)]
+    return errors[-1].removeprefix(ERROR) if errors else ""
 
 
 @contextmanager

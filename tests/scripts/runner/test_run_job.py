@@ -13,6 +13,7 @@ import pytest
 
 from dassl.engine import run_records
 from dassl.utils import UsageError
+from scripts.runner.files import LogFile
 from scripts.runner.job import Job, Request, Workspace
 from scripts.runner.plan import plan
 from scripts.runner.run_job import Children, JobFailedError, run_job
@@ -351,3 +352,19 @@ def test_train_py_exits_when_its_runner_is_killed(
     assert record_of(training)["status"] == "running"  # according to its record
     monkeypatch.delenv("FAKE_SLEEP")
     assert run_job(training, place) is not None
+
+
+def test_failure_is_reported_with_its_last_error_line(place: Workspace, tmp_path: Path) -> None:
+    training, _ = base2new(place, OPTIM__LR="0.1")
+    (place.root / "train.py").write_text(
+        "import sys\nprint('error: the first')\nprint('error: the last', file=sys.stderr)\n"
+        "print('more')\nsys.exit(2)\n"
+    )
+    with LogFile(tmp_path / "job.log") as log:
+        log.write("error: of an earlier attempt\n")
+        log.flush()
+        with pytest.raises(JobFailedError, match=r"failed with exit code 2: the last$"):
+            run_job(training, place, output=log)
+        (place.root / "train.py").write_text("import sys\nsys.exit(3)\n")
+        with pytest.raises(JobFailedError, match=r"exit code 3; it wrote no log.txt"):
+            run_job(training, place, output=log)
