@@ -252,6 +252,20 @@ class NaiveKgCoOp(Naive):
         return {"distance": self.model.learner.weight * (1 - cosines.mean())}
 
 
+class NaiveCLIPAdapter(Naive):
+    """CLIP-Adapter: the text features are encoded once, and the pooled feature is adapted."""
+
+    def image(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pooled, tokens, saliency = super().image(image)
+        own = self.model.learner
+        pooled = pooled.to(own.adapter.fc[0].weight.dtype)
+        adapted = own.adapter(pooled)
+        return own.ratio * adapted + (1 - own.ratio) * pooled, tokens, saliency
+
+    def text(self, features: Tensor) -> Tensor:
+        return self.model.learner.text
+
+
 class NaiveTaskRes(Naive):
     """TaskRes: the text features of its checkpoint, and a residual."""
 
@@ -498,6 +512,7 @@ METHODS: dict[str, Callable[..., Naive]] = {
     "MaPLe": NaiveMaPLe,
     "PromptSRC": NaivePromptSRC,
     "MMRL": NaiveMMRL,
+    "CLIPAdapter": NaiveCLIPAdapter,
     "TaskRes": NaiveTaskRes,
     "PromptKD": NaivePromptKD,
 }

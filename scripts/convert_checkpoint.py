@@ -3,9 +3,9 @@
     python scripts/convert_checkpoint.py --to ours RELEASE_OUTPUT OURS
     python scripts/convert_checkpoint.py --to release OURS RELEASE_OUTPUT --backbone ViT-B/16
 
-    --to ours       from CoOp, CoCoOp, KgCoOp, TCP, ATPrompt, MaPLe, PromptSRC, MMRL, TaskRes,
-                    PromptKD, or TextRefiner's release on CoOp or PromptKD; with --backbone the
-                    copies of CLIP in the files are checked
+    --to ours       from CoOp, CoCoOp, KgCoOp, TCP, ATPrompt, MaPLe, PromptSRC, MMRL, CLIP-Adapter,
+                    TaskRes, PromptKD, or TextRefiner's release on CoOp or PromptKD; with --backbone
+                    the copies of CLIP in the files are checked
     --to release    TextRefiner on CoOp or PromptKD; the files contain CLIP, by default the model
                     named in checkpoint.json
 

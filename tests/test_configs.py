@@ -210,6 +210,18 @@ def test_config_matches_taskress_public_one(trainer, epochs):
     check_common_base(cfg, test_batch=500)
 
 
+@pytest.mark.parametrize("trainer", ["CLIPAdapter", "TextRefinerCLIPAdapter"])
+@pytest.mark.parametrize(("name", "epochs"), [("", 200), ("_ep100", 100), ("_ep50", 50)])
+def test_config_of_clip_adapter_is_coops_in_float32(trainer, name, epochs):
+    cfg, coops = (merged(FOLDER / folder / f"vit_b16{name}.yaml") for folder in (trainer, "CoOp"))
+    own = cfg.TRAINER.CLIPADAPTER
+    assert (own.REDUCTION, own.RATIO, own.PREC) == (4, 0.2, "fp32")
+    for section in ("OPTIM", "INPUT", "DATALOADER", "MODEL"):
+        assert cfg[section] == coops[section]
+    assert ("sgd", 0.002, epochs) == (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH)
+    check_common_base(cfg)
+
+
 def check_common_base(cfg, test_batch=100):
     """Check the settings that all public configs have in common."""
     assert test_batch == cfg.DATALOADER.TEST.BATCH_SIZE

@@ -54,7 +54,7 @@ def test_the_examples_are_formatted_and_pass_ruff(followed):
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("method", ["CLIPAdapter", "LASP"])
+@pytest.mark.parametrize("method", ["SSF", "LASP"])
 def test_the_example_methods_pass_every_generic_test(followed, method):
     project, _ = followed
     done = run(
@@ -66,7 +66,7 @@ def test_the_example_methods_pass_every_generic_test(followed, method):
     assert done.returncode == 0, done.stdout[-3000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= 18
     settings = (ROOT / "trainers" / "settings.py").read_text()
-    assert "ADAPTER" not in settings
+    assert "SSF" not in settings
     assert "LASP" not in settings
 
 

@@ -14,8 +14,8 @@ __all__ = ["extend_cfg"]
 
 # The modules with this project's trainers; files that are added to the folder come after them.
 OWN = (
-    *("atprompt", "cocoop", "coop", "kgcoop", "maple", "mmrl", "promptkd", "promptsrc", "taskres"),
-    *("tcp", "zsclip"),
+    *("atprompt", "clip_adapter", "cocoop", "coop", "kgcoop", "maple", "mmrl", "promptkd"),
+    *("promptsrc", "taskres", "tcp", "zsclip"),
 )
 
 if hasattr(TRAINER_REGISTRY, "import_files"):  # the original Dassl's registry has no such method

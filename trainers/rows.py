@@ -170,6 +170,11 @@ _SECTIONS: dict[str, dict[str, Row]] = {
         "SCALE": number(0, 1, "share of the class token's head; the other head has the rest"),
         "REG_WEIGHT": number(0, MANY, "weight of the distances to the frozen CLIP's features"),
     },
+    "TRAINER.CLIPADAPTER": {
+        "PREC": PREC,
+        "REDUCTION": whole(1, MANY, "d over the hidden units of the adapter"),
+        "RATIO": number(0, 1, "share of the adapter's output in the image feature"),
+    },
     "TRAINER.TaskRes": {
         "PREC": PREC,
         "RESIDUAL_SCALE": positive("alpha of the text features T0 + alpha x"),

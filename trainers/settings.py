@@ -205,6 +205,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "SCALE": 0.7,
         "REG_WEIGHT": 1.0,
     },
+    "CLIPADAPTER": {"PREC": "fp16", "REDUCTION": 4, "RATIO": 0.2},
     "TaskRes": {"PREC": "fp16", "RESIDUAL_SCALE": 0.5},
     "PROMPTKD": {
         **_DEEP_PROMPTS,

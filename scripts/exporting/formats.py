@@ -59,13 +59,24 @@ def require_matrix(classifier: Any, name: str) -> None:
         )
 
 
+def require_plain_features(classifier: Any, name: str) -> None:
+    """Raise UsageError for a method that classifies by more than the normalized pooled feature."""
+    if not classifier.model.learner.normalized_features:
+        raise UsageError(
+            f"--to {name} is for the normalized feature of an image encoder, but "
+            f"{classifier.method} adapts it or adds another: export it with --to onnx, which "
+            "contains the whole model"
+        )
+
+
 def require_plain_image_encoder(classifier: Any, name: str) -> None:
-    """Raise UsageError for a method that changes the backbone's image encoder."""
+    """Raise UsageError for a method that changes the backbone's image encoder or its feature."""
     if not classifier.model.learner.frozen_image_encoder:
         raise UsageError(
             f"--to {name} contains the backbone's own image encoder, but {classifier.method} has "
             "learned visual prompts in it: export it with --to onnx, which contains them"
         )
+    require_plain_features(classifier, name)
 
 
 def image_settings(classifier: Any) -> dict[str, Any]:

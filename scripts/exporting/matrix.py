@@ -7,9 +7,9 @@ from typing import Any
 from safetensors.torch import save
 from torch import tensor
 
-from dassl.utils import UsageError, atomic_path
+from dassl.utils import atomic_path
 
-from .formats import Written, require_matrix
+from .formats import Written, require_matrix, require_plain_features
 
 FILE = "classifier.safetensors"
 
@@ -54,11 +54,7 @@ def head_notes(classifier: Any) -> list[str]:
 def write(classifier: Any, folder: Path, images: Sequence[str]) -> Written:
     """Write the matrix; ``images`` are not needed."""
     require_matrix(classifier, "matrix")
-    if not classifier.model.learner.normalized_features:
-        raise UsageError(
-            f"--to matrix is for one normalized image feature, but {classifier.method} classifies "
-            "the classes of its training by two: export it with --to onnx, which contains both"
-        )
+    require_plain_features(classifier, "matrix")
     write_head(classifier, folder)
     notes = head_notes(classifier)
     if not classifier.model.learner.frozen_image_encoder:

@@ -69,8 +69,9 @@ ALIASES = {"TextRefiner": "TextRefinerCoOp", "ZeroshotCLIP": "CoOp", "ZeroshotCL
 # Learners that encode as CoOp does, up to a few tokens, and were not measured themselves.
 LIKE_COOP = ("KgCoOp", "TCP", "ATPrompt")
 ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in LIKE_COOP for twin in ("", "TextRefiner")}
-# It encodes the class names once, so CoOp is an upper bound.
-ALIASES |= {"TaskRes": "CoOp", "TextRefinerTaskRes": "TextRefinerCoOp"}
+# They encode the class names once, so CoOp is an upper bound.
+TEXT_ONCE = ("CLIPAdapter", "TaskRes")
+ALIASES |= {f"{twin}{name}": f"{twin}CoOp" for name in TEXT_ONCE for twin in ("", "TextRefiner")}
 # A learner that trains tokens in both encoders as MaPLe does, and was not measured itself.
 ALIASES |= {"MMRL": "MaPLe", "TextRefinerMMRL": "TextRefinerMaPLe"}
 

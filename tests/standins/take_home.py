@@ -28,6 +28,7 @@ TRAINERS += ["KgCoOp", "TextRefinerKgCoOp"]
 TRAINERS += ["TCP", "TextRefinerTCP"]
 TRAINERS += ["ATPrompt", "TextRefinerATPrompt"]
 TRAINERS += ["MMRL", "TextRefinerMMRL"]
+TRAINERS += ["CLIPAdapter", "TextRefinerCLIPAdapter"]
 TRAINERS += ["TaskRes", "TextRefinerTaskRes"]
 TRAINERS += ["ZeroshotCLIP", "ZeroshotCLIP2"]
 

@@ -2,8 +2,8 @@
 
 Each function writes the keys of one code base according to its modules (trainers/coop.py of CoOp,
 kgcoop.py of KgCoOp, tcp.py of TCP, coop_atp.py of ATPrompt, maple.py of MaPLe, promptsrc.py of
-PromptSRC, mmrl.py of MMRL, taskres.py of TaskRes, promptkd.py of PromptKD, the release's two
-files): no name is taken from the code under test.
+PromptSRC, mmrl.py of MMRL, taskres.py of TaskRes, clip_adapter.py of CLIP-Adapter, promptkd.py of
+PromptKD, the release's two files): no name is taken from the code under test.
 """
 
 from pathlib import Path
@@ -127,6 +127,13 @@ def taskres(folder: Path, trainer: Any) -> None:
     save(folder, "prompt_learner", halved(trainer.model.learner.prompts))
 
 
+def clip_adapter(folder: Path, trainer: Any) -> None:
+    """Save CLIP-Adapter, which registers the adapter alone, in float32."""
+    weights = [p.detach() for p in trainer.model.learner.adapter.parameters()]
+    names = ("fc.0.weight", "fc.2.weight")
+    save(folder, "clip_adapter", dict(zip(names, weights, strict=True)))
+
+
 CONVOLUTIONS = {"inner": "conv1.0", "norm": "conv1.1", "outer": "conv1.3"}
 
 
@@ -199,6 +206,7 @@ LAYOUTS = {
     "PromptSRC": promptsrc,
     "MMRL": mmrl,
     "TaskRes": taskres,
+    "CLIPAdapter": clip_adapter,
     "PromptKD": promptkd,
     "TextRefinerCoOp": release_coop,
     "TextRefinerPromptKD": release_promptkd,

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from tests.toy import toy_clip, toy_resnet
 from tests.trainers.toy_runs import TEST_CASES, ToyWorld
@@ -145,10 +146,15 @@ def test_everything_after_the_encoders_is_float32(
     for step in range(12):
         batch = list(trainer.train_loader_x)[step % 3]
         before = {k: v.double() for k, v in model.refiner.state_dict().items()}
+        adapter = deepcopy(getattr(model.learner, "adapter", nn.Identity())).double()
         summary = trainer.forward_backward(batch)
         before["cache.entries"] = exact.cache.entries
         exact.load_state_dict(before)
-        losses = exact_losses(exact, model, seen["encode_image"], seen["encode_text"], batch)
+        tokens = seen["encode_image"]
+        pooled = tokens.pooled.detach().double()
+        ratio = getattr(model.learner, "ratio", 0.0)
+        tokens = tokens._replace(pooled=(1 - ratio) * pooled + ratio * adapter(pooled))
+        losses = exact_losses(exact, model, tokens, seen["encode_text"], batch)
         for key, value in losses.items():
             torch.testing.assert_close(summary[key].double(), value, rtol=1e-5, atol=1e-6)
     assert model.refiner.cache.entries.dtype == torch.float32
@@ -160,11 +166,14 @@ def test_everything_after_the_encoders_is_float32(
 
 @torch.no_grad()
 def exact_losses(refiner, model, tokens, text, batch):
-    """Compute one step's losses in float64, and update the cache of ``refiner``."""
+    """Compute one step's losses in float64, and update the cache of ``refiner``.
+
+    The pooled features of ``tokens`` are those that classify.
+    """
     text, scale = text.detach().double(), model.learner.logit_scale.double()
     assert tokens.saliency.dtype == torch.float32
     refined = refiner.refine(text)
-    logits = class_logits(F.normalize(tokens.pooled.double(), dim=-1), refined, scale)
+    logits = class_logits(F.normalize(tokens.pooled, dim=-1), refined, scale)
     local = refiner.align(tokens.local.double())
     refiner.cache.update(local)
     salient = salient_tokens(local, tokens.saliency, model.settings.topk)

@@ -34,6 +34,8 @@ TEST_CASES = [
     ("TextRefinerPromptSRC", "PROMPTSRC"),
     ("MMRL", "MMRL"),
     ("TextRefinerMMRL", "MMRL"),
+    ("CLIPAdapter", "CLIPADAPTER"),
+    ("TextRefinerCLIPAdapter", "CLIPADAPTER"),
     ("TaskRes", "TaskRes"),
     ("TextRefinerTaskRes", "TaskRes"),
     ("PromptKD", "PROMPTKD"),

@@ -33,6 +33,7 @@ MULTI_MODAL = "MultiModalPromptLearner"
 VL_PROMPT_LEARNER = "VLPromptLearner"
 MEMORY = "Memory"  # the refiner
 IMAGE_ENCODER, TEXT_ENCODER = "image_encoder", "text_encoder"
+CLIP_ADAPTER = "clip_adapter"
 PROJECTOR = "VPT_image_trans"  # PromptKD's
 REPRESENTATION = "representation_learner"  # MMRL's
 RESIDUALS, RESIDUAL_BASE = "text_feature_residuals", "base_text_features"  # TaskRes's
@@ -46,6 +47,7 @@ METHODS = {
     PROMPT_LEARNER: ("CoOp", "CoCoOp"),
     MULTI_MODAL: ("MaPLe", "MMRL"),
     VL_PROMPT_LEARNER: ("PromptSRC", "PromptKD"),
+    CLIP_ADAPTER: ("CLIPAdapter",),
 }
 RELEASED = {"TextRefinerCoOp": "COOP", "TextRefinerPromptKD": "PROMPTKD"}  # -> config node
 
@@ -185,13 +187,14 @@ def method_of(
         )
     if MEMORY not in names and any(key.startswith(f"{MEMORY}.") for key in keys):
         raise SettingsError(f"{source} is incomplete: TextRefiner's {MEMORY} is missing")
-    first, second = METHODS[plain.pop()]
+    method, *others = METHODS[plain.pop()]
     markers = (
         f"{PROMPT_LEARNER}.meta_net.",
         f"{MULTI_MODAL}.{REPRESENTATION}.",
         f"{VL_PROMPT_LEARNER}.{PROJECTOR}.",
     )
-    method = second if any(key.startswith(markers) for key in keys) else first
+    if others and any(key.startswith(markers) for key in keys):
+        method = others[0]
     if method == "CoOp" and KGCOOP_UNUSED[0] in unused:
         method = "KgCoOp"
     if f"{PROMPT_LEARNER}.{RESIDUALS}" in keys:
@@ -237,6 +240,8 @@ def _expected(method: str, keys: list[str]) -> Iterator[str]:
         if method in ("CoCoOp", "TCP"):
             layers = (META_NET[0], META_NET[-1])
             yield from (f"{PROMPT_LEARNER}.meta_net.{i}.{kind}" for i in layers for kind in kinds)
+    elif method == "CLIPAdapter":
+        yield from (f"{CLIP_ADAPTER}.fc.{layer}.weight" for layer in (0, 2))
     elif method == "TaskRes":
         yield from (f"{PROMPT_LEARNER}.{RESIDUAL_BASE}", f"{PROMPT_LEARNER}.{RESIDUALS}")
     elif method == "MaPLe":

@@ -143,8 +143,9 @@ class Classifier:
     def image_features(self, images: Images) -> Tensor:
         """Return the image features (B, d) in float32 as they classify.
 
-        They are the normalized pooled features of `encode_image`, except those of MMRL for the
-        classes of its training: a weighted sum of two normalized features.
+        They are the normalized pooled features of `encode_image`, except those of CLIP-Adapter,
+        which are adapted, and those of MMRL for the classes of its training: a weighted sum of two
+        normalized features.
         """
         learner = self.model.learner
         with torch.no_grad():

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..checkpoints.layouts import (
     ATTRIBUTE_TOKENS,
+    CLIP_ADAPTER,
     IMAGE_ENCODER,
     MEMORY,
     MULTI_MODAL,
@@ -64,6 +65,11 @@ def _attributes(tensors: Shapes) -> dict[str, Any]:
     return {**_context(tensors), "N_ATT": _size(tokens, 0)}
 
 
+def _adapter(tensors: Shapes) -> dict[str, Any]:
+    weight = tensors[CLIP_ADAPTER]["fc.0.weight"]
+    return {"REDUCTION": _size(weight, 1) // _size(weight, 0)}
+
+
 def _maple(tensors: Shapes) -> dict[str, Any]:
     shapes = tensors[MULTI_MODAL]
     deeper = sum(key.startswith(f"{PROMPT_LEARNER}.compound_prompts_text.") for key in shapes)
@@ -101,6 +107,7 @@ READERS = {
     "KgCoOp": _random_context,
     "TCP": _context,
     "ATPrompt": _attributes,
+    "CLIPAdapter": _adapter,
     "MaPLe": _maple,
     "MMRL": _mmrl,
     "PromptSRC": _promptsrc,

@@ -135,7 +135,7 @@ def limit_prompts(learner: Any, chunk: int, origin: str, device: torch.device) -
 
     Learners without text prompts remain as they are. ``origin`` is the config key of the limit.
     """
-    packing = getattr(learner.prompts, "packing", None)
+    packing = getattr(getattr(learner, "prompts", None), "packing", None)
     if packing is None:
         return
     if chunk == 0:

@@ -24,9 +24,12 @@ from trainers.classifier import Classifier, load
 
 PLAIN = ("CoOp", "TextRefinerCoOp")
 VISUAL_PROMPTS = ("MaPLe", "PromptSRC", "PromptKD")
-MATRIX = [method for method in METHODS if "CoCoOp" not in method and "MMRL" not in method]
+# Their text features, or their image features, are not one matrix on plain features.
+NO_MATRIX = ("CoCoOp", "MMRL", "CLIPAdapter")
+MATRIX = [method for method in METHODS if not method.endswith(NO_MATRIX)]
 # One with each kind of image encoder, because a graph takes seconds to build.
 IN_ONNX = ("TextRefinerCoOp", "TextRefinerMaPLe", "PromptSRC", "TextRefinerPromptKD", "MMRL")
+IN_ONNX += ("CLIPAdapter",)
 
 
 def run_card(out: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], str]:
@@ -141,12 +144,21 @@ def test_text_features_per_image_have_no_matrix(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("method", ["MMRL", "TextRefinerMMRL"])
-def test_two_image_heads_are_not_exported_as_a_matrix(
-    method: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("matrix", "MMRL"),
+        ("matrix", "TextRefinerMMRL"),
+        *((name, "CLIPAdapter") for name in ("matrix", "open_clip", "transformers")),
+        ("matrix", "TextRefinerCLIPAdapter"),
+    ],
+)
+def test_other_image_features_are_exported_to_onnx_only(
+    name: str, method: str, runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    message = sentence(capsys, runs.folder(method), tmp_path / "out", "--to", "matrix")
-    assert f"but {method} classifies the classes of its training by two" in message
+    require(name)
+    message = sentence(capsys, runs.folder(method), tmp_path / "out", "--to", name)
+    assert f"but {method} adapts it or adds another: export it with --to onnx" in message
     assert list(tmp_path.iterdir()) == []
 
 

@@ -42,7 +42,7 @@ def test_sections_and_numbers(method: str, runs: Runs, report: Make) -> None:
     (run,) = made.runs
     refined = method.startswith("TextRefiner")
     expected = set() if refined else set(CACHE)
-    if method.endswith(("PromptKD", "MMRL", "TaskRes")):
+    if method.endswith(("PromptKD", "MMRL", "TaskRes", "CLIPAdapter")):
         expected.add("words")  # the teacher's text features, and hand-written prompts
     assert omitted(run) == expected
     ids = [a["id"] for a in made.page.all("section")]

@@ -48,6 +48,7 @@ def test_every_method_of_the_protocols_is_known(model: CostModel) -> None:
         "PromptSRC",
         "MMRL",
         "TaskRes",
+        "CLIPAdapter",
         "ATPrompt",
         "PromptKD",
     ):

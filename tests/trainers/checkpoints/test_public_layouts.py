@@ -41,6 +41,7 @@ def test_a_public_folder_loads(world, folders, name, tmp_path):
             continue
         half = expected[key].half().to(value.dtype) if value.is_floating_point() else expected[key]
         kept = key.startswith("Memory.") and "align" not in key
+        kept |= key.startswith("clip_adapter.")  # whose code trains in float32
         assert torch.equal(value, expected[key] if kept else half), key
     assert ours.test() >= 0
 

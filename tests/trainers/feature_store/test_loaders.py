@@ -17,6 +17,7 @@ from trainers.feature_store.loaders import use_feature_store
 FROZEN = ["ZeroshotCLIP", "CoOp", "TextRefinerCoOp", "CoCoOp", "TextRefinerCoCoOp"]
 FROZEN += ["KgCoOp", "TextRefinerKgCoOp", "TCP", "TextRefinerTCP"]
 FROZEN += ["TaskRes", "TextRefinerTaskRes"]
+FROZEN += ["CLIPAdapter", "TextRefinerCLIPAdapter"]
 FROZEN += ["ATPrompt", "TextRefinerATPrompt"]
 TRAINED_TOWER = ["MaPLe", "TextRefinerMaPLe", "PromptSRC", "PromptKD", "TextRefinerPromptKD"]
 TRAINED_TOWER += ["MMRL", "TextRefinerMMRL"]
