@@ -65,6 +65,8 @@ ALL = Demo(
         [Method("TCP + TextRefiner", "textrefiner-tcp")],
         [Method("ATPrompt", "atprompt")],
         [Method("ATPrompt + TextRefiner", "textrefiner-atprompt")],
+        [Method("CLIPAdapter", "clipadapter")],
+        [Method("CLIPAdapter + TextRefiner", "textrefiner-clipadapter")],
         [Method("MaPLe", "maple")],
         [Method("MaPLe + TextRefiner", "textrefiner-maple")],
         [Method("PromptSRC", "promptsrc")],
